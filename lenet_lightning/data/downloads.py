@@ -1,0 +1,272 @@
+"""Ways to bring files here safely: bounded downloads, package clients, whole writes, a lock.
+
+Nothing in this module knows what a dataset is. A source that cannot give is told by
+`SourceError`, whose message is a short phrase; a folder that cannot be written by `OSError`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import tarfile
+import time
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+TIMEOUT = 10.0
+"""Longest wait for a connection and for each piece of an answer, in seconds."""
+RATE_WINDOW = 15.0
+"""The rate of a download is judged over this many seconds."""
+MIN_RATE = 100_000.0
+"""Slowest download worth waiting for while another source is left, in bytes per second."""
+PATIENT_RATE = 1_000.0
+"""Slowest download worth waiting for when no other source is left, in bytes per second."""
+CLIENT_STALL = 60.0
+"""A package client that receives nothing for this many seconds is given up."""
+
+
+class SourceError(Exception):
+    """A source cannot give what was asked; the message is a short phrase saying why."""
+
+
+class SlowSourceError(SourceError):
+    """A source answers, but too slowly."""
+
+
+def say(line: str) -> None:
+    """Print a line of progress on stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        if req.type == "https" and not newurl.lower().startswith("https://"):
+            fp.close()
+            raise SourceError("redirects from https to plain http")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def download(url: str, path: Path, limit: int, min_rate: float) -> None:
+    """Download `url` into the file `path`, showing progress.
+
+    Args:
+        url: an http or https address; the proxies of the environment are used.
+        path: file to write; what it holds after a failure is of no use.
+        limit: most bytes to accept.
+        min_rate: slowest acceptable rate in bytes per second.
+
+    Raises:
+        SourceError: no connection, an error answer, a broken-off or overlong body, a stall.
+        SlowSourceError: slower than `min_rate` over `RATE_WINDOW` seconds.
+    """
+    request = urllib.request.Request(url, headers={"User-Agent": "lenet_lightning"})
+    try:
+        response = urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
+        raise SourceError(_phrase(error)) from error
+    declared = response.headers.get("Content-Length", "")
+    total = int(declared) if declared.isdecimal() else None
+    received, mark, start = 0, 0, time.monotonic()
+    with response, path.open("wb") as file, _bar(url.rsplit("/", 1)[-1], total) as bar:
+        if total is not None and total > limit:
+            raise SourceError(f"offers {total:,} bytes where at most {limit:,} are expected")
+        while chunk := _read(response):
+            received += len(chunk)
+            if received > limit:
+                raise SourceError(f"sends more than the {limit:,} bytes expected")
+            file.write(chunk)
+            bar.update(len(chunk))
+            if (elapsed := time.monotonic() - start) > RATE_WINDOW:
+                rate = (received - mark) / elapsed
+                if rate < min_rate:
+                    raise SlowSourceError(f"sends only {rate / 1000:.1f} kB/s")
+                mark, start = received, time.monotonic()
+    if total is not None and received != total:
+        raise SourceError(f"broke off after {received:,} of {total:,} bytes")
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    try:
+        return response.read1(1 << 16)  # read() would wait for all the bytes, however slow
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise SourceError(_phrase(error)) from error
+
+
+def _phrase(error: Exception) -> str:
+    reason: object = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(error, urllib.error.HTTPError):
+        return f"answered HTTP {error.code}"
+    if isinstance(reason, TimeoutError):
+        return f"no answer within {TIMEOUT:g} s"
+    if isinstance(reason, socket.gaierror):
+        return "host not found"
+    if isinstance(reason, ssl.SSLError):
+        return "its certificate is not accepted"
+    if isinstance(reason, OSError) and reason.strerror:
+        return reason.strerror.lower()
+    return _shortened(str(reason)) or type(reason).__name__
+
+
+def _shortened(words: str) -> str:
+    """Return the words of others as one printable line of bounded length."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in words).split())
+    return line if len(line) <= 160 else f"{line[:157]}..."
+
+
+def _bar(name: str, total: int | None) -> Any:
+    from tqdm import tqdm
+
+    # Shown on terminals only, and only when the download lasts over a second.
+    return tqdm(
+        desc=name, total=total, unit="B", unit_scale=True, delay=1, leave=False, disable=None
+    )
+
+
+def run_client(command: Sequence[str], folder: Path, size: int) -> None:
+    """Run a package client in `folder`, showing how many of about `size` bytes have arrived.
+
+    Raises:
+        SourceError: the client is not installed, fails, or receives nothing for a long time.
+    """
+    program = shutil.which(command[0])
+    if program is None:
+        raise SourceError(f"{command[0]} is not installed")
+    log = folder / "client.log"
+    with log.open("wb") as output, _bar(command[0], size) as bar:
+        try:
+            process = subprocess.Popen(
+                [program, *command[1:]],
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "LC_ALL": "C"},
+            )
+        except OSError as error:
+            raise SourceError(f"{command[0]} does not start ({error.strerror})") from error
+        try:
+            received, moved = 0, time.monotonic()
+            while process.poll() is None:
+                if (now := _bytes_under(folder)) != received:
+                    bar.update(max(0, min(now, size) - bar.n))
+                    received, moved = now, time.monotonic()
+                if time.monotonic() - moved > CLIENT_STALL:
+                    raise SourceError(f"nothing received for {CLIENT_STALL:g} s")
+                time.sleep(0.1)
+        finally:
+            process.kill()
+            process.wait()
+    if process.returncode:
+        raise SourceError(_complaint(log.read_text(errors="replace")))
+
+
+def _bytes_under(folder: Path) -> int:
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):  # clients move their files about
+                total += os.stat(os.path.join(parent, name)).st_size
+    return total
+
+
+def _complaint(log: str) -> str:
+    """Return the first error line of a client's output."""
+    for line in log.splitlines():
+        if match := re.match(r"(?:npm error|npm ERR!|E:|dpkg-deb: error:)\s+(.+)", line.strip()):
+            return _shortened(match[1])
+    return "failed without saying why"
+
+
+def archive_members(path: Path, names: Collection[str], limit: int) -> Iterator[tuple[str, bytes]]:
+    """Yield (name, content) of the named files of a tar archive, in its order.
+
+    Nothing is extracted to disk, so no member can escape from a folder.
+
+    Raises:
+        SourceError: the archive is damaged, a member exceeds `limit` bytes, or one is missing.
+    """
+    missing = set(names)
+    try:
+        with tarfile.open(path) as archive:
+            while missing and (member := archive.next()):
+                if member.size > limit:
+                    raise SourceError(f"its archive holds a file of {member.size:,} bytes")
+                if member.name in missing and member.isreg():
+                    content = archive.extractfile(member)
+                    assert content is not None
+                    missing.remove(member.name)
+                    yield member.name, content.read()
+    except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError) as error:
+        raise SourceError(f"its archive is damaged ({error})") from error
+    if missing:
+        raise SourceError(f"its archive holds no {min(missing)}")
+
+
+def write_whole(path: Path, data: bytes, scratch: Path) -> None:
+    """Write the file `path` so that it is there wholly or not at all, even if the power fails.
+
+    The data goes to a temporary name in `scratch`, on the same file system, is flushed to disk
+    and renamed.
+    """
+    temporary = scratch / path.name
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    if os.name == "posix":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+@contextlib.contextmanager
+def locked(path: Path, waiting: str) -> Iterator[bool]:
+    """Hold the lock file `path`, so that one process at a time does the work in the block.
+
+    While another process holds it, `waiting` is printed once. Yields whether the lock is real:
+    file systems without locks are worked on without.
+    """
+    with path.open("a") as file:
+        state = _try_lock(file)
+        if state is False:
+            say(waiting)
+        while state is False:
+            time.sleep(0.1)
+            state = _try_lock(file)
+        yield bool(state)  # closing the file lets go of the lock
+
+
+def _try_lock(file: IO[str]) -> bool | None:
+    """Return True once the lock is held, False while another holds it, None without locks."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        return None
+    return True
