@@ -1,0 +1,1 @@
+"""Pure ``torch.nn`` networks; nothing here knows of Lightning."""

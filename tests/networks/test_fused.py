@@ -1,0 +1,295 @@
+"""The fused layer against torch's own operators.
+
+Most tests use small whole numbers: every sum is then exact in float32, so that outputs and
+gradients must equal torch's float64 to the last digit, and equal values in a window are frequent.
+"""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lenet_lightning.networks import fused
+
+pytestmark = pytest.mark.skipif(
+    fused.unavailable() is not None, reason=fused.unavailable() or "available"
+)
+
+
+def whole_numbers(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed + sum(shape))
+    return torch.randint(-3, 4, shape, generator=generator).float()
+
+
+def case(batch: int, channels: int, out: int, height: int, width: int) -> tuple[Tensor, ...]:
+    """Return x, weight, bias, and the gradient of y."""
+    return (
+        whole_numbers(batch, channels, height, width),
+        whole_numbers(out, channels, 5, 5),
+        whole_numbers(out),
+        whole_numbers(batch, out, (height - 4) // 2, (width - 4) // 2, seed=1),
+    )
+
+
+def reference(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+    y = F.max_pool2d(F.conv2d(x, weight, bias), 2)
+    return F.relu(y) if relu else y
+
+
+def evaluate(layer, x, weight, bias, dy, relu, dtype=torch.float32) -> list[Tensor]:
+    """Return y and the gradients of x, weight and bias, each a float64."""
+    inputs = [t.detach().to(dtype).requires_grad_() for t in (x, weight, bias)]
+    y = layer(*inputs, relu)
+    return [t.detach().double() for t in (y, *torch.autograd.grad(y, inputs, dy.to(dtype)))]
+
+
+def assert_exact(*args) -> None:
+    ours = evaluate(fused.conv_pool, *args)
+    theirs = evaluate(reference, *args, dtype=torch.float64)
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("batch", [0, 1, 2, 7, 16, 64, 250])
+@pytest.mark.parametrize(("channels", "out", "side"), [(1, 6, 32), (3, 6, 32), (6, 16, 14)])
+def test_lenet_layers_are_exact(channels, out, side, batch, relu):
+    assert_exact(*case(batch, channels, out, side, side), relu)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+@pytest.mark.parametrize("out", [1, 7, 8, 9, 16, 17, 33])
+@pytest.mark.parametrize(("height", "width"), [(6, 6), (7, 6), (6, 11), (28, 13)])
+def test_any_shape_is_exact(height, width, out, channels):
+    assert_exact(*case(3, channels, out, height, width), out % 2 == 1)
+
+
+def test_real_numbers_agree_with_float64():
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((64, 6, 14, 14), (16, 6, 5, 5), (16,), (64, 16, 5, 5))
+    tensors = [torch.randn(shape, generator=generator) for shape in shapes]
+    ours = evaluate(fused.conv_pool, *tensors, True)
+    theirs = evaluate(reference, *tensors, True, dtype=torch.float64)
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one - other).norm() <= 1e-6 * other.norm()
+
+
+def test_the_first_of_equal_values_receives_the_gradient():
+    x = torch.ones(1, 1, 6, 6)
+    x, weight, bias, dy = x, torch.ones(1, 1, 5, 5), torch.zeros(1), torch.ones(1, 1, 1, 1)
+    _, dx, _, _ = evaluate(fused.conv_pool, x, weight, bias, dy, True)
+    assert torch.equal(dx[0, 0], F.pad(torch.ones(5, 5), (0, 1, 0, 1)).double())
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize(("channels", "out"), [(1, 6), (3, 6), (6, 16)])
+def test_inputs_that_are_not_finite_are_not_hidden(channels, out, bad, relu):
+    x, weight, bias, _ = case(2, channels, out, 20, 20)
+    x[0, -1, 7, 9] = bad
+    weight.requires_grad_()
+    y = fused.conv_pool(x, weight, bias, relu)
+    theirs = reference(x, weight, bias, relu)
+    if bad != bad:
+        assert torch.equal(y.isnan(), theirs.isnan())
+    assert torch.equal(y[1], theirs[1]) and not y[0].isfinite().all()
+    (gradient,) = torch.autograd.grad(y.sum(), weight)
+    assert not gradient.isfinite().all()
+
+
+def test_weights_that_are_not_finite_are_not_hidden():
+    x, weight, bias, _ = case(2, 1, 6, 20, 20)
+    weight[1, 0, 2, 2], weight[2, 0, 4, 0], bias[4] = float("nan"), float("inf"), float("nan")
+    ours, theirs = (layer(x, weight, bias, True) for layer in (fused.conv_pool, reference))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
+
+
+def test_gradient_that_is_not_finite_reaches_every_parameter():
+    x, weight, bias, dy = case(2, 3, 6, 20, 20)
+    dy[0, :, 2, 3] = float("nan")
+    _, dx, dweight, dbias = evaluate(fused.conv_pool, x, weight, bias, dy, False)
+    assert all(bool(t.isnan().any()) for t in (dx[0], dweight, dbias))
+    assert not dx[1].isnan().any()
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_no_bias(relu):
+    x, weight, _, dy = case(5, 3, 6, 16, 16)
+    weight.requires_grad_()
+    (ours,) = torch.autograd.grad(fused.conv_pool(x, weight, None, relu), weight, dy)
+    (theirs,) = torch.autograd.grad(reference(x, weight, None, relu), weight, dy)
+    assert torch.equal(ours, theirs)
+
+
+def test_any_memory_layout():
+    x, weight, bias, dy = case(4, 3, 6, 12, 16)
+    theirs = evaluate(reference, x, weight, bias, dy, True, dtype=torch.float64)
+    spread = torch.zeros(4, 3, 24, 16)[:, :, ::2].copy_(x)
+    layouts = {
+        "channels_last": [t.to(memory_format=torch.channels_last) for t in (x, weight, dy)],
+        "strided": [spread, weight, dy.flip(0).flip(0)],
+        "transposed": [t.mT.contiguous().mT for t in (x, weight, dy)],
+        "expanded": [x, weight, dy[:1, :, :1, :1].expand_as(dy)],
+    }
+    for name, (x2, weight2, dy2) in layouts.items():
+        ours = evaluate(fused.conv_pool, x2, weight2, bias, dy2, True)
+        if name == "expanded":
+            theirs = evaluate(reference, x, weight, bias, dy2, True, dtype=torch.float64)
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True)), name
+
+
+def test_gradients_only_where_they_are_wanted():
+    x, weight, bias, dy = case(4, 3, 6, 12, 12)
+    y = fused.conv_pool(x, weight.requires_grad_(), bias, True)
+    y.backward(dy)
+    assert x.grad is None and bias.grad is None and weight.grad is not None
+    with torch.no_grad():
+        assert not fused.conv_pool(x, weight, bias, True).requires_grad
+    with torch.inference_mode():
+        assert torch.equal(fused.conv_pool(x, weight, bias, True), y)
+
+
+def test_second_derivative_is_refused():
+    x, weight, bias, _ = case(1, 1, 2, 8, 8)
+    y = fused.conv_pool(x, weight.requires_grad_(), bias, False)
+    (gradient,) = torch.autograd.grad(y.square().sum(), weight, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+def test_any_number_of_threads_gives_the_same_bits():
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((41, 6, 14, 14), (16, 6, 5, 5), (16,), (41, 16, 5, 5))
+    tensors = [torch.randn(shape, generator=generator) for shape in shapes]
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append(evaluate(fused.conv_pool, *tensors, True))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_several_python_threads_at_once():
+    tensors = case(32, 6, 16, 14, 14)
+    expected = evaluate(fused.conv_pool, *tensors, True)
+    with ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(evaluate, fused.conv_pool, *tensors, True) for _ in range(40)]
+        for future in futures:
+            assert all(torch.equal(a, b) for a, b in zip(expected, future.result(), strict=True))
+
+
+def test_supports():
+    x, weight = torch.zeros(2, 3, 32, 32), torch.zeros(6, 3, 5, 5)
+    assert fused.supports(x, weight)
+    assert fused.supports(x[:, :, :6, :6], weight)
+    assert not fused.supports(x[:, :, :5], weight)
+    assert not fused.supports(x[0], weight)
+    assert not fused.supports(x[:, :1], weight)
+    assert not fused.supports(x, weight[..., :3, :3])
+    assert not fused.supports(x.double(), weight.double())
+    assert not fused.supports(x.to("meta"), weight.to("meta"))
+
+
+# ---- compiling ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fresh(monkeypatch, tmp_path) -> Path:
+    """The module as if just imported, its cache empty."""
+    monkeypatch.setattr(fused, "_library", None)
+    monkeypatch.setattr(fused, "_reason", None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "lenet_lightning"
+
+
+def test_compiles_once_into_the_cache(fresh, monkeypatch):
+    assert fused.unavailable() is None
+    (library,) = fresh.iterdir()
+    assert library.suffix == ".so"
+    monkeypatch.setattr(fused, "_library", None)
+    monkeypatch.setattr(fused, "_compile", None)  # A second compilation would fail.
+    assert fused.unavailable() is None
+
+
+def test_damaged_cache_is_mended(fresh, monkeypatch):
+    assert fused.unavailable() is None
+    (library,) = fresh.iterdir()
+    damaged = fresh.parent / "other" / "lenet_lightning" / library.name
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(b"damaged")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(fresh.parent / "other"))
+    monkeypatch.setattr(fused, "_library", None)
+    assert fused.unavailable() is None
+    assert damaged.stat().st_size > 1000
+
+
+def test_cache_that_cannot_be_written_is_done_without(fresh, monkeypatch):
+    (fresh.parent / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(fresh.parent / "file"))
+    assert fused.unavailable() is None
+
+
+@pytest.mark.parametrize("compiler", ["/nowhere/cc", "false", "'"])
+def test_missing_or_broken_compiler_is_one_sentence(fresh, monkeypatch, compiler):
+    monkeypatch.setenv("CC", compiler)
+    reason = fused.unavailable()
+    assert reason and reason.startswith("The fused kernel is not available: ")
+    assert "\n" not in reason
+    with pytest.raises(RuntimeError, match="not available"):
+        fused.conv_pool(torch.zeros(1, 1, 6, 6), torch.zeros(1, 1, 5, 5), None, True)
+
+
+def test_source_that_does_not_compile_is_one_sentence(fresh, monkeypatch):
+    compile_ = fused._compile
+    monkeypatch.setattr(fused, "_compile", lambda cc, code, to: compile_(cc, b"nonsense", to))
+    reason = fused.unavailable()
+    assert reason and "error" in reason and "\n" not in reason
+    assert list(fresh.iterdir()) == []
+
+
+def test_kernel_that_computes_wrongly_is_refused(fresh, monkeypatch):
+    compile_ = fused._compile
+    monkeypatch.setattr(
+        fused,
+        "_compile",
+        lambda cc, code, to: compile_(cc, code.replace(b"value > best", b"value < best"), to),
+    )
+    assert "self-test" in (fused.unavailable() or "")
+
+
+def script(code: str, cache: Path) -> subprocess.Popen:
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+    return subprocess.Popen([sys.executable, "-c", code], env=environment)
+
+
+def test_several_processes_compile_at_once(tmp_path):
+    code = "from lenet_lightning.networks import fused; exit(fused.unavailable())"
+    processes = [script(code, tmp_path) for _ in range(3)]
+    assert [process.wait(120) for process in processes] == [0, 0, 0]
+    assert len(list((tmp_path / "lenet_lightning").iterdir())) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_process_can_use_it(tmp_path):
+    code = """
+import os, torch
+from lenet_lightning.networks import fused
+torch.set_num_threads(2)
+assert fused.unavailable() is None
+x, weight = torch.randn(64, 1, 32, 32), torch.randn(6, 1, 5, 5)
+y = fused.conv_pool(x, weight, None, True)
+child = os.fork()
+if child == 0:
+    os._exit(fused.conv_pool(x, weight, None, True).tolist() != y.tolist())
+exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert script(code, tmp_path).wait(120) == 0
