@@ -1,0 +1,60 @@
+"""``python -m lenet_lightning``: hands each subcommand to its module."""
+
+import sys
+
+from lenet_lightning import __version__
+from lenet_lightning.errors import NonFiniteError, UserError
+
+HELP = """\
+usage: python -m lenet_lightning COMMAND [options]
+
+  fit       train a network and test its best epoch
+  validate  evaluate a checkpoint on its validation images
+  test      evaluate a checkpoint on the test set
+  predict   name what is on your own pictures
+  study     run many settings and seeds, and write the report
+  data      fetch, verify or show the datasets
+
+python -m lenet_lightning COMMAND --help lists a command's options.
+First run: python -m lenet_lightning fit --config configs/mnist.yaml
+"""
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run one command; return the exit code.
+
+    0: done; 1: an evaluation found something wrong; 2: the user can mend it; 3: the loss became
+    non-finite; 130, 143: stopped by Ctrl-C, by SIGTERM.
+    """
+    args = sys.argv[1:] if args is None else args
+    if not args or args[0] in ("-h", "--help"):
+        print(HELP, end="")
+        return 0 if args else 2
+    if args[0] == "--version":
+        print(__version__)
+        return 0
+    try:
+        return dispatch(args)
+    except UserError as error:
+        print(f"lenet_lightning: {error}", file=sys.stderr)
+        return 3 if isinstance(error, NonFiniteError) else 2
+
+
+def dispatch(args: list[str]) -> int:
+    """Import what the command needs, and nothing else."""
+    if args[0] == "data":
+        from lenet_lightning.data import command as data_command
+
+        return data_command.main(args[1:])
+    if args[0] == "study":
+        from lenet_lightning.study import command as study_command
+
+        return study_command.main(args[1:])
+    from lenet_lightning import cli
+
+    cli.main(args)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

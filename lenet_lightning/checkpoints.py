@@ -1,0 +1,127 @@
+"""Checkpoints that survive: written beside their place, flushed, renamed, proven by digest."""
+
+import hashlib
+import io
+import os
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from lenet_lightning import runs
+from lenet_lightning.classifier import SPEC_KEY
+from lenet_lightning.errors import UserError
+
+# What torch.load raises on a file that is no checkpoint.
+UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, BadZipFile)
+
+LAST, BEST, PREVIOUS = "last.ckpt", "best.ckpt", "last.previous.ckpt"
+
+
+class DurableCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints that are whole or not there; the last but one is kept too."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write ``checkpoint`` to ``path``; what was there stays valid until the last moment.
+
+        Raises:
+            UserError: the file cannot be written (full disk, read-only or vanished folder).
+        """
+        path = Path(path)
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with temporary.open("wb") as file:
+                file.write(buffer.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+            # The digest first, beside the one it follows: whichever file is there, it is known.
+            write_digest(path, hashlib.sha256(buffer.getbuffer()).hexdigest())
+            if path.name == LAST and path.exists():
+                runs.replace(digest_path(path.with_name(PREVIOUS)), digest_path(path).read_text())
+                path.replace(path.with_name(PREVIOUS))
+            temporary.replace(path)
+        except OSError as error:
+            raise UserError(
+                f"The checkpoint {path} cannot be written ({error.strerror}): make room or make "
+                "the folder writable; what was saved before is still valid."
+            ) from error
+        finally:
+            if path.parent.is_dir():
+                temporary.unlink(missing_ok=True)
+
+    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Load tensors and plain values only; see :func:`load`."""
+        return load(path)
+
+
+def digest_path(path: Path) -> Path:
+    """Return where the digests of a checkpoint stand."""
+    return path.with_name(path.name + ".sha256")
+
+
+def write_digest(path: Path, digest: str) -> None:
+    """Put ``digest`` before the previous one."""
+    known = digest_path(path).read_text().split() if digest_path(path).exists() else []
+    runs.replace(digest_path(path), "\n".join([digest, *known[:1]]) + "\n")
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint of this package, after proving it; nothing in it is executed.
+
+    Returns:
+        Lightning's checkpoint dictionary, tensors on the CPU.
+
+    Raises:
+        UserError: there is no such file, it is damaged, or it is no checkpoint of this package.
+    """
+    path = Path(path)
+    if "://" in str(path) or ":/" in str(path):
+        raise UserError(f"ckpt_path is {path}: checkpoints are read from local files only.")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"The checkpoint {path} cannot be read ({error.strerror}): expected a .ckpt file such "
+            "as lightning_logs/mnist/version_0/checkpoints/best.ckpt."
+        ) from error
+    known = digest_path(path).read_text().split() if digest_path(path).exists() else None
+    if known is not None and hashlib.sha256(data).hexdigest() not in known:
+        raise UserError(
+            f"The checkpoint {path} is damaged: it does not match {digest_path(path).name}; "
+            "use another one of its folder."
+        )
+    try:
+        checkpoint = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except UNREADABLE:
+        checkpoint = None
+    if not isinstance(checkpoint, dict) or SPEC_KEY not in checkpoint:
+        raise UserError(
+            f"{path} is damaged or no checkpoint of lenet_lightning: expected a .ckpt file that "
+            "fit wrote; only tensors and plain values are ever read from it."
+        )
+    return checkpoint
+
+
+def newest_valid(folder: Path) -> Path | None:
+    """Return the newest undamaged checkpoint from which a run folder can continue.
+
+    A damaged one is named in a warning and passed over.
+    """
+    for name in (LAST, PREVIOUS, BEST):
+        path = folder / "checkpoints" / name
+        if not path.exists():
+            continue
+        try:
+            load(path)
+            return path
+        except UserError as error:
+            warnings.warn(f"{error} The one before it is tried.", stacklevel=2)
+    return None

@@ -1,0 +1,293 @@
+"""The LightningModule: one step for training, one for evaluation, sums read once an epoch."""
+
+from collections.abc import Iterator
+from typing import Any, Literal, cast
+
+import torch
+from jsonargparse.typing import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    restricted_number_type,
+)
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from lenet_lightning.data.base import ImageDataModule, InputSpec
+from lenet_lightning.data.batches import EvaluationBatch, Execution, seed_from
+from lenet_lightning.errors import NonFiniteError, UserError
+from lenet_lightning.losses import Loss, Penalty, class_loss, kernels
+from lenet_lightning.metrics import POLARITIES, Sums
+from lenet_lightning.networks.initializers import Initializer
+from lenet_lightning.networks.lenet5 import Activation, Kernel, LeNet5
+from lenet_lightning.optimizers import KerasAdam
+
+Scaling = Literal["unit", "centered", "standardized"]
+Probability = restricted_number_type("Probability", float, [(">=", 0), ("<", 1)])
+
+# What this package adds to a Lightning checkpoint.
+SPEC_KEY = "lenet_lightning_input"
+
+
+class Classifier(LightningModule):
+    """Trains LeNet-5 and reports accuracy and loss on originals and on negatives.
+
+    The network is built when the data are known (their channels and classes are not options).
+    Reported losses include the penalties, as Keras's do; accuracies are fractions in [0, 1].
+
+    Args:
+        activation: hidden activation.
+        initializer: initialiser of the kernels; ``default`` is torch's.
+        dropout: probability of dropping a unit of the two hidden dense layers.
+        scaling: network input: ``unit`` is [0, 1] as in the report, ``centered`` subtracts 0.5,
+            ``standardized`` subtracts the training set's mean and divides by its deviation.
+        loss: compares the softmax of the logits with the class.
+        label_smoothing: share of the target spread over all classes.
+        l1: L1 penalty on kernels, Keras's ``L1(c)``: adds ``c * sum(|w|)`` to the loss.
+        l2: L2 penalty on kernels, Keras's ``L2(c)``: adds ``c * sum(w**2)`` to the loss.
+        optimizer: any torch optimiser by name, with its own arguments.
+        scheduler: any torch learning rate scheduler by name, with its own arguments.
+        scheduler_interval: when the scheduler steps.
+        gradient_clip_val: largest norm of the gradient; larger ones are scaled down to it.
+        kernel: CPU convolutions: ``fused`` (fast), ``torch``, or ``auto``: fused where available.
+        seed: of initialisation and dropout; the command line sets it from seed_everything.
+
+    Raises:
+        UserError: from :meth:`configure_model`, if ``kernel`` is ``fused`` and that is unavailable.
+        NonFiniteError: from :meth:`on_train_epoch_end`, if a loss was infinite or not a number.
+    """
+
+    def __init__(
+        self,
+        activation: Activation = "relu",
+        initializer: Initializer = "he_normal",
+        dropout: Probability = 0.0,  # type: ignore[valid-type]
+        scaling: Scaling = "unit",
+        loss: Loss = "cross_entropy",
+        label_smoothing: Probability = 0.0,  # type: ignore[valid-type]
+        l1: NonNegativeFloat = 0.0,
+        l2: NonNegativeFloat = 0.0,
+        optimizer: OptimizerCallable = KerasAdam,
+        scheduler: LRSchedulerCallable | None = None,
+        scheduler_interval: Literal["epoch", "step"] = "epoch",
+        gradient_clip_val: PositiveFloat | None = None,
+        kernel: Kernel = "auto",
+        seed: NonNegativeInt = 0,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False  # several optimizer steps per training_step
+        self.activation = activation
+        self.initializer = initializer
+        self.dropout = dropout
+        self.scaling = scaling
+        self.loss = loss
+        self.label_smoothing = label_smoothing
+        self.penalty = Penalty(l1, l2)
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.scheduler_interval = scheduler_interval
+        self.gradient_clip_val = gradient_clip_val
+        self.kernel = kernel
+        self.seed = seed
+        self.spec: InputSpec | None = None
+        self.train_sums = Sums(1)
+        self.eval_sums = nn.ModuleDict({name: Sums(2) for name in ("val", "test")})
+        self.step_losses: list[Tensor] = []
+
+    @property
+    def datamodule(self) -> ImageDataModule:
+        """The datamodule of the current run."""
+        return cast(ImageDataModule, self.trainer.datamodule)  # type: ignore[attr-defined]
+
+    def configure_model(self) -> None:
+        """Build the network for the data at hand; its weights depend on ``seed`` alone."""
+        if self.spec is not None:
+            return
+        self.spec = self.datamodule.spec
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            self.network = self.build(self.spec)
+        self.kernels = kernels(self.network)
+
+    def build(self, spec: InputSpec) -> LeNet5:
+        """Return a new network for data of this kind."""
+        channels = spec.channels
+        mean, std = {
+            "unit": ((), ()),
+            "centered": ((0.5,) * channels, (1.0,) * channels),
+            "standardized": (spec.mean, spec.std),
+        }[self.scaling]
+        try:
+            network = LeNet5(
+                channels,
+                len(spec.classes),
+                self.activation,
+                self.initializer,
+                self.dropout,
+                mean,
+                std,
+                self.kernel,
+            )
+        except RuntimeError as error:
+            raise UserError(f"model.kernel is fused, but {error} Use torch or auto.") from error
+        # torch's own CPU convolutions are faster with channels last.
+        return network if network.fused else network.to(memory_format=torch.channels_last)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build the optimiser and the scheduler from their configuration."""
+        optimizer = self.optimizer(self.network.parameters())
+        if self.scheduler is None:
+            return optimizer
+        scheduler = self.scheduler(optimizer)
+        config: dict[str, Any] = {"scheduler": scheduler, "interval": self.scheduler_interval}
+        if isinstance(scheduler, ReduceLROnPlateau):
+            config["monitor"] = scheduler.monitor
+        return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[return-value]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map float32 images ``[batch, channels, 32, 32]`` in [0, 1] to logits."""
+        return self.network(images)
+
+    def training_step(self, batch: Execution, batch_idx: int) -> None:
+        """Take one optimizer step per batch of the execution."""
+        optimizer: Any = self.optimizers()
+        losses, outputs, labels = [], [], []
+        for images, targets, total in self.until_max_steps(batch):
+            if self.dropout:
+                torch.manual_seed(seed_from(self.seed, self.global_step, self.global_rank))
+            optimizer.zero_grad()
+            logits = self.network(images)
+            loss = class_loss(logits, targets, self.loss, self.label_smoothing)
+            # The mean over the whole batch: distributed training averages the processes' gradients.
+            self.backward_fast(loss * (self.trainer.world_size / total))
+            losses.append(self.with_penalty(loss.detach(), len(targets)))
+            if self.penalty:
+                self.penalty.add_gradients(self.kernels)
+            if self.gradient_clip_val:
+                nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip_val)
+            optimizer.step()
+            if self.scheduler and self.scheduler_interval == "step":
+                self.step_scheduler()
+            outputs.append(logits.detach())
+            labels.append(targets)
+        self.record(torch.stack(losses), torch.cat(outputs), torch.cat(labels))
+
+    def until_max_steps(self, batch: Execution) -> Iterator[tuple[Tensor, Tensor, int]]:
+        """Yield the execution's batches, no more than ``trainer.max_steps`` allows."""
+        limit = self.trainer.max_steps
+        for item in batch.batches():
+            if 0 <= limit <= self.global_step:
+                return
+            yield item
+
+    def backward_fast(self, loss: Tensor) -> None:
+        """Backpropagate, past Lightning's hooks where they have nothing to do."""
+        if self.trainer.world_size == 1 and self.trainer.precision == "32-true":
+            loss.backward()
+        else:
+            self.manual_backward(loss)
+
+    def with_penalty(self, loss: Tensor, count: int) -> Tensor:
+        """Add the penalty to a loss summed over ``count`` images, as Keras reports it."""
+        return loss + count * self.penalty.value(self.kernels) if self.penalty else loss
+
+    def record(self, losses: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Add an execution's results to the epoch's sums; nothing is read back."""
+        correct = (logits.argmax(1) == labels).sum()
+        self.train_sums.update(losses.sum().view(1), correct.view(1), len(labels))
+        self.step_losses.append(losses)
+
+    def step_scheduler(self) -> None:
+        """Advance the learning rate scheduler once."""
+        scheduler: Any = self.lr_schedulers()
+        if isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step(self.trainer.callback_metrics[scheduler.monitor])
+        else:
+            scheduler.step()
+
+    def on_train_epoch_end(self) -> None:
+        """Report the epoch's running means, after refusing to go on from a non-finite loss."""
+        self.refuse_non_finite()
+        self.report("train", self.train_sums)
+        if self.scheduler and self.scheduler_interval == "epoch":
+            self.step_scheduler()
+
+    def refuse_non_finite(self) -> None:
+        """Raise if a loss of this epoch was not finite; checkpoints keep the finite weights."""
+        losses, self.step_losses = torch.cat(self.step_losses), []
+        bad = (~losses.isfinite()).nonzero()
+        val_loss = self.trainer.callback_metrics.get("val/loss")
+        if not len(bad) and (val_loss is None or val_loss.isfinite()):
+            return
+        step = self.global_step - len(losses) + (int(bad[0]) if len(bad) else len(losses) - 1)
+        optimizer: Any = self.optimizers()
+        raise NonFiniteError(
+            f"The loss is no longer finite at step {step} (epoch {self.current_epoch}, learning "
+            f"rate {optimizer.param_groups[0]['lr']:g}): most likely the learning rate is too "
+            "high; try a tenth of it, or model.gradient_clip_val 1."
+        )
+
+    def evaluate(self, name: str, batch: EvaluationBatch) -> list[Tensor]:
+        """Add a batch and its negatives to the sums of ``name``; return the logits of both."""
+        logits = [self.network(batch.images), self.network(batch.negatives)]
+        loss = [class_loss(x, batch.labels, self.loss, self.label_smoothing) for x in logits]
+        correct = [(x.argmax(1) == batch.labels).sum() for x in logits]
+        sums = cast(Sums, self.eval_sums[name])
+        sums.update(torch.stack(loss), torch.stack(correct), len(batch.labels))
+        return logits
+
+    def validation_step(
+        self, batch: EvaluationBatch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Evaluate a validation batch, or a batch of the watched test set."""
+        self.evaluate("test" if dataloader_idx else "val", batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Report the validation set, and the test set where it is watched."""
+        for name in ("val", "test"):
+            self.report(name, cast(Sums, self.eval_sums[name]))
+
+    def on_test_epoch_start(self) -> None:
+        """Make room for the logits of every test image."""
+        size = self.trainer.test_dataloaders.size  # type: ignore[union-attr]
+        classes = len(cast(InputSpec, self.spec).classes)
+        self.test_logits = torch.zeros(2, size, classes, device=self.device)
+
+    def test_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
+        """Evaluate a test batch and keep its logits."""
+        for kept, logits in zip(self.test_logits, self.evaluate("test", batch), strict=True):
+            kept[batch.position] = logits
+
+    def on_test_epoch_end(self) -> None:
+        """Report the test set; ``test_logits``, ``[2, size, classes]``, is then complete."""
+        self.report("test", cast(Sums, self.eval_sums["test"]))
+        self.test_logits = cast(
+            Tensor, self.trainer.strategy.reduce(self.test_logits, reduce_op="sum")
+        )
+
+    def report(self, name: str, sums: Sums) -> None:
+        """Log the means as ``name/loss``, ``name/acc`` and so on, then start afresh."""
+        if not sums.update_called:
+            return
+        for key, value in sums.compute().items():
+            if key.startswith("loss") and name != "train":
+                value = self.with_penalty(value, 1)
+            # Every process holds the same value; sync_dist tells Lightning so.
+            self.log(f"{name}/{key}", value, logger=False, sync_dist=True)
+        sums.reset()
+
+    def predict_step(self, batch: EvaluationBatch, batch_idx: int) -> Tensor:
+        """Return class probabilities of images and of negatives, ``[2, batch, classes]``."""
+        return torch.stack([self.network(x).softmax(1) for x in (batch.images, batch.negatives)])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store what the network must know of its input beside its weights."""
+        checkpoint[SPEC_KEY] = cast(InputSpec, self.spec).to_dict()
+
+
+def metric_names(stage: str) -> list[str]:
+    """Return the names under which a stage (``train``, ``val``, ``test``) is reported."""
+    suffixes = POLARITIES[:1] if stage == "train" else POLARITIES
+    return [f"{stage}/{kind}{suffix}" for suffix in suffixes for kind in ("loss", "acc")]

@@ -1,0 +1,430 @@
+"""``fit``, ``validate``, ``test`` and ``predict`` through LightningCLI."""
+
+import json
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, Literal, NoReturn, cast
+
+import jsonargparse
+import torch
+import yaml
+from jsonargparse.typing import NonNegativeInt, PositiveInt
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from lenet_lightning import checkpoints, checks, messages, runs, summary
+from lenet_lightning.callbacks.curves import Curves
+from lenet_lightning.callbacks.pictures import TensorBoardPictures
+from lenet_lightning.callbacks.predictions import PredictionTable
+from lenet_lightning.callbacks.progress import StepBar
+from lenet_lightning.callbacks.record import RunRecord, add_evaluation, figure
+from lenet_lightning.classifier import SPEC_KEY, Classifier, metric_names
+from lenet_lightning.data.base import ImageDataModule, InputSpec
+from lenet_lightning.data.cifar10 import CIFAR10
+from lenet_lightning.data.digits import Digits
+from lenet_lightning.data.fashion_mnist import FashionMNIST
+from lenet_lightning.data.mnist import MNIST
+from lenet_lightning.data.pictures import Pictures
+from lenet_lightning.errors import UserError
+from lenet_lightning.networks import fused
+from lenet_lightning.signals import interruptible
+
+DATAMODULES = (MNIST, FashionMNIST, CIFAR10, Digits, Pictures)
+Monitor = Literal["val/acc", "val/loss", "val/acc_negative", "val/loss_negative"]
+Resume = Literal["never", "auto", "must"]
+
+# Packages whose classes a configuration may name.
+TRUSTED = ("lenet_lightning", "torch", "torchvision", "torchmetrics", "lightning")
+
+# Rank 0 tells the processes that Lightning launches for it which folder it made.
+RUN_VARIABLE = "LENET_LIGHTNING_RUN"
+
+# Keys of one invocation, not of a run.
+TRANSIENT = ("resume", "ckpt_path", "weights_only", "allow_imports", "verbose", "config")
+
+
+class Parser(LightningArgumentParser):
+    """LightningCLI's parser, whose errors are one sentence."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise ``UserError`` in place of printing the usage."""
+        raise UserError(messages.explain(message, self)) from ex
+
+
+class Command(LightningCLI):
+    """LightningCLI, with every run in a folder of its own and tested at its end.
+
+    Args:
+        args: command line arguments; the subcommand first if ``run``.
+        run: run the subcommand; false stops once the arguments of ``fit`` are parsed and checked.
+    """
+
+    def __init__(self, args: list[str], run: bool = True) -> None:
+        self.args = args
+        self.folder: Path | None = None
+        self.checkpoint: dict[str, Any] | None = None
+        super().__init__(
+            Classifier,
+            LightningDataModule,
+            save_config_callback=None,
+            trainer_defaults={
+                "num_sanity_val_steps": 0,
+                "enable_model_summary": False,
+                "log_every_n_steps": 1,
+            },
+            parser_class=Parser,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            run=run,
+        )
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """Accept no abbreviations: a misspelt key is an error."""
+        return super().init_parser(allow_abbrev=False, **kwargs)
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Take an int where Lightning also takes ``true``, which it reads as seed 0."""
+        parser.add_argument(
+            "--seed_everything",
+            type=NonNegativeInt,
+            default=0,
+            help="seed of initialisation, data order and augmentation",
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the run folder's options, and hand the seed to model and data."""
+        add = parser.add_argument
+        add("--logs", type=str, default="lightning_logs", help="folder of all runs")
+        add(
+            "--name",
+            type=str | None,
+            default=None,
+            help="runs go to logs/name/version_N; the dataset's name by default",
+        )
+        add("--monitor", type=Monitor, default="val/acc", help="what chooses the best epoch")
+        add(
+            "--threads",
+            type=PositiveInt | None,
+            default=None,
+            help="processor threads; by default 1 with the fused kernel, whose short steps gain "
+            "little from more and lose much where others compute too, else torch's own choice",
+        )
+        add(
+            "--resume",
+            type=Resume,
+            default="never",
+            help="fit: continue the newest unfinished run of this very configuration (auto: if "
+            "there is one, must: fail if there is none)",
+        )
+        add(
+            "--allow_imports",
+            type=list[str],
+            default=[],
+            help="further packages whose classes the configuration may name",
+        )
+        parser.link_arguments("seed_everything", "model.seed")
+        parser.link_arguments("seed_everything", "data.init_args.seed")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse ``self.args``."""
+        self.config = parser.parse_args(self.args)
+
+    def before_instantiate_classes(self) -> None:
+        """Check the configuration as a whole, and prove the checkpoint it names."""
+        self.options = self.config[self.subcommand] if self.subcommand else self.config
+        checks.configuration(self.options)
+        path = self.options.get("ckpt_path")
+        if path is not None:
+            self.checkpoint = checkpoints.load(path)
+        elif self.subcommand in ("validate", "test", "predict"):
+            raise UserError(
+                f"ckpt_path is required: give {self.subcommand} --ckpt_path with a file such as "
+                "lightning_logs/mnist/version_0/checkpoints/best.ckpt."
+            )
+
+    def instantiate_classes(self) -> None:
+        """Build data, model and trainer; without a subcommand, data and model only."""
+        if self.subcommand:
+            self.set_threads()
+            super().instantiate_classes()
+            self.check_instances()
+        else:
+            self.parser.instantiate_classes(self.config)
+
+    def set_threads(self) -> None:
+        """Set the number of threads of this process."""
+        fused_kernel = self.options.model.kernel != "torch" and fused.unavailable() is None
+        if threads := self.options.threads or (1 if fused_kernel else None):
+            torch.set_num_threads(threads)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Add the callbacks that keep a run's folder, and durable checkpoints."""
+        options = self.config_init[cast(str, self.subcommand)]
+        self.record = RunRecord(options.monitor, options.seed_everything)
+        self.best = ModelCheckpoint(
+            monitor=options.monitor,
+            mode="min" if "loss" in options.monitor else "max",
+            filename="best",
+            save_last=True,
+            enable_version_counter=False,
+            save_on_train_epoch_end=True,
+        )
+        self.curves, self.pictures = Curves(), TensorBoardPictures()
+        self.table = PredictionTable()
+        callbacks: list[Any] = [] if options.trainer.enable_progress_bar is False else [StepBar()]
+        own: dict[str, list[Any]] = {
+            "fit": [self.record, self.pictures, self.curves],
+            "predict": [self.table],
+        }
+        callbacks += own.get(str(self.subcommand), [])
+        self.trainer_defaults["callbacks"] = [*callbacks, self.best]
+        plugins = [*(options.trainer.plugins or []), checkpoints.DurableCheckpointIO()]
+        # Lightning's default logger would make a folder before anything is checked.
+        logger = options.trainer.logger or False
+        return super().instantiate_trainer(plugins=plugins, logger=logger, **kwargs)
+
+    def check_instances(self) -> None:
+        """Refuse what can be seen to fail once data, model and trainer exist."""
+        try:
+            self.model.optimizer([torch.nn.Parameter(torch.zeros(1))])
+        except (TypeError, ValueError) as error:
+            raise UserError(f"model.optimizer cannot be built: {error}.") from error
+        if isinstance(self.datamodule, ImageDataModule):
+            checks.devices(self.trainer, self.datamodule)
+            checks.monitors(self.trainer, self.datamodule)
+            if self.checkpoint:
+                checks.same_input(self.spec, self.options.ckpt_path, self.datamodule)
+        elif self.subcommand != "predict":
+            raise UserError(
+                f"data is Pictures, but {self.subcommand} needs a dataset with classes."
+            )
+        if self.subcommand == "predict":
+            checks.one_device(self.trainer, "predict")
+
+    @property
+    def spec(self) -> InputSpec:
+        """What the checkpoint's network expects of its input."""
+        return InputSpec.from_dict(cast(dict[str, Any], self.checkpoint)[SPEC_KEY])
+
+    @property
+    def complete_config(self) -> dict[str, Any]:
+        """The configuration as config.yaml holds it: complete, and valid for ``fit``."""
+        dump = self.parser.dump(self.config, skip_link_targets=True, skip_unset=False)
+        config = yaml.safe_load(dump)
+        config = config[self.subcommand] if self.subcommand else config
+        name = config["name"] or config["data"]["class_path"].rsplit(".", 1)[1].lower()
+        return {k: v for k, v in config.items() if k not in TRANSIENT} | {"name": name}
+
+    def before_fit(self) -> None:
+        """Choose the run's folder and attach what writes into it."""
+        options = self.config_init["fit"]
+        options.weights_only = True
+        if self.options.trainer.fast_dev_run:
+            return
+        config = self.complete_config
+        if is_rank_zero():
+            folder, resumed = self.choose_folder(config)
+            os.environ[RUN_VARIABLE] = json.dumps([str(folder), resumed and str(resumed)])
+        chosen = json.loads(os.environ.get(RUN_VARIABLE, json.dumps([config["logs"], None])))
+        self.folder, options.ckpt_path = Path(chosen[0]), chosen[1] or options.ckpt_path
+        self.record.open(self.folder, yaml.safe_dump(config, sort_keys=False))
+        self.curves.open(self.folder)
+        self.pictures.open(self.folder, config)
+        self.best.dirpath = str(self.folder / "checkpoints")
+        if self.options.trainer.logger is None:
+            self.trainer.logger = TensorBoardLogger(
+                self.folder.parent, name="", version=self.folder.name, default_hp_metric=False
+            )
+        if is_rank_zero():
+            print(f"Run folder {self.folder}" + (", continued" if chosen[1] else ""))
+
+    def choose_folder(self, config: dict[str, Any]) -> tuple[Path, Path | None]:
+        """Return the run folder, and the checkpoint from which to continue in it."""
+        resume = self.options.resume
+        if resume != "never" and self.options.ckpt_path is not None:
+            raise UserError("Give --resume or --ckpt_path, not both.")
+        if resume != "never":
+            for run in runs.find(config["logs"], config["name"], config):
+                if run.manifest["status"] == "finished" or not self.record.hold(run.folder):
+                    continue
+                if checkpoint := checkpoints.newest_valid(run.folder):
+                    return run.folder, checkpoint
+        if resume == "must":
+            raise UserError(
+                "--resume must: there is no unfinished run of this configuration and code under "
+                f"{Path(config['logs']) / config['name']}; --resume auto starts a new one."
+            )
+        folder = runs.create(config["logs"], config["name"])
+        self.record.hold(folder)
+        return folder, None
+
+    def after_fit(self) -> None:
+        """Test the best checkpoint, once, and print the result."""
+        if self.options.trainer.fast_dev_run:
+            return
+        figures = None
+        if best := self.best.best_model_path:
+            self.trainer.test(
+                self.model, self.datamodule, ckpt_path=best, weights_only=True, verbose=False
+            )
+            figures = stage_figures(self.trainer, "test")
+        if is_rank_zero():
+            self.record.finish(figures)
+            print(self.closing_words(figures))
+
+    def closing_words(self, figures: dict[str, float] | None) -> str:
+        """Return the table that ends ``fit``."""
+        manifest, data = self.record.manifest, self.datamodule
+        lines = [f"Run folder {self.folder}, {summary.duration(manifest['seconds'])}"]
+        if figures is not None:
+            chosen = (
+                "the test set itself: protocol report"
+                if data.protocol == "report"
+                else f"{len(data.val_index):,} validation images: protocol {data.protocol}"
+            )
+            lines += [
+                f"{data.dataset} test set, {len(data.test_index):,} images; epoch "
+                f"{manifest['best_epoch']} of {manifest['epochs']}, chosen by "
+                f"{self.record.monitor} on {chosen}",
+                summary.table(figures, len(data.test_index)),
+            ]
+        return "\n".join(lines)
+
+    def before_evaluation(self) -> None:
+        """Load weights only, and write into the folder of the run that made the checkpoint."""
+        options = self.config_init[cast(str, self.subcommand)]
+        options.weights_only = True
+        if self.subcommand != "predict":
+            options.verbose = False
+        self.folder = runs.folder_of(options.ckpt_path)
+        self.best.dirpath = str(Path(options.ckpt_path).parent)
+
+    before_validate = before_test = before_evaluation
+
+    def after_validate(self) -> None:
+        """Print the figures on the validation set."""
+        self.conclude("val", self.trainer.val_dataloaders)
+
+    def after_test(self) -> None:
+        """Print the figures on the test set and keep them with the run."""
+        self.conclude("test", self.trainer.test_dataloaders)
+
+    def conclude(self, stage: str, batches: Any) -> None:
+        """Print an evaluation's table and add it to the run's record."""
+        if not is_rank_zero():
+            return
+        batches = batches[0] if isinstance(batches, list) else batches
+        path, figures = Path(self.options.ckpt_path), stage_figures(self.trainer, stage)
+        print(f"{path}: {self.datamodule.dataset}, {batches.size:,} images ({stage})")
+        print(summary.table(figures, batches.size))
+        if self.folder:
+            add_evaluation(self.folder, path.name, self.datamodule.dataset, stage, figures)
+
+    def before_predict(self) -> None:
+        """Read the pictures as the checkpoint's network wants them."""
+        self.before_evaluation()
+        if isinstance(self.datamodule, Pictures):
+            self.datamodule.read(self.spec)
+            self.table.files = [str(path) for path in self.datamodule.files]
+        else:
+            self.datamodule.prepare_data()
+            self.datamodule.setup("predict")
+            count = len(self.datamodule.test_index)
+            self.table.files = [f"{self.datamodule.dataset}/test/{i}" for i in range(count)]
+        self.table.folder = self.folder or Path()
+
+
+def is_rank_zero() -> bool:
+    """Tell whether this process speaks and writes for all."""
+    return rank_zero_only.rank == 0  # type: ignore[attr-defined]
+
+
+def stage_figures(trainer: Trainer, stage: str) -> dict[str, float]:
+    """Return acc, loss, acc_negative and loss_negative of ``val`` or ``test``."""
+    names = metric_names(stage)
+    return {n.split("/")[1]: figure(trainer.callback_metrics[n]) for n in names}
+
+
+def with_run_config(args: list[str]) -> list[str]:
+    """Let ``validate``, ``test`` and ``predict`` take the configuration of the checkpoint's run.
+
+    ``predict`` takes it for the user's own pictures, unless ``--data`` names a dataset.
+    """
+    given = {arg.split("=")[0]: arg.partition("=")[2] for arg in args if arg.startswith("-")}
+    if not args or args[0] not in ("validate", "test", "predict") or "--ckpt_path" not in given:
+        return args
+    if {"--config", "-c"} & set(given):
+        return args
+    path = given["--ckpt_path"] or args[args.index("--ckpt_path") + 1 :][0]
+    folder = runs.folder_of(path)
+    if folder is None:
+        return args
+    config = runs.read_config(folder)
+    if args[0] == "predict" and "--data" not in given:
+        config["data"] = {"class_path": "Pictures"}
+    return [args[0], "--config", yaml.safe_dump(config), *args[1:]]
+
+
+def allow_imports(args: list[str]) -> None:
+    """Limit what a configuration may import to trusted packages and to ``--allow_imports``."""
+    allowed = list(TRUSTED)
+    for flag, value in zip(args, [*args[1:], ""], strict=True):
+        name, _, attached = flag.partition("=")
+        if name in ("--allow_imports", "--allow_imports+"):
+            allowed += yaml.safe_load(attached or value) if "[" in value else [attached or value]
+    jsonargparse.set_parsing_settings(
+        import_path_denylist=["*"],
+        import_path_allowlist=allowed,
+        config_read_mode_fsspec_enabled=False,
+    )
+
+
+def quiet() -> None:
+    """Keep Lightning's remarks on its own doings from the terminal; warnings stay."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Lightning 2.6 calls a function that torch 2.15 renames; nothing a user can do.
+    warnings.filterwarnings("ignore", r".*LeafSpec.*is deprecated", FutureWarning)
+
+
+def parse(args: list[str]) -> dict[str, Any]:
+    """Return the complete configuration that ``fit`` with these arguments would save.
+
+    Args:
+        args: as for :func:`main`, ``fit`` first.
+
+    Raises:
+        UserError: a key, a value or a combination is wrong.
+    """
+    checks.config_files(args)
+    allow_imports(args)
+    return Command(args[1:], run=False).complete_config
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run ``fit``, ``validate``, ``test`` or ``predict``.
+
+    Args:
+        args: command line arguments, the subcommand first; ``sys.argv`` by default.
+
+    Raises:
+        UserError: something the user can mend, in one sentence.
+        Interrupted: a signal stopped the run, whose folder says so.
+    """
+    args = with_run_config(sys.argv[1:] if args is None else args)
+    checks.config_files(args)
+    allow_imports(args)
+    quiet()
+    with interruptible():
+        try:
+            Command(args)
+        except MisconfigurationException as error:
+            raise UserError(" ".join(str(error).split())) from error

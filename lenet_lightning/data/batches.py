@@ -1,0 +1,235 @@
+"""Batches gathered by index from one uint8 tensor on the device: no workers, no per-sample Python.
+
+Order and augmentation depend only on (seed, epoch), never on what ran before, so a run can be
+resumed exactly and a distributed run sees the same global batches as a single one.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lenet_lightning.data.augmentation import Augmentation, move
+from lenet_lightning.data.polarity import TrainPolarity, negate, reversed_images
+
+
+class Images(NamedTuple):
+    """Images and labels resident on one device.
+
+    Attributes:
+        pixels: uint8 ``[count, channels, 32, 32]``.
+        labels: int64 ``[count]``.
+        border: pixels of padding around each image that a negative leaves alone; usually 0.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    border: int = 0
+
+
+class Execution(NamedTuple):
+    """Several consecutive training batches, delivered together.
+
+    Attributes:
+        images: float32 ``[sum(sizes), channels, 32, 32]``, values in [0, 1].
+        labels: int64 ``[sum(sizes)]``.
+        sizes: images of each batch that this process trains on.
+        totals: images of each batch over all processes.
+    """
+
+    images: Tensor
+    labels: Tensor
+    sizes: list[int]
+    totals: list[int]
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor, int]]:
+        """Yield (images, labels, images of the batch over all processes)."""
+        images, labels = self.images.split(self.sizes), self.labels.split(self.sizes)
+        return zip(images, labels, self.totals, strict=True)
+
+
+class EvaluationBatch(NamedTuple):
+    """A batch to evaluate.
+
+    Attributes:
+        images: float32 ``[batch, channels, 32, 32]``, values in [0, 1].
+        negatives: their negatives, same shape.
+        labels: int64 ``[batch]``.
+        position: int64 ``[batch]``, each image's position in its set.
+    """
+
+    images: Tensor
+    negatives: Tensor
+    labels: Tensor
+    position: Tensor
+
+
+def seed_from(*key: int) -> int:
+    """Mix non-negative integers such as (seed, epoch) into one seed for torch."""
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
+
+
+def generator(*key: int) -> torch.Generator:
+    """Return a CPU generator seeded by :func:`seed_from`."""
+    return torch.Generator().manual_seed(seed_from(*key))
+
+
+def to_unit(pixels: Tensor) -> Tensor:
+    """Convert uint8 pixels to float32 in [0, 1]."""
+    return pixels.to(torch.float32).div_(255)
+
+
+class TrainBatches:
+    """One epoch of shuffled training batches each time it is iterated.
+
+    Args:
+        data: the images, on the training device.
+        index: int64 ``[train_size]``, which of them train.
+        batch_size: images of a batch over all processes; the last, smaller batch is kept.
+        steps_per_execution: batches delivered together.
+        seed: together with the epoch, decides order, polarity and augmentation.
+        polarity: which images are reversed, see ``polarity``.
+        augmentation: what happens to each image before that.
+        rank: this process, from 0.
+        world_size: number of processes; each gets its share of every batch.
+    """
+
+    def __init__(
+        self,
+        data: Images,
+        index: Tensor,
+        batch_size: int,
+        steps_per_execution: int = 1,
+        seed: int = 0,
+        polarity: TrainPolarity = "original",
+        augmentation: Augmentation | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.data = data
+        self.index = index
+        self.batch_size = batch_size
+        self.steps_per_execution = steps_per_execution
+        self.seed = seed
+        self.polarity = polarity
+        self.augmentation = augmentation or Augmentation()
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps in an epoch."""
+        return -(-len(self.index) // self.batch_size)
+
+    @property
+    def sampler(self) -> "TrainBatches":
+        """Itself: Lightning calls ``sampler.set_epoch`` at the start of every epoch."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, from 0, that the next iteration delivers."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.steps // self.steps_per_execution)
+
+    def __iter__(self) -> Iterator[Execution]:
+        count, device = len(self.index), self.data.labels.device
+        order = torch.randperm(count, generator=generator(self.seed, self.epoch, 0))
+        index = self.index[order].to(device)
+        reverse, affine = self.reversed_by_position(), self.affine_by_position()
+        reverse = None if reverse is None else reverse[order].to(device)
+        affine = None if affine is None else affine[order].to(device)
+        shares = [
+            share(len(self.index), self.batch_size, i, self.rank, self.world_size)
+            for i in range(self.steps)
+        ]
+        for first in range(0, self.steps, self.steps_per_execution):
+            own = shares[first : first + self.steps_per_execution]
+            rows = torch.cat([index[s.start : s.stop] for s in own])
+            images = to_unit(self.data.pixels[rows])
+            if affine is not None:
+                images = move(images, torch.cat([affine[s.start : s.stop] for s in own]))
+            if reverse is not None:
+                mask = torch.cat([reverse[s.start : s.stop] for s in own]).view(-1, 1, 1, 1)
+                images = torch.where(mask, negate(images, self.data.border), images)
+            sizes = [s.stop - s.start for s in own]
+            yield Execution(images, self.data.labels[rows], sizes, [s.total for s in own])
+
+    def affine_by_position(self) -> Tensor | None:
+        """Return this epoch's affine maps ``[train_size, 2, 3]``; None if nothing moves."""
+        if not self.augmentation.moves:
+            return None
+        draws = generator(self.seed, self.epoch, 1)
+        return self.augmentation.draw(len(self.index), self.data.pixels.shape[-1], draws)
+
+    def reversed_by_position(self) -> Tensor | None:
+        """Return this epoch's mask ``[train_size]`` of images to reverse; None for none."""
+        count, invert = len(self.index), self.augmentation.invert
+        if self.polarity == "original" and not invert:
+            return None
+        # The half that is reversed is the same in every epoch.
+        epoch = 0 if self.polarity == "half" else self.epoch
+        mask = reversed_images(self.polarity, count, generator(self.seed, epoch, 2))
+        if invert:
+            mask = mask ^ (
+                torch.rand(count, generator=generator(self.seed, self.epoch, 3)) < invert
+            )
+        return mask
+
+
+class Share(NamedTuple):
+    """One process's part ``[start, stop)`` of a batch of ``total`` images, by position."""
+
+    start: int
+    stop: int
+    total: int
+
+
+def share(count: int, batch_size: int, batch: int, rank: int, world_size: int) -> Share:
+    """Return the part of batch number ``batch`` of ``count`` images that process ``rank`` takes."""
+    start = batch * batch_size
+    total = min(batch_size, count - start)
+    bounds = [start + total * r // world_size for r in (rank, rank + 1)]
+    return Share(bounds[0], bounds[1], total)
+
+
+class EvaluationBatches:
+    """Every image once, in order, beside its negative.
+
+    Args:
+        data: the images, on the evaluating device.
+        index: int64 ``[size]``, which of them to evaluate.
+        batch_size: images of a batch over all processes.
+        rank: this process, from 0.
+        world_size: number of processes; each evaluates its share of every batch.
+    """
+
+    def __init__(
+        self, data: Images, index: Tensor, batch_size: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.data = data
+        self.index = index.to(data.labels.device)
+        self.batch_size = batch_size
+        self.rank = rank
+        self.world_size = world_size
+
+    @property
+    def size(self) -> int:
+        """Images in the set, over all processes."""
+        return len(self.index)
+
+    def __len__(self) -> int:
+        return -(-len(self.index) // self.batch_size)
+
+    def __iter__(self) -> Iterator[EvaluationBatch]:
+        positions = torch.arange(len(self.index), device=self.index.device)
+        for batch in range(len(self)):
+            own = share(len(self.index), self.batch_size, batch, self.rank, self.world_size)
+            place = positions[own.start : own.stop]
+            chosen = self.index[place]
+            images, labels = to_unit(self.data.pixels[chosen]), self.data.labels[chosen]
+            yield EvaluationBatch(images, negate(images, self.data.border), labels, place)

@@ -1,0 +1,12 @@
+"""Fashion-MNIST: 70,000 pictures of clothes, 28x28 grey (Xiao, Rasul & Vollgraf 2017)."""
+
+from lenet_lightning.data.base import ImageDataModule
+
+
+class FashionMNIST(ImageDataModule):
+    """Fashion-MNIST: 70,000 pictures of clothes, 28x28 grey (Xiao, Rasul & Vollgraf 2017).
+
+    See ``ImageDataModule`` for the options.
+    """
+
+    dataset = "FashionMNIST"

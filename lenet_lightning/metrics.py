@@ -1,0 +1,38 @@
+"""Running sums of loss and accuracy on the device, read once an epoch."""
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+POLARITIES = ("", "_negative")
+
+
+class Sums(Metric):
+    """Loss and accuracy over an epoch, one column per polarity; exact on any number of devices.
+
+    Args:
+        columns: 1 for training, 2 for originals and negatives.
+    """
+
+    full_state_update = False
+    loss: Tensor
+    correct: Tensor
+    count: Tensor
+
+    def __init__(self, columns: int) -> None:
+        super().__init__()
+        self.add_state("loss", torch.zeros(columns), dist_reduce_fx="sum")
+        self.add_state("correct", torch.zeros(columns, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, loss: Tensor, correct: Tensor, count: int) -> None:
+        """Add sums over ``count`` images: ``loss`` float and ``correct`` int64, ``[columns]``."""
+        self.loss += loss
+        self.correct += correct
+        self.count += count
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return ``loss`` and ``acc`` (and ``..._negative``), means over all images seen."""
+        columns = range(len(self.loss))
+        values = {f"loss{POLARITIES[i]}": self.loss[i] / self.count for i in columns}
+        return values | {f"acc{POLARITIES[i]}": self.correct[i] / self.count for i in columns}

@@ -1,0 +1,207 @@
+"""Run folders: making one, reading one, finding one of the same configuration.
+
+``<logs>/<name>/version_N/`` holds config.yaml, run.json, metrics.csv, curves.png,
+test_predictions.npz, checkpoints/ and TensorBoard's event files. This module needs neither torch
+nor Lightning, so a report can be made on a machine that has only the folders.
+"""
+
+import csv
+import fcntl
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import yaml
+
+from lenet_lightning.errors import UserError
+
+CONFIG, MANIFEST, METRICS = "config.yaml", "run.json", "metrics.csv"
+
+# Settings that cannot change a result: where things lie and what is shown.
+NEUTRAL_KEYS = (
+    ("logs",),
+    ("name",),
+    ("resume",),
+    ("ckpt_path",),
+    ("weights_only",),
+    ("allow_imports",),
+    ("trainer", "enable_progress_bar"),
+    ("trainer", "default_root_dir"),
+    ("data", "init_args", "root"),
+    ("data", "init_args", "download"),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, read.
+
+    Attributes:
+        folder: where it lies.
+        config: config.yaml.
+        manifest: run.json.
+        metrics: metrics.csv, one float64 array ``[epochs]`` per column, empty before the first.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    manifest: dict[str, Any]
+    metrics: dict[str, np.ndarray]
+
+
+def create(root: str | Path, name: str) -> Path:
+    """Make and return the next free ``root/name/version_N``, safe among concurrent runs.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    parent = Path(root) / name
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        taken = [int(p.name[8:]) for p in parent.glob("version_*") if p.name[8:].isdigit()]
+        number = max(taken, default=-1) + 1
+        while True:
+            folder = parent / f"version_{number}"
+            try:
+                folder.mkdir()
+                (folder / "checkpoints").mkdir()
+                return folder
+            except FileExistsError:
+                number += 1
+    except OSError as error:
+        raise UserError(
+            f"The run folder {parent} cannot be written ({error.strerror}): "
+            "free it, or choose another with --logs."
+        ) from error
+
+
+def hold(folder: Path) -> IO[str] | None:
+    """Mark a run folder as in use until the returned file or the process ends.
+
+    Returns None if another process holds it.
+    """
+    file = (folder / ".lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return None
+    return file
+
+
+def read(folder: str | Path) -> Run:
+    """Read a run folder.
+
+    Raises:
+        UserError: it is none, or one of its files is damaged.
+    """
+    folder = Path(folder)
+    try:
+        config = yaml.safe_load((folder / CONFIG).read_text())
+        manifest = json.loads((folder / MANIFEST).read_text())
+        metrics = read_metrics(folder / METRICS)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{folder} is no run folder: {Path(error.filename).name} is missing."
+        ) from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{folder} holds a damaged file: {error}") from error
+    return Run(folder, config, manifest, metrics)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read a run folder's config.yaml alone."""
+    return read(folder).config
+
+
+def read_metrics(path: Path) -> dict[str, np.ndarray]:
+    """Read a metrics.csv; empty cells become NaN, an absent file an empty dict."""
+    rows = read_rows(path)
+    columns = rows[0] if rows else {}
+    return {c: np.array([float(row[c] or "nan") for row in rows]) for c in columns}
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Read a metrics.csv as text, one dict per epoch."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a file beside its destination, flush it to disk and rename it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write run.json."""
+    replace(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+
+
+def folder_of(checkpoint: str | Path) -> Path | None:
+    """Return the run folder a checkpoint lies in, None if it lies in none."""
+    folder = Path(checkpoint).parent.parent
+    return folder if (folder / CONFIG).is_file() else None
+
+
+def find(root: str | Path, name: str, config: dict[str, Any]) -> list[Run]:
+    """Return the runs under ``root/name`` of this configuration and code, newest first."""
+    found = []
+    for folder in (Path(root) / name).glob("version_*"):
+        if not re.fullmatch(r"version_\d+", folder.name) or not (folder / MANIFEST).exists():
+            continue
+        run = read(folder)
+        if run.manifest.get("code") == code_version() and same_setting(run.config, config):
+            found.append(run)
+    return sorted(found, key=lambda run: int(run.folder.name[8:]), reverse=True)
+
+
+def same_setting(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    """Tell whether two configurations train the same network in the same way."""
+    return not changes(a, b)
+
+
+def changes(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return ``key: (old value, new value)`` of every setting that differs and can matter."""
+    a, b = flatten(old), flatten(new)
+    keys = sorted(
+        key for key in a.keys() | b.keys() if not any(key[: len(n)] == n for n in NEUTRAL_KEYS)
+    )
+    return {".".join(k): (a.get(k), b.get(k)) for k in keys if a.get(k) != b.get(k)}
+
+
+def flatten(config: dict[str, Any], prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    """Turn nested mappings into one with tuple keys."""
+    flat: dict[tuple[str, ...], Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, (*prefix, str(key)))
+        else:
+            flat[(*prefix, str(key))] = value
+    return flat
+
+
+@cache
+def code_version() -> str:
+    """Return 16 hexadecimal digits that change with any source file of the package."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(p for p in package.rglob("*") if p.suffix in {".py", ".c"}):
+        digest.update(path.relative_to(package).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]

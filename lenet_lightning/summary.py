@@ -1,0 +1,43 @@
+"""The short table that ends ``fit`` and ``test``."""
+
+from statistics import NormalDist
+
+
+def wilson_interval(share: float, count: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the interval of a share of ``count`` independent trials (Wilson 1927).
+
+    Args:
+        share: observed share in [0, 1].
+        count: number of trials, >= 1.
+        confidence: in (0, 1).
+    """
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    center = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * (share * (1 - share) / count + z * z / (4 * count**2)) ** 0.5
+    return max(0.0, center - half), min(1.0, center + half)
+
+
+def table(figures: dict[str, float], count: int) -> str:
+    """Return accuracy, its 95 % interval over ``count`` images, and loss, for both polarities.
+
+    Args:
+        figures: acc, loss, acc_negative, loss_negative.
+        count: images evaluated.
+    """
+    lines = [f"{'':12}{'accuracy':>10}{'95 % interval':>20}{'loss':>10}"]
+    for label, suffix in (("originals", ""), ("negatives", "_negative")):
+        accuracy, loss = figures[f"acc{suffix}"], figures[f"loss{suffix}"]
+        low, high = wilson_interval(accuracy, count)
+        interval = f"{low:.2%} to {high:.2%}"
+        lines.append(f"{label:12}{accuracy:>10.2%}{interval:>20}{loss:>10.4f}")
+    return "\n".join(lines)
+
+
+def duration(seconds: float) -> str:
+    """Format a time for people: ``48 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
