@@ -387,6 +387,15 @@ def allow_imports(args: list[str]) -> None:
     )
 
 
+def spare_gpu_checks() -> None:
+    """Keep torch from looking for a GPU at every optimizer step where there is none.
+
+    Lightning asks torch to look through the driver's library, which fails slowly without a driver.
+    """
+    if not torch.cuda.is_available():
+        os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
+
+
 def quiet() -> None:
     """Keep Lightning's remarks on its own doings from the terminal; warnings stay."""
     for name in ("lightning.pytorch", "lightning.fabric"):
@@ -423,6 +432,7 @@ def main(args: list[str] | None = None) -> None:
     checks.config_files(args)
     allow_imports(args)
     quiet()
+    spare_gpu_checks()
     with interruptible():
         try:
             Command(args)

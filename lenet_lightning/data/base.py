@@ -64,8 +64,11 @@ def to_input_size(images: np.ndarray) -> np.ndarray:
     """
     size = images.shape[-1]
     repeat, padding = INPUT_SIZE // size, INPUT_SIZE % size // 2
-    images = images.repeat(repeat, axis=2).repeat(repeat, axis=3)
-    return np.pad(images, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    if repeat > 1:
+        images = images.repeat(repeat, axis=2).repeat(repeat, axis=3)
+    if padding:
+        images = np.pad(images, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    return images
 
 
 class ImageDataModule(LightningDataModule):
