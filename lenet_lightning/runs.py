@@ -5,12 +5,14 @@ test_predictions.npz, checkpoints/ and TensorBoard's event files. This module ne
 nor Lightning, so a report can be made on a machine that has only the folders.
 """
 
+import contextlib
 import csv
 import fcntl
 import hashlib
 import json
 import os
 import re
+import shutil
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -79,6 +81,15 @@ def create(root: str | Path, name: str) -> Path:
             f"The run folder {parent} cannot be written ({error.strerror}): "
             "free it, or choose another with --logs."
         ) from error
+
+
+def discard(folder: Path) -> None:
+    """Remove a run folder in which nothing was recorded, and its parent if that is then empty."""
+    if (folder / MANIFEST).exists():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        folder.parent.rmdir()
 
 
 def hold(folder: Path) -> IO[str] | None:
@@ -161,14 +172,39 @@ def folder_of(checkpoint: str | Path) -> Path | None:
 
 def find(root: str | Path, name: str, config: dict[str, Any]) -> list[Run]:
     """Return the runs under ``root/name`` of this configuration and code, newest first."""
+    return [
+        run
+        for run in read_all(Path(root) / name)
+        if run.manifest.get("code") == code_version() and same_setting(run.config, config)
+    ]
+
+
+def read_all(parent: Path) -> list[Run]:
+    """Read every undamaged ``version_N`` in a folder, newest first."""
     found = []
-    for folder in (Path(root) / name).glob("version_*"):
-        if not re.fullmatch(r"version_\d+", folder.name) or not (folder / MANIFEST).exists():
-            continue
-        run = read(folder)
-        if run.manifest.get("code") == code_version() and same_setting(run.config, config):
-            found.append(run)
+    for folder in parent.glob("version_*"):
+        if re.fullmatch(r"version_\d+", folder.name):
+            with contextlib.suppress(UserError):
+                found.append(read(folder))
     return sorted(found, key=lambda run: int(run.folder.name[8:]), reverse=True)
+
+
+def why_not_found(root: str | Path, name: str, config: dict[str, Any]) -> str:
+    """Say why no run under ``root/name`` can be continued with this configuration."""
+    parent = Path(root) / name
+    unfinished = [run for run in read_all(parent) if run.manifest["status"] != "finished"]
+    if not unfinished:
+        return f"there is no unfinished run in {parent}"
+    run = unfinished[0]
+    if differing := changes(run.config, config):
+        key, (old, new) = next(iter(differing.items()))
+        return f"{run.folder} has another configuration ({key} was {old}, is {new})"
+    if run.manifest.get("code") != code_version():
+        return (
+            f"{run.folder} was made by another version of the code; to go on from it all the same, "
+            f"give --ckpt_path {run.folder / 'checkpoints' / 'last.ckpt'}"
+        )
+    return f"{run.folder} is in use by another process, or has no checkpoint"
 
 
 def same_setting(a: dict[str, Any], b: dict[str, Any]) -> bool:
@@ -198,10 +234,14 @@ def flatten(config: dict[str, Any], prefix: tuple[str, ...] = ()) -> dict[tuple[
 
 @cache
 def code_version() -> str:
-    """Return 16 hexadecimal digits that change with any source file of the package."""
+    """Return 16 hexadecimal digits that change with any source file that a run depends on.
+
+    ``study`` is left out: it starts runs and reads them, so a run does not depend on it.
+    """
     package = Path(__file__).parent
     digest = hashlib.sha256()
     for path in sorted(p for p in package.rglob("*") if p.suffix in {".py", ".c"}):
-        digest.update(path.relative_to(package).as_posix().encode())
-        digest.update(path.read_bytes())
+        name = path.relative_to(package).as_posix()
+        if not name.startswith("study/"):
+            digest.update(name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]

@@ -66,7 +66,7 @@ class RunRecord(Checkpoint):
         self.config = config
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the configuration and a first run.json; take up an earlier session's rows."""
+        """Write the configuration and a first run.json."""
         self.started = self.epoch_started = time.perf_counter()
         if not trainer.is_global_zero or self.folder is None:
             return
@@ -74,8 +74,6 @@ class RunRecord(Checkpoint):
             runs.replace(self.folder / runs.CONFIG, self.config)
         earlier = runs.read(self.folder).manifest if (self.folder / runs.MANIFEST).exists() else {}
         self.seconds_before = earlier.get("seconds", 0.0)
-        rows = runs.read_rows(self.folder / runs.METRICS)
-        self.rows = [row for row in rows if int(row["epoch"]) < trainer.current_epoch]
         self.manifest = {
             "status": "running",
             "error": None,
@@ -87,7 +85,22 @@ class RunRecord(Checkpoint):
             "code": runs.code_version(),
             "test": None,
         }
-        self.save()
+        runs.write_manifest(self.folder, self.manifest)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take up an earlier session's rows as far as its checkpoint reaches.
+
+        A new run saves a first checkpoint, so that an interrupted first epoch can be continued too.
+        """
+        if self.folder is None:
+            return
+        if trainer.is_global_zero:
+            rows = runs.read_rows(self.folder / runs.METRICS)
+            self.rows = [row for row in rows if int(row["epoch"]) < trainer.current_epoch]
+            self.save()
+        path = self.folder / "checkpoints" / "last.ckpt"
+        if trainer.strategy.broadcast(not path.exists()):
+            trainer.save_checkpoint(path)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the epoch's clock and note its learning rate."""
@@ -137,7 +150,10 @@ class RunRecord(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Record why the run stopped."""
-        if not self.manifest or not trainer.is_global_zero:
+        if not trainer.is_global_zero or self.folder is None:
+            return
+        if not self.manifest:
+            runs.discard(self.folder)
             return
         self.manifest["status"] = (
             "interrupted"
@@ -148,6 +164,8 @@ class RunRecord(Checkpoint):
         )
         self.manifest["error"] = str(exception)
         self.save()
+        if isinstance(exception, Interrupted):
+            exception.add_note(f"Continue with: {continue_command(self.folder)}")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the predicted classes of the test that ends a fit."""

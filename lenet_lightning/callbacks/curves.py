@@ -1,0 +1,77 @@
+"""The curves of a run: accuracy and loss against the epoch."""
+
+from pathlib import Path
+from typing import Any, cast
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_warn
+
+from lenet_lightning import runs
+from lenet_lightning.callbacks.pictures import add_picture
+from lenet_lightning.classifier import metric_names
+from lenet_lightning.data.facts import DATASETS
+from lenet_lightning.errors import UserError
+
+CURVES = "curves.png"
+
+
+class Curves(Callback):
+    """Draws ``curves.png``, and shows it in TensorBoard, when a fit stops for whatever reason.
+
+    The figure is drawn from the run's folder, so it holds every epoch of a resumed run. It is drawn
+    after the test that ends a fit, or when an exception ends it sooner. Nothing is drawn before
+    :meth:`open`, nor without a complete epoch.
+    """
+
+    def __init__(self) -> None:
+        self.folder: Path | None = None
+
+    def open(self, folder: Path) -> None:
+        """Draw the run recorded in ``folder``."""
+        self.folder = folder
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the whole run and the test of its best checkpoint."""
+        values = trainer.callback_metrics
+        self.draw(trainer, {name: float(values[name]) for name in metric_names("test")})
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Draw what there is; a second error must not hide the first."""
+        try:
+            self.draw(trainer)
+        except (OSError, UserError) as error:
+            rank_zero_warn(f"{CURVES} was not drawn: {error}")
+
+    def draw(self, trainer: Trainer, test: dict[str, float] | None = None) -> None:
+        """Draw the run's epochs, and the test figures of its best checkpoint if given."""
+        if self.folder is None or not trainer.is_global_zero:
+            return
+        if not (self.folder / runs.METRICS).exists():
+            return
+        from lenet_lightning.callbacks import figures
+
+        run = runs.read(self.folder)
+        protocol = run.manifest["protocol"]
+        picture = figures.curves(
+            run.metrics,
+            title(run.manifest),
+            run.manifest["best_epoch"],
+            None if protocol == "report" else test,
+            "validation (the test set)" if protocol == "report" else "validation",
+        )
+        figures.save(picture, self.folder / CURVES)
+        add_picture(trainer, "visuals/curves", picture)
+
+
+def title(manifest: dict[str, Any]) -> str:
+    """Return the first line above the curves."""
+    name = cast(str, manifest["data"]["name"])
+    name = DATASETS[name].title if name in DATASETS else name
+    parts = [f"LeNet-5 on {name}", f"protocol {manifest['protocol']}", f"seed {manifest['seed']}"]
+    best = manifest["best_epoch"]
+    if best is not None:
+        parts.append(f"best epoch {best} of {manifest['epochs']}, by {manifest['monitor']}")
+    return ", ".join(parts)

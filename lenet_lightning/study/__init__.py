@@ -1,0 +1,1 @@
+"""Studies: many runs of named settings and seeds, and the report that compares them."""

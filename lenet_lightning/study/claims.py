@@ -1,0 +1,149 @@
+"""Judge each claim of a study by a rule that is stated beside the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lenet_lightning.study import wording
+from lenet_lightning.study.compare import Claim
+from lenet_lightning.study.results import Result
+from lenet_lightning.study.statistics import Summary, mcnemar, paired_t, summarise
+
+REPRODUCED = "reproduced"
+NOT_REPRODUCED = "not reproduced"
+UNDECIDED = "undecided"
+COMPARISONS = ("higher", "lower", "near_equal")
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the runs say about a claim by one measure.
+
+    Attributes:
+        setting: The setting that was judged (the best one, if the claim names several).
+        summary: Of the measure, or of the differences seed by seed for a comparison.
+        verdict: ``reproduced``, ``not reproduced`` or ``undecided``.
+        test: The tests made, in words; empty if none fits.
+    """
+
+    setting: str
+    summary: Summary
+    verdict: str
+    test: str = ""
+
+
+def judge(claim: Claim, results: Sequence[Result], measure: str = "") -> Judgement:
+    """Judge a claim on the complete runs of its settings.
+
+    Args:
+        claim: The claim.
+        results: Every run of the study.
+        measure: Another measure than the claim's, for both sides of a comparison.
+    """
+    first = measure or claim.measure
+    by_setting = {name: _values(name, first, results) for name in claim.settings}
+    # The order of the file breaks ties, so that the choice never depends on the runs' order.
+    setting = max(claim.settings, key=lambda name: _mean(by_setting[name]))
+    values = by_setting[setting]
+    if claim.kind not in COMPARISONS:
+        summary = summarise(list(values.values()))
+        return Judgement(setting, summary, verdict(claim, summary))
+    other = _values(claim.against, measure or claim.against_measure, results)
+    pairs = [values[seed] - other[seed] for seed in sorted(values.keys() & other.keys())]
+    summary = summarise(pairs)
+    test = _tests(claim, setting, first, pairs, results)
+    return Judgement(setting, summary, verdict(claim, summary), test)
+
+
+def verdict(claim: Claim, summary: Summary) -> str:
+    """The rule: the whole 95 % interval over seeds must lie on one side of the threshold."""
+    if not summary.has_interval:
+        return UNDECIDED
+    low, high = summary.low, summary.high
+    if claim.kind == "lower":
+        low, high = -high, -low
+    allowed_low, allowed_high = {
+        "at_least": (claim.value, np.inf),
+        "at_most": (-np.inf, claim.value),
+        "between": (claim.low, claim.high),
+        "higher": (claim.margin, np.inf),
+        "lower": (claim.margin, np.inf),
+        "near_equal": (-claim.margin, claim.margin),
+    }[claim.kind]
+    # A difference of exactly nothing is not higher.
+    strict = claim.kind in ("higher", "lower") and claim.margin == 0
+    if (low > allowed_low if strict else low >= allowed_low) and high <= allowed_high:
+        return REPRODUCED
+    if high < allowed_low or low > allowed_high or (strict and high <= 0):
+        return NOT_REPRODUCED
+    return UNDECIDED
+
+
+def rule(claim: Claim) -> str:
+    """How the claim is read, in words and numbers."""
+
+    def text(value: float) -> str:
+        return wording.number(value, claim.measure)
+
+    match claim.kind:
+        case "at_least":
+            return f"at least {text(claim.value)}"
+        case "at_most":
+            return f"at most {text(claim.value)}"
+        case "between":
+            return f"from {text(claim.low)} to {text(claim.high)}"
+        case "near_equal":
+            return f"within {wording.margin(claim.margin, claim.measure)} of each other"
+        case _:
+            by = f" by {wording.margin(claim.margin, claim.measure)} or more"
+            return claim.kind + (by if claim.margin else "")
+
+
+def honest_measure(claim: Claim) -> str:
+    """The measure that no test image chose, where the claim's has one; empty otherwise."""
+    which, _, rest = claim.measure.partition("_")
+    if claim.against_measure != claim.measure and claim.kind in COMPARISONS:
+        return ""
+    return f"honest_{rest}" if which in ("best", "last") and "accuracy" in rest else ""
+
+
+def _values(setting: str, measure: str, results: Sequence[Result]) -> dict[int, float]:
+    """The measure by seed, of the complete runs that have it."""
+    found = {
+        r.seed: r.measure(measure) for r in results if r.setting.name == setting and r.complete
+    }
+    return {seed: value for seed, value in found.items() if np.isfinite(value)}
+
+
+def _mean(values: dict[int, float]) -> float:
+    return float(np.mean(list(values.values()))) if values else -np.inf
+
+
+def _tests(
+    claim: Claim, setting: str, measure: str, pairs: list[float], results: Sequence[Result]
+) -> str:
+    """Paired t over seeds; McNemar on the test images, for accuracies."""
+    parts = []
+    if (p := wording.p_value(paired_t(pairs))) and claim.kind != "near_equal":
+        parts.append(f"paired t: {p}")
+    if "accuracy" in measure:
+        images = "negative" if "negative" in measure else "original"
+        p_values = _mcnemar(setting, claim.against, images, results)
+        if p_values:
+            found = sum(p < 0.05 for p in p_values)
+            parts.append(f"McNemar: p < 0.05 for {found} of {len(p_values)} seeds")
+    return "; ".join(parts)
+
+
+def _mcnemar(first: str, second: str, images: str, results: Sequence[Result]) -> list[float]:
+    """One exact p for every seed that both settings ran."""
+    correct: dict[str, dict[int, np.ndarray]] = {first: {}, second: {}}
+    for result in results:
+        if result.setting.name in correct and (arrays := result.predictions()) is not None:
+            right = arrays[images] == arrays["labels"]
+            correct[result.setting.name][result.seed] = right
+    seeds = sorted(correct[first].keys() & correct[second].keys())
+    return [mcnemar(correct[first][seed], correct[second][seed]) for seed in seeds]

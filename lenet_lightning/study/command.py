@@ -1,0 +1,108 @@
+"""``python -m lenet_lightning study``."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from lenet_lightning.errors import UserError
+from lenet_lightning.signals import Interrupted, interruptible
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UserError(f"study: {message}; see python -m lenet_lightning study --help")
+
+
+def main(args: Sequence[str]) -> int:
+    """Run a study or rebuild its report.
+
+    Args:
+        args: What follows ``study`` on the command line.
+
+    Returns:
+        The exit code: 0, 1 if a run failed, 130 after Ctrl-C and 143 after SIGTERM.
+
+    Raises:
+        UserError: Anything the user can mend, before any run starts.
+    """
+    if args and args[0] == "report":
+        return _report(args[1:])
+    options = _parser().parse_args(args)
+    if options.config is None:
+        raise UserError("study needs --config FILE, such as configs/studies/smoke.yaml")
+
+    # Imported here: `study --help` and `study report` answer without torch.
+    from lenet_lightning.study import run
+
+    command = shlex.join(["python", "-m", "lenet_lightning", "study", *args])
+    try:
+        with interruptible():
+            session = run.open_session(options.config, options.logs, options.only, command)
+            jobs = run.choose_jobs(options.jobs, session)
+            if options.dry_run:
+                print("\n".join(run.dry_run(session, jobs)))
+                return 0
+            failures = run.execute(session, jobs)
+    except Interrupted as end:
+        run.say(f"Stopped. What is finished is kept; to go on:\n  {command}")
+        return int(str(end.code))
+    for key, error in failures.items():
+        run.say(f"failed: {key}: {error}\n  see {session.folder / key / 'output.log'}")
+    print(session.folder / "report.html")
+    return 1 if failures else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m lenet_lightning study",
+        description="Run every setting of a study with every seed and write its report. Finished "
+        "runs are kept and half-finished ones go on, so it can be stopped and started at will. "
+        "'study report FOLDER' rebuilds the report from run folders alone.",
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the study's YAML file")
+    parser.add_argument(
+        "--jobs",
+        default="auto",
+        metavar="N",
+        help="runs at a time; auto (the default) is one a GPU, or one a processor core up to 16",
+    )
+    parser.add_argument(
+        "--dry_run", action="store_true", help="print the plan and an estimate of its time"
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="PATTERN",
+        help="run only the settings that match, such as 'mnist_*'",
+    )
+    parser.add_argument(
+        "--logs",
+        type=Path,
+        default=Path("lightning_logs"),
+        metavar="FOLDER",
+        help="folder of all runs; the study's are in FOLDER/<its name>",
+    )
+    return parser
+
+
+def _report(args: Sequence[str]) -> int:
+    parser = _Parser(
+        prog="python -m lenet_lightning study report",
+        description="Rebuild the report of a study from its run folders alone.",
+    )
+    parser.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="the study's folder: lightning_logs/report"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="where to write; FOLDER unless given"
+    )
+    options = parser.parse_args(args)
+
+    from lenet_lightning.study import report
+
+    print(report.write(options.folder, options.output))
+    return 0

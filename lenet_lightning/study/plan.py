@@ -1,0 +1,260 @@
+"""A study: named settings of one or more base configs, each run once for every seed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from lenet_lightning.errors import UserError
+from lenet_lightning.study.compare import Claim, Figure, read_claims, read_figures
+from lenet_lightning.study.reading import check_keys, flatten, read_yaml, suggestion
+
+OVERRIDES = ("model", "data", "trainer", "monitor")
+STUDY_KEYS = ("name", "title", "base", "seeds", "groups", "settings", "figures", "claims")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One experiment: a base config and what is changed in it.
+
+    Attributes:
+        name: The name of its folder, ``group_setting`` where the study has groups.
+        title: What tables and figures call it.
+        group: The key of its group; empty in a study without groups.
+        base: The config it starts from.
+        overrides: Dotted keys, as after ``--`` on the command line, to values.
+    """
+
+    name: str
+    title: str
+    group: str
+    base: Path
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+    def arguments(self) -> list[str]:
+        """What ``fit`` is given for it, but for the seed and the name of the run."""
+        arguments = ["--config", str(self.base)]
+        # Sorted by parts, a class comes before its own arguments.
+        for key in sorted(self.overrides, key=lambda key: key.split(".")):
+            value = self.overrides[key]
+            arguments += [f"--{key}", value if isinstance(value, str) else json.dumps(value)]
+        return arguments
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a study: a setting with a seed."""
+
+    setting: Setting
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """Where its run folders lie below the study's: ``setting/seed_0``."""
+        return f"{self.setting.name}/seed_{self.seed}"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study file, read and checked.
+
+    Attributes:
+        name: The name of the study's folder.
+        title: The report's title.
+        seeds: One run of every setting for each.
+        groups: Keys to titles, in the file's order; ``{"": ""}`` where there are none.
+        settings: By name, in the file's order.
+        figures: What to draw; empty for the generic figures.
+        claims: What to judge.
+    """
+
+    name: str
+    title: str
+    seeds: tuple[int, ...]
+    groups: dict[str, str]
+    settings: dict[str, Setting]
+    figures: tuple[Figure, ...]
+    claims: tuple[Claim, ...]
+
+    def trials(self, only: Iterable[str] = ()) -> list[Trial]:
+        """Every run, all settings with the first seed first: an early stop has a bit of all.
+
+        Args:
+            only: Patterns (``mnist_*``, ``*sgd``); a setting whose name matches one is kept.
+
+        Raises:
+            UserError: A pattern matches no setting.
+        """
+        patterns = list(only)
+        for pattern in patterns:
+            if not any(fnmatch(name, pattern) for name in self.settings):
+                hint = suggestion(pattern, self.settings)
+                raise UserError(f"--only {pattern}: no setting of {self.name} matches it{hint}")
+        names = [n for n in self.settings if not patterns or any(fnmatch(n, p) for p in patterns)]
+        return [Trial(self.settings[name], seed) for seed in self.seeds for name in names]
+
+    def in_group(self, group: str) -> list[Setting]:
+        """The settings of one group, in the file's order."""
+        return [setting for setting in self.settings.values() if setting.group == group]
+
+
+def load(path: Path, check_base: bool = True) -> Study:
+    """Read and check a study file.
+
+    Args:
+        path: The YAML file.
+        check_base: Whether base configs must exist; not needed to report on finished runs.
+
+    Raises:
+        UserError: Anything in the file that cannot be run, with the key and what to do.
+    """
+    content = read_yaml(path)
+    known = [*STUDY_KEYS, *OVERRIDES]
+    check_keys({key.split(".")[0]: None for key in map(str, content)}, known, str(path))
+    name = _name(content.get("name"), f"{path}: name")
+    seeds = _seeds(content.get("seeds"), path)
+    groups = _mapping(content.get("groups"), f"{path}: groups")
+    settings = _settings(content, groups, path)
+    if check_base:
+        for setting in settings.values():
+            if not setting.base.is_file():
+                raise UserError(
+                    f"{path}: base config {setting.base} of setting '{setting.name}' does not "
+                    f"exist; paths are relative to the working directory or to the study file"
+                )
+    titles = {key: str((value or {}).get("title", key)) for key, value in groups.items()}
+    return Study(
+        name=name,
+        title=str(content.get("title", name)),
+        seeds=seeds,
+        groups=titles or {"": ""},
+        settings=settings,
+        figures=read_figures(content.get("figures"), list(settings), f"{path}: figures"),
+        claims=read_claims(content.get("claims"), list(settings), list(groups), f"{path}: claims"),
+    )
+
+
+def _name(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        raise UserError(
+            f"{where} must be a name of letters, digits, '_', '-' and '.' "
+            f"(it becomes a folder), not {value!r}"
+        )
+    return value
+
+
+def _seeds(value: Any, path: Path) -> tuple[int, ...]:
+    def is_seed(seed: Any) -> bool:
+        return isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0
+
+    if not isinstance(value, list) or not value or not all(map(is_seed, value)):
+        given = "there are none" if not value and not isinstance(value, int) else f"not {value!r}"
+        raise UserError(
+            f"{path}: seeds must be a list of whole numbers from 0, such as [0, 1, 2]; {given}"
+        )
+    if len(set(value)) < len(value):
+        raise UserError(f"{path}: seeds {value} repeat a number; each seed is run once")
+    return tuple(value)
+
+
+def _mapping(value: Any, where: str) -> dict[str, Any]:
+    """The entries of ``groups`` or ``settings``, each a mapping or empty."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise UserError(f"{where} must map names to what they change, not {value!r}")
+    for name, entry in value.items():
+        _name(str(name), f"{where}.{name}")
+        if entry is not None and not isinstance(entry, Mapping):
+            raise UserError(f"{where}.{name} must be a mapping of keys to values, not {entry!r}")
+    return {str(name): entry for name, entry in value.items()}
+
+
+def _settings(
+    content: Mapping[str, Any], groups: Mapping[str, Any], path: Path
+) -> dict[str, Setting]:
+    """Every setting of every group it belongs to; narrower overrides win over wider ones."""
+    entries = _mapping(content.get("settings"), f"{path}: settings")
+    if not entries:
+        raise UserError(f"{path}: settings has no entry; name at least one setting to run")
+    for name, entry in entries.items():
+        for group in _wanted_groups(entry, groups, f"{path}: settings.{name}"):
+            if group not in groups and groups:
+                hint = suggestion(str(group), groups)
+                raise UserError(f"{path}: settings.{name}.groups: no group '{group}'{hint}")
+    settings: dict[str, Setting] = {}
+    for group, group_entry in (groups or {"": {}}).items():
+        for name, entry in entries.items():
+            where = f"{path}: settings.{name}"
+            if groups and group not in _wanted_groups(entry, groups, where):
+                continue
+            levels = (content, group_entry or {}, entry or {})
+            overrides: dict[str, Any] = {}
+            overrides |= _overrides(content, STUDY_KEYS, f"{path}")
+            overrides |= _overrides(levels[1], ("title", "base"), f"{path}: groups.{group}")
+            overrides |= _overrides(levels[2], ("title", "base", "groups"), where)
+            base = next((level["base"] for level in reversed(levels) if level.get("base")), None)
+            if base is None:
+                raise UserError(
+                    f"{where} has no base config; set base in the study, the group or the setting"
+                )
+            full = f"{group}_{name}" if groups else name
+            if full in settings:
+                raise UserError(f"{path}: two settings are both called '{full}'; rename one")
+            title = str(levels[2].get("title", name))
+            settings[full] = Setting(full, title, group, _resolve(str(base), path), overrides)
+    return settings
+
+
+def _wanted_groups(entry: Any, groups: Mapping[str, Any], where: str) -> list[str]:
+    if not entry or "groups" not in entry:
+        return list(groups)
+    if not groups or not isinstance(entry["groups"], list):
+        raise UserError(f"{where}.groups must be a list of names from the study's groups")
+    return list(entry["groups"])
+
+
+def _overrides(level: Mapping[str, Any], own: tuple[str, ...], where: str) -> dict[str, Any]:
+    """The part of a level that goes to ``fit``; the rest must be the level's own keys."""
+    rest = {str(key): value for key, value in level.items() if key not in own}
+    for key in rest:
+        if key.split(".")[0] not in OVERRIDES:
+            hint = suggestion(key, [*own, *OVERRIDES])
+            raise UserError(f"{where}: unknown key '{key}'{hint}")
+    return flatten(rest)
+
+
+def _resolve(base: str, path: Path) -> Path:
+    """The base config, from the working directory or else from the study file's folder."""
+    beside = path.parent / base
+    return beside if beside.is_file() and not Path(base).is_file() else Path(base)
+
+
+def describe(trials: Iterable[Trial]) -> Iterator[str]:
+    """What all settings share, then a line for each: its base, its own changes, its seeds."""
+    seeds: dict[str, list[int]] = {}
+    settings: dict[str, Setting] = {}
+    for trial in trials:
+        settings[trial.setting.name] = trial.setting
+        seeds.setdefault(trial.setting.name, []).append(trial.seed)
+    common = {
+        key: value
+        for key, value in next(iter(settings.values())).overrides.items()
+        if all(setting.overrides.get(key) == value for setting in settings.values())
+    }
+    yield "every run: " + _changes(common)
+    width = max(map(len, settings))
+    for name, setting in settings.items():
+        own = {key: value for key, value in setting.overrides.items() if key not in common}
+        runs = f"seeds {', '.join(map(str, seeds[name]))}"
+        yield f"{name:<{width}}  {runs}  {setting.base}  {_changes(own)}".rstrip()
+
+
+def _changes(overrides: Mapping[str, Any]) -> str:
+    return " ".join(f"--{key} {value}" for key, value in overrides.items())

@@ -1,0 +1,227 @@
+"""Run a study: what is missing of it, several runs at a time, and its report."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lenet_lightning import runs
+from lenet_lightning.errors import UserError
+from lenet_lightning.signals import Interrupted
+from lenet_lightning.study import assets, estimate, plan, report, wording
+from lenet_lightning.study.pool import Pool
+from lenet_lightning.study.progress import Progress
+from lenet_lightning.study.results import COMPLETE, INDEX, PLAN
+from lenet_lightning.study.worker import Outcome, Task
+
+MAX_AUTO_JOBS = 16
+"""As many runs at a time as ``--jobs auto`` goes: each holds its dataset in memory."""
+
+
+@dataclass
+class Session:
+    """One call of ``study`` on its folder.
+
+    Attributes:
+        study: The study.
+        file: Its YAML file.
+        logs: The root of all run folders.
+        trials: The runs that were asked for, in order.
+        configs: The complete configuration of every run of the study, by key.
+        command: What was typed, for the report.
+    """
+
+    study: plan.Study
+    file: Path
+    logs: Path
+    trials: list[plan.Trial]
+    configs: dict[str, dict[str, Any]]
+    command: str
+
+    @property
+    def folder(self) -> Path:
+        """The study's folder."""
+        return self.logs / self.study.name
+
+    def arguments(self, trial: plan.Trial) -> list[str]:
+        """The command line of one run, which goes on where it was stopped."""
+        return [*trial_arguments(self.study, trial, self.logs), "--resume", "auto"]
+
+    def complete(self, key: str) -> runs.Run | None:
+        """The finished run of a key with the same full configuration and code, if any."""
+        found = runs.find(self.logs, f"{self.study.name}/{key}", self.configs[key])
+        return next((run for run in found if run.manifest.get("status") in COMPLETE), None)
+
+
+def trial_arguments(study: plan.Study, trial: plan.Trial, logs: Path) -> list[str]:
+    """The command line of one run, but for resuming."""
+    name = f"{study.name}/{trial.key}"
+    place = ["--seed_everything", str(trial.seed), "--name", name, "--logs", str(logs)]
+    return ["fit", *trial.setting.arguments(), *place]
+
+
+def open_session(file: Path, logs: Path, only: Sequence[str], command: str) -> Session:
+    """Read a study and check every run of it before anything starts.
+
+    Raises:
+        UserError: The study cannot be run; says which setting and why.
+    """
+    from lenet_lightning import cli
+
+    study = plan.load(file)
+    trials = study.trials(only)
+    cli.quiet()
+    by_setting: dict[str, dict[str, Any]] = {}
+    configs = {}
+    for trial in study.trials():
+        name = trial.setting.name
+        try:
+            if name not in by_setting:
+                by_setting[name] = cli.parse(trial_arguments(study, trial, logs))
+        except UserError as error:
+            raise UserError(f"{file}: setting '{name}': {error}") from None
+        # Seeds differ in nothing else; parsing each again would only take time.
+        own = {"seed_everything": trial.seed, "name": f"{study.name}/{trial.key}"}
+        configs[trial.key] = by_setting[name] | own
+    return Session(study, file, logs, trials, configs, command)
+
+
+def dry_run(session: Session, jobs: int) -> Iterator[str]:
+    """The plan in lines: every setting, what is complete, how long the rest may take."""
+    yield from plan.describe(session.trials)
+    todo = [trial.key for trial in session.trials if not session.complete(trial.key)]
+    times = estimate.EpochTimes()
+    times.learn_folder(session.logs)
+    configs = [session.configs[key] for key in todo]
+    seconds = sum(times.seconds(config) * estimate.epochs(config) for config in configs)
+    jobs = max(1, min(jobs, len(todo)))
+    settings = len({trial.setting.name for trial in session.trials})
+    yield (
+        f"{len(session.trials)} runs of {settings} settings; {len(session.trials) - len(todo)} "
+        f"complete, {len(todo)} to run, {jobs} at a time, into {session.folder}"
+    )
+    if todo:
+        source = times.source(configs)
+        yield f"about {wording.duration(seconds / jobs)} (epoch times: {source})"
+
+
+def execute(session: Session, jobs: int) -> dict[str, str]:
+    """Run what is missing and write the report.
+
+    Args:
+        session: The study.
+        jobs: How many runs at a time.
+
+    Returns:
+        The error of every run that failed, by key.
+
+    Raises:
+        Interrupted: Ctrl-C or SIGTERM; every run stays as it is and can go on later.
+    """
+    complete = {key: run for key in session.configs if (run := session.complete(key))}
+    todo = [trial for trial in session.trials if trial.key not in complete]
+    entries = {key: _entry(session, run) for key, run in complete.items()}
+    index: dict[str, Any] = {"command": session.command, "runs": entries}
+    session.folder.mkdir(parents=True, exist_ok=True)
+    if session.file.resolve() != (session.folder / PLAN).resolve():
+        shutil.copyfile(session.file, session.folder / PLAN)
+    _save(session, index)
+    assets.fetch(session.configs.values())
+    assets.write(session.study, session.configs, session.folder)
+    failures = _train(session, todo, jobs, index) if todo else {}
+    report.write(session.folder)
+    return failures
+
+
+def _train(
+    session: Session, todo: list[plan.Trial], jobs: int, index: dict[str, Any]
+) -> dict[str, str]:
+    """Run trials in workers; the index is saved after each."""
+    jobs = max(1, min(jobs, len(todo)))
+    times = estimate.EpochTimes()
+    times.learn_folder(session.folder)
+    configs = {trial.key: session.configs[trial.key] for trial in todo}
+    done = len(session.trials) - len(todo)
+    progress = Progress(configs, session.folder, done, jobs, times)
+    failures: dict[str, str] = {}
+
+    def ended(key: str, outcome: Outcome) -> None:
+        if outcome.interrupted:
+            raise Interrupted(signal.SIGTERM)
+        run = session.complete(key)
+        if run is not None:
+            index["runs"][key] = _entry(session, run)
+            manifest = run.manifest
+            status = "non-finite loss" if manifest["status"] == "nonfinite" else "finished"
+            progress.ended(key, status, manifest.get("seconds"), manifest.get("epoch_seconds"))
+        else:
+            failures[key] = (
+                outcome.error or "It left no finished run of this configuration and code."
+            )
+            index["runs"][key] = {"folder": "", "error": failures[key]}
+            progress.ended(key, f"failed: {failures[key]}", None, None)
+        _save(session, index)
+
+    tasks = [
+        (trial.key, Task(session.arguments(trial), session.folder / trial.key / "output.log"))
+        for trial in todo
+    ]
+    devices = gpus(session.configs.values())
+    pool = Pool(jobs, max(1, cores() // jobs), devices if jobs > 1 and len(devices) > 1 else ())
+    try:
+        pool.run(tasks, ended, progress.tick)
+    finally:
+        progress.close()
+    return failures
+
+
+def cores() -> int:
+    """The processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def gpus(configs: Any) -> tuple[str, ...]:
+    """The CUDA devices that the runs may use; none if they all ask for the processor."""
+    accelerators = {(config.get("trainer") or {}).get("accelerator") for config in configs}
+    if accelerators <= {"cpu"}:
+        return ()
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else [str(n) for n in range(torch.cuda.device_count())]
+    return tuple(names[: torch.cuda.device_count()])
+
+
+def choose_jobs(value: str, session: Session) -> int:
+    """The number of runs at a time: a number, or for ``auto`` one a core, or one a GPU.
+
+    Raises:
+        UserError: Neither.
+    """
+    if value == "auto":
+        return len(gpus(session.configs.values())) or min(cores(), MAX_AUTO_JOBS)
+    if not value.isdigit() or int(value) < 1:
+        raise UserError(f"--jobs {value}: expected a whole number from 1, or auto")
+    return int(value)
+
+
+def _entry(session: Session, run: runs.Run) -> dict[str, str]:
+    return {"folder": run.folder.relative_to(session.folder).as_posix(), "error": ""}
+
+
+def _save(session: Session, index: dict[str, Any]) -> None:
+    runs.replace(session.folder / INDEX, json.dumps(index, indent=2, sort_keys=True) + "\n")
+
+
+def say(line: str) -> None:
+    """Print a line on standard error."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,65 @@
+"""How numbers are written in tables: accuracies in per cent, differences in points."""
+
+from __future__ import annotations
+
+import math
+
+from lenet_lightning.study.statistics import Summary
+
+NONE = "\u2013"
+
+
+def number(value: float, measure: str, signed: bool = False) -> str:
+    """A value of a measure: ``98.76 %``, or ``0.4321`` for a loss; a dash for NaN."""
+    if math.isnan(value):
+        return NONE
+    sign = "+" if signed else ""
+    if "loss" in measure:
+        return f"{value:{sign}.3f}"
+    return f"{100 * value:{sign}.2f}" + (" points" if signed or measure == "variation" else " %")
+
+
+def interval(low: float, high: float, measure: str, signed: bool = False) -> str:
+    """``[98.50, 99.02]`` in per cent (or points), ``[0.10, 0.30]`` for a loss."""
+    if math.isnan(low) or math.isnan(high):
+        return NONE
+    sign = "+" if signed else ""
+    if "accuracy" in measure and not signed:
+        low, high = max(low, 0.0), min(high, 1.0)
+    if "loss" in measure:
+        return f"[{low:{sign}.3f}, {high:{sign}.3f}]"
+    return f"[{100 * low:{sign}.2f}, {100 * high:{sign}.2f}]"
+
+
+def mean_sd(summary: Summary, measure: str, signed: bool = False) -> str:
+    """``98.76 ± 0.12 %``: mean and standard deviation; without the latter for one value."""
+    if summary.n == 0:
+        return NONE
+    text = number(summary.mean, measure, signed)
+    if not summary.has_interval:
+        return text
+    first, _, unit = text.partition(" ")
+    sd = f"{summary.sd:.3f}" if "loss" in measure else f"{100 * summary.sd:.2f}"
+    return f"{first} ± {sd} {unit}".strip()
+
+
+def margin(value: float, measure: str) -> str:
+    """``1 point``, ``20 points``, or the plain number for a loss."""
+    if "loss" in measure:
+        return f"{value:g}"
+    return f"{100 * value:g} point" + ("" if value == 0.01 else "s")
+
+
+def p_value(p: float) -> str:
+    """``p = 0.012`` or ``p < 0.0001``."""
+    if math.isnan(p):
+        return ""
+    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``12 min`` or ``3 h 20 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,87 @@
+"""Verdicts follow the stated rule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lenet_lightning.study import claims, plan, results
+from lenet_lightning.study.compare import Claim
+from lenet_lightning.study.statistics import Summary
+from tests.study.fakes import write_study
+
+
+def claim(kind: str, **options: float) -> Claim:
+    return Claim("says", kind, "best_accuracy", ("a",), against="b", **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("asked", "low", "high", "verdict"),
+    [
+        (claim("at_least", value=0.9), 0.9, 0.95, claims.REPRODUCED),
+        (claim("at_least", value=0.9), 0.8, 0.89, claims.NOT_REPRODUCED),
+        (claim("at_least", value=0.9), 0.8, 0.95, claims.UNDECIDED),
+        (claim("at_most", value=0.2), 0.1, 0.1, claims.REPRODUCED),
+        (claim("at_most", value=0.2), 0.21, 0.3, claims.NOT_REPRODUCED),
+        (claim("between", low=0.4, high=0.5), 0.41, 0.49, claims.REPRODUCED),
+        (claim("between", low=0.4, high=0.5), 0.6, 0.7, claims.NOT_REPRODUCED),
+        (claim("between", low=0.4, high=0.5), 0.39, 0.7, claims.UNDECIDED),
+        (claim("higher"), 0.01, 0.02, claims.REPRODUCED),
+        (claim("higher"), 0.0, 0.0, claims.NOT_REPRODUCED),
+        (claim("higher"), -0.01, 0.02, claims.UNDECIDED),
+        (claim("higher", margin=0.2), 0.01, 0.02, claims.NOT_REPRODUCED),
+        (claim("lower"), -0.02, -0.01, claims.REPRODUCED),
+        (claim("lower", margin=0.2), -0.5, -0.3, claims.REPRODUCED),
+        (claim("lower", margin=0.2), -0.1, 0.1, claims.NOT_REPRODUCED),
+        (claim("near_equal", margin=0.01), -0.005, 0.01, claims.REPRODUCED),
+        (claim("near_equal", margin=0.01), 0.02, 0.03, claims.NOT_REPRODUCED),
+        (claim("near_equal", margin=0.01), -0.02, 0.005, claims.UNDECIDED),
+    ],
+)
+def test_rule(asked: Claim, low: float, high: float, verdict: str) -> None:
+    summary = Summary(3, (low + high) / 2, 0.01, low, high)
+    assert claims.verdict(asked, summary) == verdict
+
+
+def test_one_seed_decides_nothing() -> None:
+    nan = float("nan")
+    summary = Summary(1, 0.99, nan, nan, nan)
+    assert claims.verdict(claim("at_least", value=0.9), summary) == claims.UNDECIDED
+
+
+def judged(folder: Path) -> dict[str, claims.Judgement]:
+    study = plan.load(folder / "study.yaml", check_base=False)
+    found = results.gather(study, folder)
+    return {f"{c.says} {c.group}".strip(): claims.judge(c, found) for c in study.claims}
+
+
+def test_judgements_of_a_study(tmp_path: Path) -> None:
+    found = judged(write_study(tmp_path / "fake"))
+    assert found["over 85 % easy"].verdict == claims.REPRODUCED
+    assert found["over 85 % easy"].setting == "easy_adam"
+    assert found["over 85 % hard"].verdict == claims.NOT_REPRODUCED
+    assert found["far lower easy"].verdict == claims.REPRODUCED
+    assert "McNemar: p < 0.05 for 3 of 3 seeds" in found["far lower easy"].test
+    assert "paired t: p <" in found["far lower easy"].test
+    assert found["loss much higher"].verdict == claims.REPRODUCED
+
+
+def test_with_one_seed_all_is_undecided(tmp_path: Path) -> None:
+    found = judged(write_study(tmp_path / "fake", seeds=1))
+    assert {judgement.verdict for judgement in found.values()} == {claims.UNDECIDED}
+    assert found["over 85 % easy"].summary.n == 1
+
+
+def test_claims_without_runs_are_undecided(tmp_path: Path) -> None:
+    skip = tuple(f"easy_ones/seed_{seed}" for seed in range(3))
+    found = judged(write_study(tmp_path / "fake", skip=skip))
+    assert found["far lower easy"].verdict == claims.UNDECIDED
+    assert found["far lower easy"].summary.n == 0
+
+
+def test_rules_in_words() -> None:
+    assert claims.rule(claim("at_least", value=0.99)) == "at least 99.00 %"
+    assert claims.rule(claim("near_equal", margin=0.01)) == "within 1 point of each other"
+    assert claims.rule(claim("lower", margin=0.2)) == "lower by 20 points or more"
+    assert claims.rule(claim("higher")) == "higher"

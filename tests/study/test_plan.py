@@ -1,0 +1,167 @@
+"""A study file is read as meant, or refused in one sentence before anything runs."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from lenet_lightning.errors import UserError
+from lenet_lightning.study import plan
+from lenet_lightning.study.reading import flatten
+
+GOOD = """
+name: mine
+base: base.yaml
+seeds: [0, 1]
+trainer.max_epochs: 3
+model: {l2: 0.001, optimizer: {class_path: KerasAdam, init_args: {lr: 0.1}}}
+groups:
+  a: {title: A, data.batch_size: 8}
+  b: {base: other.yaml}
+settings:
+  plain: {title: Plain}
+  sgd: {groups: [b], model.optimizer: torch.optim.SGD, model.l2: 0}
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    for name in ("base.yaml", "other.yaml"):
+        (folder / name).write_text("")
+    file = folder / "study.yaml"
+    file.write_text(textwrap.dedent(text))
+    return file
+
+
+def test_groups_times_settings(tmp_path: Path) -> None:
+    study = plan.load(write(tmp_path, GOOD))
+    assert list(study.settings) == ["a_plain", "b_plain", "b_sgd"]
+    assert study.groups == {"a": "A", "b": "b"}
+    keys = [trial.key for trial in study.trials()]
+    assert keys == [f"{name}/seed_{seed}" for seed in (0, 1) for name in study.settings]
+    assert [trial.key for trial in study.trials(["*sgd"])] == ["b_sgd/seed_0", "b_sgd/seed_1"]
+
+
+def test_narrower_overrides_win_and_classes_come_before_their_arguments(tmp_path: Path) -> None:
+    study = plan.load(write(tmp_path, GOOD))
+    arguments = study.settings["b_sgd"].arguments()
+    assert arguments == [
+        *("--config", str(tmp_path / "other.yaml")),
+        *("--model.l2", "0"),
+        *("--model.optimizer", "torch.optim.SGD"),
+        *("--model.optimizer.lr", "0.1"),
+        *("--trainer.max_epochs", "3"),
+    ]
+    assert study.settings["a_plain"].overrides["data.batch_size"] == 8
+
+
+def test_values_are_written_as_the_command_line_reads_them() -> None:
+    overrides = {"model.dropout": True, "model.scheduler": None, "trainer.devices": [0, 1]}
+    setting = plan.Setting("s", "s", "", Path("b"), overrides)
+    assert setting.arguments()[2:] == [
+        *("--model.dropout", "true"),
+        *("--model.scheduler", "null"),
+        *("--trainer.devices", "[0, 1]"),
+    ]
+
+
+def test_flatten_keeps_empty_mappings() -> None:
+    assert flatten({"a": {"b": {}}, "c.d": 1}) == {"a.b": {}, "c.d": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("seeds: [0, 1]", ""), "seeds must be a list .* there are none"),
+        (("seeds: [0, 1]", "seeds: []"), "seeds must be a list .* there are none"),
+        (("seeds: [0, 1]", "seeds: 3"), "seeds must be a list .* not 3"),
+        (("seeds: [0, 1]", "seeds: [true]"), "seeds must be a list"),
+        (("seeds: [0, 1]", "seeds: [1, 1]"), "repeat a number"),
+        (("seeds: [0, 1]", "sedes: [0, 1]"), "unknown key 'sedes'; did you mean 'seeds'"),
+        (("base: base.yaml", "base: nowhere.yaml"), "base config nowhere.yaml .* does not exist"),
+        (("base: base.yaml", ""), "has no base config"),
+        (("name: mine", "name: a/b"), "name must be a name of letters"),
+        (("name: mine", ""), "name must be a name of letters"),
+        (("  sgd:", "  plain: {}\n  sgd:"), "'plain' is written twice, on lines 11 and 12"),
+        (("groups: [b]", "groups: [c]"), "no group 'c'"),
+        (("groups: [b]", "groups: b"), "must be a list of names"),
+        (("model.l2: 0}", "modle.l2: 0}"), "unknown key 'modle.l2'"),
+        (
+            ("{title: A, data.batch_size: 8}", "{title: A, batch_size: 8}"),
+            "unknown key 'batch_size",
+        ),
+        (("{title: Plain}", "[1]"), "must be a mapping"),
+        (("settings:", "settings: {}\nfigures:"), "settings has no entry"),
+        (("b: {base: other.yaml}", "b: 3"), "groups.b must be a mapping"),
+    ],
+)
+def test_bad_studies(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    assert change[0] in GOOD
+    with pytest.raises(UserError, match=message):
+        plan.load(write(tmp_path, GOOD.replace(*change)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("figures: [{name: f, kind: acuracy, setting: a_plain}]", "did you mean 'accuracy'"),
+        ("figures: [{name: f, kind: accuracy, setting: nobody}]", "unknown 'nobody'"),
+        ("figures: [{name: f, kind: accuracy}]", "needs 'setting' .* or 'panels'"),
+        ("figures: [{name: 'a b', kind: accuracy, setting: a_plain}]", "must be a short name"),
+        ("figures: 3", "must be a list"),
+        ("claims: [{says: x, kind: higher, measure: best_accuracy, setting: a_plain}]", "'against"),
+        ("claims: [{says: x, kind: at_least, measure: best, setting: a_plain, value: 1}]", "best"),
+        (
+            "claims: [{says: x, kind: at_least, measure: variation, setting: a_plain, value: 1 %}]",
+            "value must be a number",
+        ),
+        (
+            "claims: [{says: x, kind: at_least, measure: variation, setting: sgd, value: 1, "
+            "groups: [a]}]",
+            "unknown 'a_sgd'",
+        ),
+    ],
+)
+def test_bad_comparisons(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        plan.load(write(tmp_path, GOOD + text))
+
+
+def test_only_must_match_something(tmp_path: Path) -> None:
+    study = plan.load(write(tmp_path, GOOD))
+    with pytest.raises(UserError, match=r"--only b_sdg: no setting of mine .* mean 'b_sgd'"):
+        study.trials(["b_sdg"])
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [1,\n", "\tx: 1"])
+def test_a_file_that_is_no_mapping(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UserError, match=r"study\.yaml"):
+        plan.load(write(tmp_path, text))
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        plan.load(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("name", ["report", "smoke", "activations"])
+def test_shipped_studies_are_well_formed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).parents[2]
+    monkeypatch.chdir(root)
+    study = plan.load(root / "configs" / "studies" / f"{name}.yaml")
+    assert study.name == name
+    assert len(study.seeds) >= 3
+
+
+def test_the_report_has_the_reports_sixteen_settings() -> None:
+    file = Path(__file__).parents[2] / "configs" / "studies" / "report.yaml"
+    study = plan.load(file, check_base=False)
+    assert {group: len(study.in_group(group)) for group in study.groups} == {
+        "cifar10": 5,
+        "mnist": 6,
+        "fashion_mnist": 5,
+    }
+    assert [figure.name for figure in study.figures] == [
+        *("1.1", "1.b.1", "1.b.2", "1.b.3", "1.c.1", "1.c.2", "1.c.3", "1.c.4")
+    ]

@@ -1,0 +1,155 @@
+"""Studies that really train, on the digits that scikit-learn ships."""
+
+from __future__ import annotations
+
+import csv
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lenet_lightning.errors import UserError
+from lenet_lightning.study import command
+from lenet_lightning.study.pool import Pool
+from lenet_lightning.study.worker import Outcome, Task
+
+BASE = """
+trainer: {{max_epochs: {epochs}, accelerator: cpu, enable_progress_bar: false}}
+model: {{optimizer: {{class_path: torch.optim.SGD, init_args: {{lr: 0.01}}}}}}
+data: {{class_path: Digits, init_args: {{protocol: watch, batch_size: 64, subset: 256}}}}
+"""
+STUDY = """
+name: tiny
+base: base.yaml
+seeds: [0]
+settings:
+  plain: {}
+  diverging: {model.optimizer.lr: 1.0e+30}
+  impossible: {data.val_size: 100000}
+figures:
+  - {name: "1.c.1", kind: negative_example, title: "Fig 1.c.1", setting: plain}
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a base config and a study of it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base.yaml").write_text(BASE.format(epochs=2))
+    (tmp_path / "tiny.yaml").write_text(STUDY)
+    return tmp_path
+
+
+def manifest(folder: Path, setting: str, version: int = 0) -> dict[str, Any]:
+    path = folder / f"lightning_logs/tiny/{setting}/seed_0/version_{version}/run.json"
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def test_a_study_from_nothing_and_again(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--config", "tiny.yaml", "--jobs", "2"]) == 1
+    captured = capfd.readouterr()
+    assert captured.out == "lightning_logs/tiny/report.html\n"
+    assert "[3/3]" in captured.err
+    assert "failed: impossible/seed_0" in captured.err
+    folder = place / "lightning_logs" / "tiny"
+    with (folder / "results.csv").open(newline="") as file:
+        rows = {row["setting"]: row for row in csv.DictReader(file)}
+    assert rows["plain"]["status"] == "finished"
+    assert rows["diverging"]["status"] == "nonfinite"
+    assert rows["impossible"]["status"] == "failed"
+    assert "val_size" in rows["impossible"]["error"]
+    assert manifest(place, "plain")["command"][3] == "fit"
+    assert (folder / "figures" / "fig_1.c.1.png").stat().st_size > 1000
+
+    before = {name: (folder / name).read_bytes() for name in ("report.md", "results.csv")}
+    assert command.main(["--config", "tiny.yaml", "--jobs", "1", "--only", "plain", "div*"]) == 0
+    assert not (folder / "plain" / "seed_0" / "version_1").exists()
+    assert not (folder / "diverging" / "seed_0" / "version_1").exists()
+    again = (folder / "results.csv").read_text()
+    # The run that failed was not asked for again; nothing else is different.
+    assert again.splitlines()[:3] == before["results.csv"].decode().splitlines()[:3]
+
+
+def test_dry_run_prints_the_plan_and_trains_nothing(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["--config", "tiny.yaml", "--dry_run", "--jobs", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "diverging" in printed and "--model.optimizer.lr 1e+30" in printed
+    assert "3 runs of 3 settings; 0 complete, 3 to run, 1 at a time" in printed
+    assert "assumed" in printed
+    assert not (place / "lightning_logs").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("data.val_size: 100000", "data.val_sise: 100"), "'impossible': .*val_sise"),
+        (("data.val_size: 100000", "model.initializer: twos"), "'impossible': .*initializer"),
+        (("base: base.yaml", "base: bsae.yaml"), "bsae.yaml .* does not exist"),
+    ],
+)
+def test_a_wrong_key_is_told_before_anything_runs(
+    place: Path, change: tuple[str, str], message: str
+) -> None:
+    (place / "tiny.yaml").write_text(STUDY.replace(*change))
+    with pytest.raises(UserError, match=message):
+        command.main(["--config", "tiny.yaml"])
+    assert not (place / "lightning_logs").exists()
+
+
+@pytest.mark.parametrize("jobs", ["0", "many", "-1"])
+def test_jobs_are_a_number_or_auto(place: Path, jobs: str) -> None:
+    with pytest.raises(UserError, match="--jobs"):
+        command.main(["--config", "tiny.yaml", f"--jobs={jobs}"])
+
+
+def test_a_stopped_study_goes_on(place: Path) -> None:
+    (place / "base.yaml").write_text(BASE.format(epochs=12))
+    (place / "tiny.yaml").write_text(STUDY[: STUDY.index("  diverging")])
+    line = [sys.executable, "-m", "lenet_lightning", "study", "--config", "tiny.yaml"]
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    process = subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True)
+    run = place / "lightning_logs/tiny/plain/seed_0/version_0"
+    while not (run / "checkpoints/last.ckpt").exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate()
+    assert process.returncode == 130, error
+    assert "to go on:\n  python -m lenet_lightning study --config tiny.yaml" in error
+    assert manifest(place, "plain")["status"] == "interrupted"
+    assert 0 < manifest(place, "plain")["epochs"] < 12
+
+    assert command.main(["--config", "tiny.yaml"]) == 0
+    assert manifest(place, "plain")["status"] == "finished"
+    with (run / "metrics.csv").open(newline="") as file:
+        assert [int(row["epoch"]) for row in csv.DictReader(file)] == list(range(12))
+    assert not (run.parent / "version_1").exists()
+
+
+def test_a_worker_that_dies_fails_its_own_run_only(place: Path) -> None:
+    outcomes: dict[str, Outcome] = {}
+
+    def kill_first(running: list[str]) -> None:
+        if running == ["first"]:
+            for child in multiprocessing.active_children():
+                os.kill(child.pid or 0, signal.SIGKILL)
+
+    tasks = [
+        (key, Task(["fit", "--config", f"{key}.yaml"], place / f"{key}.log"))
+        for key in ("first", "second")
+    ]
+    Pool(jobs=1, threads=1).run(tasks, outcomes.__setitem__, kill_first)
+    assert "killed by signal 9" in outcomes["first"].error
+    assert "second.yaml" in outcomes["second"].error
+    assert "second.yaml" in (place / "second.log").read_text()
+    assert not multiprocessing.active_children()
