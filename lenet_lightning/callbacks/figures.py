@@ -6,12 +6,14 @@ Every drawing function returns its picture as uint8 ``[height, width, 3]``.
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import (
     LogLocator,
     MaxNLocator,
@@ -29,7 +31,7 @@ COLOURS = {"train": "#000000", "val": "#0072B2", "test": "#D55E00"}
 STYLES = {"train": "--", "val": "-", "test": "-."}
 MARKERS = {"val": "o", "test": "D"}
 POLARITIES = {"originals": "", "negatives": "_negative"}
-RC = {
+RC: Any = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -47,9 +49,8 @@ MAX_NAMED = 20
 
 def blank(width: float, height: float, colour: str = "white") -> Figure:
     """Return an empty figure that arranges itself; sizes in inches, 100 pixels each."""
-    figure = Figure(figsize=(width, height), dpi=100, layout="constrained", facecolor=colour)
-    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)  # type: ignore[union-attr]
-    return figure
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
+    return Figure(figsize=(width, height), dpi=100, layout=layout, facecolor=colour)
 
 
 def render(figure: Figure) -> Picture:
@@ -164,7 +165,7 @@ def scale(axes: Axes, kind: str) -> None:
     low, high = axes.dataLim.intervaly
     if 0 < 10 * low < high:
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
 
@@ -258,7 +259,7 @@ def fill(
     return figure.add_axes(box)
 
 
-def centers(count: int, size: int, gap: int) -> NDArray[np.float64]:
+def centers(count: int, size: int, gap: int) -> NDArray[np.floating[Any]]:
     """Return where the middles of ``count`` pictures of a mosaic lie."""
     return (size - 1) / 2 + (size + gap) * np.arange(count)
 

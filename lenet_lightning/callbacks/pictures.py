@@ -133,8 +133,8 @@ def samples(data: ImageDataModule) -> NDArray[np.uint8]:
     negatives = originals.clone()
     for column, label in enumerate(chosen):
         index = data.train_index[(labels == label).nonzero()[:SAMPLES, 0]]
-        for kept, images in zip((originals, negatives), pair(data.train_images, index), strict=True):
-            kept[: len(index), column] = images
+        place = slice(len(index)), column
+        originals[place], negatives[place] = pair(data.train_images, index)
     names = [data.classes[label] for label in chosen]
     return figures.samples(originals.numpy(), negatives.numpy(), names)
 

@@ -1,0 +1,88 @@
+"""A short real fit on Digits with the callbacks that keep a run's folder, and no command line."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers.logger import Logger
+
+from lenet_lightning.callbacks.curves import Curves
+from lenet_lightning.callbacks.pictures import TensorBoardPictures
+from lenet_lightning.callbacks.record import RunRecord
+from lenet_lightning.classifier import Classifier, metric_names
+from lenet_lightning.data.digits import Digits
+
+MODEL = {
+    "activation": "relu",
+    "initializer": "he_normal",
+    "dropout": 0.0,
+    "loss": "cross_entropy",
+    "l1": 0.0,
+    "l2": 0.0,
+    "optimizer": {"class_path": "lenet_lightning.optimizers.KerasAdam", "init_args": {"lr": 0.001}},
+    "scheduler": None,
+}
+DATA = {"protocol": "holdout", "train_polarity": "original", "batch_size": 64}
+
+
+def configuration(**data: Any) -> dict[str, Any]:
+    """What the callbacks read of a complete configuration."""
+    init_args = DATA | data
+    return {
+        "seed_everything": 0,
+        "model": MODEL,
+        "data": {"class_path": "lenet_lightning.data.digits.Digits", "init_args": init_args},
+    }
+
+
+def fit(
+    folder: Path,
+    epochs: int = 2,
+    logger: Logger | bool = True,
+    ckpt_path: Path | None = None,
+    model: Classifier | None = None,
+    callbacks: list[Callback] | None = None,
+    **data: Any,
+) -> Path:
+    """Train, test the best checkpoint and return the run folder."""
+    config = configuration(**data)
+    folder.mkdir(exist_ok=True)
+    record, pictures, curves = RunRecord("val/acc", 0), TensorBoardPictures(), Curves()
+    record.open(folder, yaml.safe_dump(config))
+    pictures.open(folder, config)
+    curves.open(folder)
+    best = ModelCheckpoint(
+        dirpath=folder / "checkpoints",
+        monitor="val/acc",
+        mode="max",
+        filename="best",
+        save_last=True,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+    )
+    if logger is True:
+        logger = TensorBoardLogger(
+            folder.parent, name="", version=folder.name, default_hp_metric=False
+        )
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=epochs,
+        logger=logger,
+        callbacks=[*(callbacks or []), record, pictures, curves, best],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+    )
+    classifier, digits = model or Classifier(), Digits(subset=128, **data)
+    path = ckpt_path and str(ckpt_path)
+    trainer.fit(classifier, digits, ckpt_path=path, weights_only=True)
+    trainer.test(
+        classifier, digits, ckpt_path=best.best_model_path, weights_only=True, verbose=False
+    )
+    values = trainer.callback_metrics
+    record.finish({n.split("/")[1]: float(values[n]) for n in metric_names("test")})
+    return folder
