@@ -215,16 +215,19 @@ class Classifier(LightningModule):
             self.step_scheduler()
 
     def refuse_non_finite(self) -> None:
-        """Raise if a loss of this epoch was not finite; checkpoints keep the finite weights."""
+        """Raise if a loss of this epoch or a weight is not finite; checkpoints keep finite ones."""
         losses, self.step_losses = torch.cat(self.step_losses), []
         bad = (~losses.isfinite()).nonzero()
         val_loss = self.trainer.callback_metrics.get("val/loss")
-        if not len(bad) and (val_loss is None or val_loss.isfinite()):
+        weights = torch.cat([p.detach().flatten() for p in self.network.parameters()])
+        finite = weights.isfinite().all()
+        if not len(bad) and (val_loss is None or val_loss.isfinite()) and finite:
             return
+        what = "loss is" if len(bad) or finite else "weights are"
         step = self.global_step - len(losses) + (int(bad[0]) if len(bad) else len(losses) - 1)
         optimizer: Any = self.optimizers()
         raise NonFiniteError(
-            f"The loss is no longer finite at step {step} (epoch {self.current_epoch}, learning "
+            f"The {what} no longer finite at step {step} (epoch {self.current_epoch}, learning "
             f"rate {optimizer.param_groups[0]['lr']:g}): most likely the learning rate is too "
             "high; try a tenth of it, or model.gradient_clip_val 1."
         )

@@ -33,9 +33,10 @@ class KerasAdam(torch.optim.Adam):
         fused: bool = True,
     ) -> None:
         super().__init__(params, lr, betas, eps=epsilon, weight_decay=weight_decay, fused=fused)
+        own = {"epsilon": epsilon, "steps": 0}
+        self.defaults |= own  # for groups that are added later
         for group in self.param_groups:
-            group.setdefault("epsilon", epsilon)
-            group.setdefault("steps", 0)
+            group |= own | group
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

@@ -56,5 +56,7 @@ def move(images: Tensor, affine: Tensor) -> Tensor:
         images: float ``[batch, channels, height, width]``, values in [0, 1].
         affine: ``[batch, 2, 3]`` from :meth:`Augmentation.draw`, on the same device.
     """
+    if not len(images):  # a process without a share of the batch; affine_grid takes no empty ones
+        return images
     grid = F.affine_grid(affine, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, align_corners=False)

@@ -1,0 +1,152 @@
+"""Augmentation against shifts, mirrors and turns that torch can do exactly."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lenet_lightning.data.augmentation import Augmentation, move
+
+SIZE = 32
+# Bilinear weights are exact to the rounding of coordinates in a 32-pixel image.
+NEAR = {"rtol": 0, "atol": 2e-5}
+
+
+def images(count: int = 3, channels: int = 1, size: int = SIZE) -> torch.Tensor:
+    return torch.rand(count, channels, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def affine(rows: list[list[float]], count: int = 3) -> torch.Tensor:
+    return torch.tensor(rows).expand(count, 2, 3)
+
+
+def draw(augmentation: Augmentation, count: int, seed: int = 0) -> torch.Tensor:
+    return augmentation.draw(count, SIZE, torch.Generator().manual_seed(seed))
+
+
+def shifted(x: torch.Tensor, right: int, down: int) -> torch.Tensor:
+    """Shift by up to 8 whole pixels; black comes in."""
+    padded = torch.nn.functional.pad(x, (8, 8, 8, 8))
+    return padded[..., 8 - down : 8 - down + SIZE, 8 - right : 8 - right + SIZE]
+
+
+def test_off_by_default():
+    assert not Augmentation().moves
+    assert not Augmentation(invert=0.5).moves
+    assert Augmentation().invert == 0
+
+
+@pytest.mark.parametrize("option", ["rotation", "translation", "horizontal_flip"])
+def test_moves(option):
+    assert Augmentation(**{option: 0.1}).moves
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_nothing_moves_when_all_is_zero(channels):
+    x = images(5, channels)
+    maps = draw(Augmentation(), 5)
+    assert torch.equal(maps, affine([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], 5))
+    torch.testing.assert_close(move(x, maps), x, **NEAR)
+
+
+def test_no_images():
+    maps = draw(Augmentation(rotation=10), 0)
+    assert move(images(0), maps).shape == (0, 1, SIZE, SIZE)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_flip_mirrors_left_and_right(channels):
+    x = images(4, channels)
+    torch.testing.assert_close(
+        move(x, draw(Augmentation(horizontal_flip=1.0), 4)), x.flip(-1), **NEAR
+    )
+
+
+def test_flip_has_its_probability():
+    maps = draw(Augmentation(horizontal_flip=0.3), 2000)
+    assert float((maps[:, 0, 0] == -1).float().mean()) == pytest.approx(0.3, abs=0.04)
+
+
+@settings(max_examples=12, deadline=None)
+@given(right=st.integers(-5, 5), down=st.integers(-5, 5), channels=st.sampled_from([1, 3]))
+def test_whole_pixels_shift_exactly_and_black_comes_in(right, down, channels):
+    x = images(2, channels)
+    # The map says where each pixel comes from: the image moves the other way.
+    maps = affine([[1.0, 0.0, -2 * right / SIZE], [0.0, 1.0, -2 * down / SIZE]], 2)
+    torch.testing.assert_close(move(x, maps), shifted(x, right, down), **NEAR)
+
+
+def test_half_a_pixel_is_the_mean_of_two():
+    x = images()
+    moved = move(x, affine([[1.0, 0.0, 1 / SIZE], [0.0, 1.0, 0.0]]))
+    torch.testing.assert_close(moved[..., :-1], (x[..., :-1] + x[..., 1:]) / 2, **NEAR)
+    torch.testing.assert_close(moved[..., -1], x[..., -1] / 2, **NEAR)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_quarter_turns_are_exact(turns):
+    x = images()
+    cos, sin = round(math.cos(turns * math.pi / 2)), round(math.sin(turns * math.pi / 2))
+    moved = move(x, affine([[float(cos), -float(sin), 0.0], [float(sin), float(cos), 0.0]]))
+    torch.testing.assert_close(moved, x.rot90(turns, (-2, -1)), **NEAR)
+
+
+def test_translation_is_uniform_in_pixels():
+    maps = draw(Augmentation(translation=3.0), 5000)
+    for axis in range(2):
+        pixels = maps[:, axis, 2] * SIZE / 2
+        assert pixels.abs().max() <= 3
+        assert pixels.min() < -2.9 and pixels.max() > 2.9
+        assert float(pixels.mean()) == pytest.approx(0, abs=0.1)
+        assert float(pixels.var()) == pytest.approx(3, rel=0.1)
+    correlation = torch.corrcoef(maps[:, :, 2].T)[0, 1]
+    assert abs(float(correlation)) < 0.06
+
+
+def test_rotation_is_uniform_in_degrees():
+    maps = draw(Augmentation(rotation=15.0), 5000)
+    angle = torch.rad2deg(torch.atan2(maps[:, 1, 0], maps[:, 0, 0]))
+    assert angle.abs().max() <= 15.001
+    assert angle.min() < -14.9 and angle.max() > 14.9
+    assert float(angle.var()) == pytest.approx(75, rel=0.1)
+    torch.testing.assert_close(torch.det(maps[:, :, :2]), torch.ones(5000))
+
+
+def test_a_rotated_mirror_image_is_not_deformed():
+    maps = draw(Augmentation(rotation=90.0, horizontal_flip=0.5), 100)[:, :, :2]
+    torch.testing.assert_close(maps @ maps.mT, torch.eye(2).expand(100, 2, 2), rtol=0, atol=1e-5)
+    assert set(torch.det(maps).round().tolist()) == {-1.0, 1.0}
+
+
+def test_rotation_keeps_the_centre():
+    spot = torch.zeros(20, 1, SIZE, SIZE)
+    spot[:, :, 15:17, 15:17] = 1
+    moved = move(spot, draw(Augmentation(rotation=180.0), 20))
+    torch.testing.assert_close(moved.sum((1, 2, 3)), torch.full((20,), 4.0), rtol=0.2, atol=0)
+    assert moved[..., 13:19, 13:19].sum() == pytest.approx(float(moved.sum()))
+
+
+def test_corners_turn_black():
+    white = torch.ones(1, 1, SIZE, SIZE)
+    root = math.sqrt(0.5)
+    moved = move(white, affine([[root, -root, 0.0], [root, root, 0.0]], 1))
+    assert all(moved[0, 0, row, column] == 0 for row in (0, -1) for column in (0, -1))
+    assert moved[0, 0, SIZE // 2, SIZE // 2] == 1
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    rotation=st.floats(0, 180),
+    translation=st.floats(0, 8),
+    flip=st.floats(0, 1),
+    seed=st.integers(0, 2**32),
+)
+def test_values_stay_in_range(rotation, translation, flip, seed):
+    augmentation = Augmentation(rotation, translation, flip)
+    maps = draw(augmentation, 3, seed)
+    assert torch.equal(maps, draw(augmentation, 3, seed))
+    moved = move(images(), maps)
+    assert moved.shape == (3, 1, SIZE, SIZE) and moved.dtype == torch.float32
+    assert moved.min() >= 0 and moved.max() <= 1 + 1e-5
