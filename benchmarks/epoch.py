@@ -1,7 +1,8 @@
 """One epoch of training and evaluation: this package against peers, in alternating processes.
 
     python benchmarks/epoch.py --dataset MNIST --rounds 5
-    python benchmarks/epoch.py --dataset CIFAR10 --peers lightning_tensors bare_torch
+    python -m venv .peers && .peers/bin/pip install -r benchmarks/peers/requirements.txt
+    python benchmarks/epoch.py --dataset CIFAR10 --python .peers/bin/python --peers bare_torch skorch
 
 Every variant trains LeNet-5 with Adam and L2 on all training images and evaluates the test set.
 Ours runs the whole product: progress bar, TensorBoard, CSV, checkpoints, and the negatives too;
@@ -37,7 +38,15 @@ HEADER = [
     "variant",
     *FIGURES,
 ]
-PEERS = ("lightning_torchvision", "lightning_tensors", "bare_torch", "keras_fit", "skorch_fit")
+# Each peer's script, and what its environment adds.
+PEERS = {
+    "lightning_torchvision": ("lightning_torchvision.py", {}),
+    "lightning_tensors": ("lightning_tensors.py", {}),
+    "bare_torch": ("bare_torch.py", {}),
+    "keras_tensorflow": ("keras_fit.py", {"KERAS_BACKEND": "tensorflow"}),
+    "keras_jax": ("keras_fit.py", {"KERAS_BACKEND": "jax"}),
+    "skorch": ("skorch_fit.py", {}),
+}
 
 
 def ours(dataset: str, epochs: int, root: str, threads: int) -> list[float]:
@@ -55,9 +64,10 @@ def ours(dataset: str, epochs: int, root: str, threads: int) -> list[float]:
 
 def peer(name: str, python: str, dataset: str, epochs: int, root: str) -> list[float]:
     """Run a peer's script; return the epochs' seconds it prints."""
-    command = [python, str(HERE / "peers" / f"{name}.py"), "--dataset", dataset]
+    script, added = PEERS[name]
+    command = [python, str(HERE / "peers" / script), "--dataset", dataset]
     command += ["--epochs", str(epochs), "--batch", str(BATCH[dataset]), "--root", root]
-    environment = os.environ | {"PYTHONPATH": str(HERE.parent)}
+    environment = os.environ | {"PYTHONPATH": str(HERE.parent)} | added
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return json.loads(done.stdout.splitlines()[-1])["seconds"]
 

@@ -18,7 +18,9 @@ model = keras.Sequential([
     layers.Dense(120, activation="relu", **shared), layers.Dense(84, activation="relu", **shared),
     layers.Dense(10, activation="softmax", **shared),
 ])  # fmt: skip
-model.compile(keras.optimizers.Adam(0.0005), "sparse_categorical_crossentropy", ["accuracy"])
+model.compile(
+    keras.optimizers.Adam(0.0005), "sparse_categorical_crossentropy", metrics=["accuracy"]
+)
 
 
 class Clock(keras.callbacks.Callback):
