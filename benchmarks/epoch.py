@@ -2,7 +2,7 @@
 
     python benchmarks/epoch.py --dataset MNIST --rounds 5
     python -m venv .peers && .peers/bin/pip install -r benchmarks/peers/requirements.txt
-    python benchmarks/epoch.py --dataset CIFAR10 --python .peers/bin/python --peers bare_torch skorch
+    python benchmarks/epoch.py --dataset CIFAR10 --python .peers/bin/python --peers bare_torch
 
 Every variant trains LeNet-5 with Adam and L2 on all training images and evaluates the test set.
 Ours runs the whole product: progress bar, TensorBoard, CSV, checkpoints, and the negatives too;
