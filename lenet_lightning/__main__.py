@@ -1,9 +1,13 @@
 """``python -m lenet_lightning``: hands each subcommand to its module."""
 
+import difflib
 import sys
 
 from lenet_lightning import __version__
 from lenet_lightning.errors import NonFiniteError, UserError
+from lenet_lightning.signals import Interrupted
+
+COMMANDS = ("fit", "validate", "test", "predict", "export", "study", "data")
 
 HELP = """\
 usage: python -m lenet_lightning COMMAND [options]
@@ -12,6 +16,7 @@ usage: python -m lenet_lightning COMMAND [options]
   validate  evaluate a checkpoint on its validation images
   test      evaluate a checkpoint on the test set
   predict   name what is on your own pictures
+  export    write a checkpoint's network as safetensors or ONNX, to share
   study     run many settings and seeds, and write the report
   data      fetch, verify or show the datasets
 
@@ -38,14 +43,25 @@ def main(args: list[str] | None = None) -> int:
     except UserError as error:
         print(f"lenet_lightning: {error}", file=sys.stderr)
         return 3 if isinstance(error, NonFiniteError) else 2
+    except Interrupted as stop:
+        print("lenet_lightning:", stop, *getattr(stop, "__notes__", ()), file=sys.stderr)
+        return 128 + stop.signal
 
 
 def dispatch(args: list[str]) -> int:
     """Import what the command needs, and nothing else."""
+    if args[0] not in COMMANDS:
+        near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(COMMANDS)}."
+        raise UserError(f"{args[0]} is no command: {hint}")
     if args[0] == "data":
         from lenet_lightning.data import command as data_command
 
         return data_command.main(args[1:])
+    if args[0] == "export":
+        from lenet_lightning import export
+
+        return export.main(args[1:])
     if args[0] == "study":
         from lenet_lightning.study import command as study_command
 

@@ -5,11 +5,13 @@ import io
 import os
 import pickle
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import torch
+import yaml
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from lenet_lightning import runs
@@ -18,6 +20,12 @@ from lenet_lightning.errors import UserError
 
 # What torch.load raises on a file that is no checkpoint.
 UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, BadZipFile)
+
+# Under this key a checkpoint holds the complete configuration of its run, as YAML.
+CONFIG_KEY = "lenet_lightning_config"
+
+# Words that Lightning takes for a search of its own instead of a file.
+KEYWORDS = ("last", "best", "hpc", "registry")
 
 LAST, BEST, PREVIOUS = "last.ckpt", "best.ckpt", "last.previous.ckpt"
 
@@ -45,17 +53,15 @@ class DurableCheckpointIO(TorchCheckpointIO):
             # The digest first, beside the one it follows: whichever file is there, it is known.
             write_digest(path, hashlib.sha256(buffer.getbuffer()).hexdigest())
             if path.name == LAST and path.exists():
-                runs.replace(digest_path(path.with_name(PREVIOUS)), digest_path(path).read_text())
-                path.replace(path.with_name(PREVIOUS))
+                previous = path.with_name(PREVIOUS)
+                runs.replace(digest_path(previous), digest_path(path).read_bytes())
+                path.replace(previous)
             temporary.replace(path)
         except OSError as error:
-            raise UserError(
-                f"The checkpoint {path} cannot be written ({error.strerror}): make room or make "
-                "the folder writable; what was saved before is still valid."
-            ) from error
+            raise UserError(runs.unwritable(path, error)) from error
         finally:
-            if path.parent.is_dir():
-                temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load tensors and plain values only; see :func:`load`."""
@@ -68,9 +74,11 @@ def digest_path(path: Path) -> Path:
 
 
 def write_digest(path: Path, digest: str) -> None:
-    """Put ``digest`` before the previous one."""
+    """Put ``digest`` before that of the file which is there, if that one is known."""
     known = digest_path(path).read_text().split() if digest_path(path).exists() else []
-    runs.replace(digest_path(path), "\n".join([digest, *known[:1]]) + "\n")
+    present = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
+    kept = [present] if present in known else []
+    runs.replace(digest_path(path), "\n".join([digest, *kept]) + "\n")
 
 
 def load(path: str | Path) -> dict[str, Any]:
@@ -82,9 +90,18 @@ def load(path: str | Path) -> dict[str, Any]:
     Raises:
         UserError: there is no such file, it is damaged, or it is no checkpoint of this package.
     """
+    if str(path) in KEYWORDS:
+        raise UserError(
+            f"ckpt_path is {path}: expected a file; to continue the newest unfinished run of a "
+            "configuration, give fit --resume auto."
+        )
+    # A path object holds a single slash of the two in an address.
+    if ":/" in str(path):
+        raise UserError(
+            f"ckpt_path is {path}, but checkpoints are read from local files only: fetch it first, "
+            "from someone you trust."
+        )
     path = Path(path)
-    if "://" in str(path) or ":/" in str(path):
-        raise UserError(f"ckpt_path is {path}: checkpoints are read from local files only.")
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -99,7 +116,9 @@ def load(path: str | Path) -> dict[str, Any]:
             "use another one of its folder."
         )
     try:
-        checkpoint = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks on files that are refused below
+            checkpoint = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except UNREADABLE:
         checkpoint = None
     if not isinstance(checkpoint, dict) or SPEC_KEY not in checkpoint:
@@ -108,6 +127,24 @@ def load(path: str | Path) -> dict[str, Any]:
             "fit wrote; only tensors and plain values are ever read from it."
         )
     return checkpoint
+
+
+def config_of(path: str | Path, checkpoint: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the configuration a checkpoint was trained with; None if nothing tells.
+
+    Args:
+        path: where it lies.
+        checkpoint: what :func:`load` returned for it.
+
+    Raises:
+        UserError: the run folder it lies in is damaged.
+    """
+    with suppress(yaml.YAMLError):
+        config = yaml.safe_load(str(checkpoint.get(CONFIG_KEY)))
+        if isinstance(config, dict):
+            return config
+    folder = runs.folder_of(path)
+    return runs.read_config(folder) if folder else None
 
 
 def newest_valid(folder: Path) -> Path | None:

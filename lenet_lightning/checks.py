@@ -1,52 +1,138 @@
 """What can be told to be wrong before anything is fetched, made or trained."""
 
-from pathlib import Path
+import re
+from collections.abc import Hashable
+from pathlib import Path, PurePath
 from typing import Any
 
+import numpy as np
+import torch
 import yaml
 from lightning.pytorch import Trainer
+from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
+from lightning.pytorch.cli import ReduceLROnPlateau as Plateau
+from lightning.pytorch.strategies import StrategyRegistry
+from torch.optim import lr_scheduler
 
-from lenet_lightning.classifier import metric_names
+from lenet_lightning.classifier import Classifier, metric_names
 from lenet_lightning.data.base import ImageDataModule, InputSpec
+from lenet_lightning.data.facts import DATASETS
 from lenet_lightning.errors import UserError
-from lenet_lightning.messages import nearest
+from lenet_lightning.messages import nearest, one_line
+
+
+class UniqueKeyLoader(yaml.SafeLoader):
+    """YAML's safe loader, which also refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Construct a mapping whose keys are all different."""
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise yaml.YAMLError(f"the key {key.value} is given a second time in line {line}")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def config_files(args: list[str]) -> None:
-    """Refuse a ``--config`` file that is absent or no YAML mapping, naming the line.
+    """Refuse a ``--config`` file that is absent, no YAML mapping, or has a key twice.
 
     Raises:
-        UserError: naming the file.
+        UserError: naming the file, and the line where there is one.
     """
     for flag, value in zip(args, [*args[1:], ""], strict=True):
         name, _, attached = flag.partition("=")
         if name not in ("--config", "-c"):
             continue
         path = attached or value
+        if not path:
+            raise UserError(f"{name} is given without a file: expected {name} configs/mnist.yaml.")
         if "\n" in path:
             continue
         try:
-            content = yaml.safe_load(Path(path).read_text())
+            content = yaml.load(Path(path).read_text(), UniqueKeyLoader)
         except OSError as error:
             raise UserError(
                 f"--config {path} cannot be read ({error.strerror}): expected a YAML file such as "
                 "configs/mnist.yaml."
             ) from error
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark
+            where = f" in line {mark.line + 1}" if mark else ""
+            raise UserError(f"--config {path} is no valid YAML: {error.problem}{where}.") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(
-                f"--config {path} is no YAML: {' '.join(str(error).split())}."
-            ) from error
+            raise UserError(f"--config {path} is no valid YAML: {one_line(error)}.") from error
         if not isinstance(content, dict):
             raise UserError(f"--config {path} holds no keys: expected trainer, model and data.")
 
 
 def configuration(config: dict[str, Any]) -> None:
-    """Refuse Trainer options that the training step cannot honour.
+    """Refuse options that the run folder, the machine or the training step cannot honour.
 
     Args:
         config: the parsed configuration of one subcommand.
     """
-    trainer = config["trainer"]
+    if config.get("ckpt_path") and config["resume"] != "never":
+        raise UserError("Give --resume, which finds the checkpoint itself, or --ckpt_path.")
+    folder_name(config["name"])
+    hardware(config["trainer"])
+    training(config["trainer"])
+
+
+def folder_name(name: str | None) -> None:
+    """Refuse a run name that leads out of the folder of all runs."""
+    path = PurePath(name or "")
+    if path.is_absolute() or ".." in path.parts:
+        raise UserError(f"name is {name}: expected a folder below --logs, such as mnist/trial.")
+
+
+def hardware(trainer: dict[str, Any]) -> None:
+    """Refuse devices that Lightning does not know or this machine does not have."""
+    accelerator, strategy = trainer["accelerator"], trainer["strategy"]
+    cuda, mps = CUDAAccelerator.is_available(), MPSAccelerator.is_available()
+    there = {"auto": True, "cpu": True, "gpu": cuda or mps, "cuda": cuda, "mps": mps}
+    if isinstance(accelerator, str):
+        choose("trainer.accelerator", accelerator, list(there))
+        if not there[accelerator]:
+            raise UserError(
+                f"trainer.accelerator is {accelerator}, but torch finds none on this machine: "
+                "choose cpu or auto."
+            )
+    if isinstance(strategy, str):
+        known = ["auto", *StrategyRegistry.available_strategies()]
+        choose("trainer.strategy", strategy, known, ["auto", "ddp"])
+    number = str(trainer["devices"])
+    if (accelerator == "cpu" or not there["gpu"]) and not re.fullmatch(r"auto|[1-9]\d*", number):
+        raise UserError(f"trainer.devices is {number}: expected a whole number above 0, or auto.")
+
+
+def choose(key: str, value: str, known: list[str], shown: list[str] | None = None) -> None:
+    """Refuse a word outside a list."""
+    if value not in known:
+        raise UserError(
+            f"{key} is {value}: expected one of {', '.join(shown or known)}"
+            f"{nearest(value, known) or '.'}"
+        )
+
+
+def training(trainer: dict[str, Any]) -> None:
+    """Refuse Trainer options that the training step cannot honour."""
+    epochs = trainer["max_epochs"]
+    if epochs is not None and epochs < 1 and epochs != -1:
+        raise UserError(
+            f"trainer.max_epochs is {epochs}: expected a whole number above 0, or -1 for no limit."
+        )
+    if trainer["limit_val_batches"] == 0:
+        raise UserError(
+            "trainer.limit_val_batches is 0, but the best epoch is chosen on validation images: "
+            "leave it out."
+        )
+    if trainer["check_val_every_n_epoch"] != 1:
+        raise UserError(
+            "trainer.check_val_every_n_epoch must be 1: every epoch is validated, since the best "
+            "one is chosen among all."
+        )
     if trainer["gradient_clip_val"] is not None or trainer["gradient_clip_algorithm"] is not None:
         raise UserError(
             "trainer.gradient_clip_val has no effect here: use model.gradient_clip_val."
@@ -63,6 +149,16 @@ def configuration(config: dict[str, Any]) -> None:
         )
 
 
+def sizes(data: ImageDataModule) -> None:
+    """Refuse a split or a batch that the training set is too small for, before it is fetched."""
+    facts = DATASETS[data.dataset]
+    files = [file.size for file in facts.train]
+    # An idx file of labels has 8 bytes before the first; a record of CIFAR-10 is a label and 3,072
+    # pixels; four fifths of scikit-learn's 1,797 digits train.
+    count = {"idx": files[-1] - 8, "cifar": sum(files) // 3073, "digits": 1437}[facts.layout]
+    data.split(np.zeros(count, np.int64))
+
+
 def devices(trainer: Trainer, data: ImageDataModule) -> None:
     """Refuse a global batch that the devices cannot share evenly."""
     count, size = trainer.world_size, data.batch_size
@@ -73,17 +169,41 @@ def devices(trainer: Trainer, data: ImageDataModule) -> None:
         )
 
 
-def monitors(trainer: Trainer, data: ImageDataModule) -> None:
-    """Refuse a callback that waits for a metric which will never exist."""
-    stages = ["train"] if trainer.limit_val_batches == 0 else ["train", "val"]
-    if data.protocol == "watch" and "val" in stages:
-        stages.append("test")
+def schedule(classifier: Classifier) -> Any:
+    """Build the optimiser and the scheduler for a lone number; return the scheduler.
+
+    Raises:
+        UserError: one of them refuses its arguments.
+    """
+    key = "model.optimizer"
+    try:
+        optimizer = classifier.optimizer([torch.nn.Parameter(torch.zeros(1))])
+        key = "model.scheduler"
+        scheduler = classifier.scheduler(optimizer) if classifier.scheduler else None
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{key} refuses its arguments: {one_line(error).rstrip('.')}.") from error
+    if isinstance(optimizer, torch.optim.LBFGS | torch.optim.SparseAdam):
+        raise UserError(
+            f"model.optimizer is {type(optimizer).__name__}, which needs what this training does "
+            "not give it (a closure, or sparse gradients): choose another."
+        )
+    if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau) and not isinstance(scheduler, Plateau):
+        raise UserError(
+            "model.scheduler is torch's ReduceLROnPlateau, which does not know what to watch: use "
+            "lightning.pytorch.cli.ReduceLROnPlateau and give its monitor, such as val/loss."
+        )
+    return scheduler
+
+
+def monitors(trainer: Trainer, scheduler: Any, data: ImageDataModule) -> None:
+    """Refuse a callback or scheduler that waits for a metric which will never exist."""
+    stages = ["train", "val", "test"] if data.protocol == "watch" else ["train", "val"]
     known = [name for stage in stages for name in metric_names(stage)]
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        monitor = getattr(callback, "monitor", None)
+    for waiting in (*trainer.callbacks, scheduler):  # type: ignore[attr-defined]
+        monitor = getattr(waiting, "monitor", None)
         if monitor is not None and monitor not in known:
             raise UserError(
-                f"{type(callback).__name__} monitors {monitor}, which is never reported: expected "
+                f"{type(waiting).__name__} monitors {monitor}, which is never reported: expected "
                 f"one of {', '.join(known)}{nearest(monitor, known) or '.'}"
             )
 

@@ -4,11 +4,14 @@ import json
 import logging
 import os
 import sys
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NoReturn, cast
 
-import jsonargparse
 import torch
 import yaml
 from jsonargparse.typing import NonNegativeInt, PositiveInt
@@ -19,7 +22,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from lenet_lightning import checkpoints, checks, messages, runs, summary
+from lenet_lightning import checkpoints, checks, messages, resume, runs, summary, trust
 from lenet_lightning.callbacks.curves import Curves
 from lenet_lightning.callbacks.pictures import TensorBoardPictures
 from lenet_lightning.callbacks.predictions import PredictionTable
@@ -34,14 +37,17 @@ from lenet_lightning.data.mnist import MNIST
 from lenet_lightning.data.pictures import Pictures
 from lenet_lightning.errors import UserError
 from lenet_lightning.networks import fused
-from lenet_lightning.signals import interruptible
+from lenet_lightning.signals import Interrupted, interruptible
 
 DATAMODULES = (MNIST, FashionMNIST, CIFAR10, Digits, Pictures)
 Monitor = Literal["val/acc", "val/loss", "val/acc_negative", "val/loss_negative"]
 Resume = Literal["never", "auto", "must"]
 
-# Packages whose classes a configuration may name.
-TRUSTED = ("lenet_lightning", "torch", "torchvision", "torchmetrics", "lightning")
+EVALUATIONS = ("validate", "test", "predict")
+NO_CHECKPOINT = (
+    "ckpt_path is required: give --ckpt_path with a file such as "
+    "lightning_logs/mnist/version_0/checkpoints/best.ckpt."
+)
 
 # Rank 0 tells the processes that Lightning launches for it which folder it made.
 RUN_VARIABLE = "LENET_LIGHTNING_RUN"
@@ -54,7 +60,9 @@ class Parser(LightningArgumentParser):
     """LightningCLI's parser, whose errors are one sentence."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise ``UserError`` in place of printing the usage."""
+        """Raise ``UserError`` in place of printing the usage; inner parsers report to the outer."""
+        if not self.exit_on_error:
+            super().error(message, ex)
         raise UserError(messages.explain(message, self)) from ex
 
 
@@ -128,36 +136,39 @@ class Command(LightningCLI):
             "--allow_imports",
             type=list[str],
             default=[],
-            help="further packages whose classes the configuration may name",
+            help="further packages, or functions, that the configuration may name",
         )
         parser.link_arguments("seed_everything", "model.seed")
         parser.link_arguments("seed_everything", "data.init_args.seed")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse ``self.args``."""
+        """Parse ``self.args`` and prove the checkpoint they name, before Lightning opens it."""
         self.config = parser.parse_args(self.args)
+        trust.classes_only(self.config, self.args)
+        self.options = self.config.get(self.config.get("subcommand"), self.config)
+        if path := self.options.get("ckpt_path"):
+            self.checkpoint = checkpoints.load(path)
 
     def before_instantiate_classes(self) -> None:
-        """Check the configuration as a whole, and prove the checkpoint it names."""
-        self.options = self.config[self.subcommand] if self.subcommand else self.config
+        """Check the configuration as a whole."""
         checks.configuration(self.options)
-        path = self.options.get("ckpt_path")
-        if path is not None:
-            self.checkpoint = checkpoints.load(path)
-        elif self.subcommand in ("validate", "test", "predict"):
-            raise UserError(
-                f"ckpt_path is required: give {self.subcommand} --ckpt_path with a file such as "
-                "lightning_logs/mnist/version_0/checkpoints/best.ckpt."
-            )
+        if self.subcommand in EVALUATIONS and self.checkpoint is None:
+            raise UserError(NO_CHECKPOINT)
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer; without a subcommand, data and model only."""
-        if self.subcommand:
+        try:
+            if not self.subcommand:
+                self.parser.instantiate_classes(self.config)
+                return
             self.set_threads()
             super().instantiate_classes()
-            self.check_instances()
-        else:
-            self.parser.instantiate_classes(self.config)
+        except ValueError as error:
+            # The parser wraps what a class says of its arguments.
+            if said := messages.cause(error, UserError):
+                raise said from None
+            raise
+        self.check_instances()
 
     def set_threads(self) -> None:
         """Set the number of threads of this process."""
@@ -173,9 +184,12 @@ class Command(LightningCLI):
             monitor=options.monitor,
             mode="min" if "loss" in options.monitor else "max",
             filename="best",
-            save_last=True,
             enable_version_counter=False,
             save_on_train_epoch_end=True,
+        )
+        # Not save_last: Lightning saves that only in epochs that improve on the best.
+        self.last = ModelCheckpoint(
+            filename="last", enable_version_counter=False, save_on_train_epoch_end=True
         )
         self.curves, self.pictures = Curves(), TensorBoardPictures()
         self.table = PredictionTable()
@@ -185,7 +199,9 @@ class Command(LightningCLI):
             "predict": [self.table],
         }
         callbacks += own.get(str(self.subcommand), [])
-        self.trainer_defaults["callbacks"] = [*callbacks, self.best]
+        if not options.trainer.fast_dev_run:
+            callbacks += [self.best, self.last]
+        self.trainer_defaults["callbacks"] = callbacks
         plugins = [*(options.trainer.plugins or []), checkpoints.DurableCheckpointIO()]
         # Lightning's default logger would make a folder before anything is checked.
         logger = options.trainer.logger or False
@@ -193,19 +209,21 @@ class Command(LightningCLI):
 
     def check_instances(self) -> None:
         """Refuse what can be seen to fail once data, model and trainer exist."""
-        try:
-            self.model.optimizer([torch.nn.Parameter(torch.zeros(1))])
-        except (TypeError, ValueError) as error:
-            raise UserError(f"model.optimizer cannot be built: {error}.") from error
+        scheduler = checks.schedule(self.model)
         if isinstance(self.datamodule, ImageDataModule):
+            checks.sizes(self.datamodule)
             checks.devices(self.trainer, self.datamodule)
-            checks.monitors(self.trainer, self.datamodule)
+            checks.monitors(self.trainer, scheduler, self.datamodule)
             if self.checkpoint:
                 checks.same_input(self.spec, self.options.ckpt_path, self.datamodule)
         elif self.subcommand != "predict":
             raise UserError(
                 f"data is Pictures, but {self.subcommand} needs a dataset with classes."
             )
+        if self.checkpoint and self.subcommand in EVALUATIONS:
+            path = self.options.ckpt_path
+            trained = checkpoints.config_of(path, self.checkpoint)
+            resume.same_network(self.options.model, trained, path)
         if self.subcommand == "predict":
             checks.one_device(self.trainer, "predict")
 
@@ -230,6 +248,7 @@ class Command(LightningCLI):
         if self.options.trainer.fast_dev_run:
             return
         config = self.complete_config
+        changed = self.changed_settings(config)
         if is_rank_zero():
             folder, resumed = self.choose_folder(config)
             os.environ[RUN_VARIABLE] = json.dumps([str(folder), resumed and str(resumed)])
@@ -238,30 +257,49 @@ class Command(LightningCLI):
         self.record.open(self.folder, yaml.safe_dump(config, sort_keys=False))
         self.curves.open(self.folder)
         self.pictures.open(self.folder, config)
-        self.best.dirpath = str(self.folder / "checkpoints")
+        self.best.dirpath = self.last.dirpath = str(self.folder / "checkpoints")
         if self.options.trainer.logger is None:
             self.trainer.logger = TensorBoardLogger(
                 self.folder.parent, name="", version=self.folder.name, default_hp_metric=False
             )
+        if path := options.ckpt_path:
+            # Absolute: Lightning takes some words for a search of its own.
+            options.ckpt_path = str(Path(path).absolute())
+            self.trainer.callbacks.insert(0, resume.Continuation(Path(path), changed))  # type: ignore[attr-defined]
+            self.record.origin = None if chosen[1] else {"checkpoint": path, "changed": changed}
         if is_rank_zero():
             print(f"Run folder {self.folder}" + (", continued" if chosen[1] else ""))
+            for line in resume.lines(changed):
+                print(line)
+
+    def changed_settings(self, config: dict[str, Any]) -> resume.Changes:
+        """Return how ``config`` differs from what ``--ckpt_path`` was trained with."""
+        if self.checkpoint is None:
+            return {}
+        path = self.options.ckpt_path
+        trained = checkpoints.config_of(path, self.checkpoint)
+        if trained is None:
+            raise UserError(
+                f"The checkpoint {path} does not tell how it was trained: put it back into its "
+                "run folder."
+            )
+        changed = runs.changes(trained, config)
+        resume.check(changed, config, self.checkpoint)
+        return changed
 
     def choose_folder(self, config: dict[str, Any]) -> tuple[Path, Path | None]:
         """Return the run folder, and the checkpoint from which to continue in it."""
         resume = self.options.resume
-        if resume != "never" and self.options.ckpt_path is not None:
-            raise UserError("Give --resume or --ckpt_path, not both.")
         if resume != "never":
             for run in runs.find(config["logs"], config["name"], config):
                 if run.manifest["status"] == "finished" or not self.record.hold(run.folder):
                     continue
                 if checkpoint := checkpoints.newest_valid(run.folder):
                     return run.folder, checkpoint
+                self.record.release()
         if resume == "must":
-            raise UserError(
-                "--resume must: there is no unfinished run of this configuration and code under "
-                f"{Path(config['logs']) / config['name']}; --resume auto starts a new one."
-            )
+            reason = runs.why_not_found(config["logs"], config["name"], config)
+            raise UserError(f"--resume must: {reason}. Without it, a new run is started.")
         folder = runs.create(config["logs"], config["name"])
         self.record.hold(folder)
         return folder, None
@@ -305,7 +343,7 @@ class Command(LightningCLI):
         if self.subcommand != "predict":
             options.verbose = False
         self.folder = runs.folder_of(options.ckpt_path)
-        self.best.dirpath = str(Path(options.ckpt_path).parent)
+        self.best.dirpath = self.last.dirpath = str(Path(options.ckpt_path).parent)
 
     before_validate = before_test = before_evaluation
 
@@ -359,32 +397,19 @@ def with_run_config(args: list[str]) -> list[str]:
     ``predict`` takes it for the user's own pictures, unless ``--data`` names a dataset.
     """
     given = {arg.split("=")[0]: arg.partition("=")[2] for arg in args if arg.startswith("-")}
-    if not args or args[0] not in ("validate", "test", "predict") or "--ckpt_path" not in given:
+    if args[0] not in EVALUATIONS or {"--config", "-c", "--help", "-h"} & set(given):
         return args
-    if {"--config", "-c"} & set(given):
+    path = given.get("--ckpt_path", "") or "".join(
+        value for flag, value in pairwise(args) if flag == "--ckpt_path"
+    )
+    if not path:
+        raise UserError(NO_CHECKPOINT)
+    config = checkpoints.config_of(path, checkpoints.load(path))
+    if config is None:
         return args
-    path = given["--ckpt_path"] or args[args.index("--ckpt_path") + 1 :][0]
-    folder = runs.folder_of(path)
-    if folder is None:
-        return args
-    config = runs.read_config(folder)
     if args[0] == "predict" and "--data" not in given:
         config["data"] = {"class_path": "Pictures"}
     return [args[0], "--config", yaml.safe_dump(config), *args[1:]]
-
-
-def allow_imports(args: list[str]) -> None:
-    """Limit what a configuration may import to trusted packages and to ``--allow_imports``."""
-    allowed = list(TRUSTED)
-    for flag, value in zip(args, [*args[1:], ""], strict=True):
-        name, _, attached = flag.partition("=")
-        if name in ("--allow_imports", "--allow_imports+"):
-            allowed += yaml.safe_load(attached or value) if "[" in value else [attached or value]
-    jsonargparse.set_parsing_settings(
-        import_path_denylist=["*"],
-        import_path_allowlist=allowed,
-        config_read_mode_fsspec_enabled=False,
-    )
 
 
 def spare_gpu_checks() -> None:
@@ -402,6 +427,44 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # Lightning 2.6 calls a function that torch 2.15 renames; nothing a user can do.
     warnings.filterwarnings("ignore", r".*LeafSpec.*is deprecated", FutureWarning)
+    # A run's folder is its own: what lies there is its first checkpoint, or what it continues.
+    warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty")
+    # A moved run folder: a fit that goes on there follows it, an evaluation needs nothing of it.
+    warnings.filterwarnings("ignore", r"The dirpath has changed from")
+
+
+@contextmanager
+def silent_writers() -> Iterator[None]:
+    """Keep the traceback of a TensorBoard writer that cannot write from the terminal.
+
+    Its thread hands the error to the main thread, which says it in one sentence.
+    """
+    before = threading.excepthook
+
+    def silent(args: threading.ExceptHookArgs) -> None:
+        if not isinstance(args.exc_value, OSError):
+            before(args)
+
+    threading.excepthook = silent
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
+def what_stopped(error: OSError) -> BaseException:
+    """Return the system's refusal as a ``UserError``, or what stopped the run just before it.
+
+    Lightning closes its loggers when a run stops, which fails on a full disk once more.
+    """
+    earlier = error.__context__
+    while earlier is not None and not isinstance(earlier, UserError | Interrupted):
+        earlier = earlier.__context__
+    file = f" ({error.filename})" if error.filename else ""
+    return earlier or UserError(
+        f"The system refused a file{file}: {error.strerror or error}; what was saved before is "
+        "still valid."
+    )
 
 
 def parse(args: list[str]) -> dict[str, Any]:
@@ -414,7 +477,7 @@ def parse(args: list[str]) -> dict[str, Any]:
         UserError: a key, a value or a combination is wrong.
     """
     checks.config_files(args)
-    allow_imports(args)
+    trust.limit_imports(args)
     return Command(args[1:], run=False).complete_config
 
 
@@ -430,11 +493,15 @@ def main(args: list[str] | None = None) -> None:
     """
     args = with_run_config(sys.argv[1:] if args is None else args)
     checks.config_files(args)
-    allow_imports(args)
+    trust.limit_imports(args)
     quiet()
     spare_gpu_checks()
-    with interruptible():
+    with interruptible(), silent_writers():
         try:
             Command(args)
         except MisconfigurationException as error:
-            raise UserError(" ".join(str(error).split())) from error
+            raise UserError(messages.one_line(error)) from error
+        except OSError as error:
+            raise what_stopped(error) from error
+        finally:
+            os.environ.pop(RUN_VARIABLE, None)

@@ -3,24 +3,62 @@
 import difflib
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from jsonargparse import ArgumentParser
+from lightning.pytorch import Trainer, callbacks
+from lightning.pytorch.cli import ReduceLROnPlateau as Plateau
+from torch.optim import lr_scheduler
 
-DATASETS = ("MNIST", "FashionMNIST", "CIFAR10", "Digits", "Pictures")
-SUBCOMMANDS = ("fit", "validate", "test", "predict", "data", "study", "export")
+from lenet_lightning.classifier import Classifier
+from lenet_lightning.optimizers import KerasAdam
 
-NO_DATA = "data is required: give --config configs/mnist.yaml, or --data with one of " + ", ".join(
-    DATASETS
-)
+# Options beside those of trainer, model and data.
+OPTIONS = ("seed_everything", "logs", "name", "monitor", "resume", "threads", "config", "ckpt_path")
+
+# Parts of a full key that nobody types.
+SILENT = ("init_args", "fit", "validate", "test", "predict")
+
+# How the types of options read in a sentence.
+TYPES = {
+    "PositiveInt": "a whole number above 0",
+    "NonNegativeInt": "a whole number, 0 or more",
+    "PositiveFloat": "a number above 0",
+    "NonNegativeFloat": "a number, 0 or more",
+    "ClosedUnitInterval": "a number from 0 to 1",
+    "Probability": "a number from 0 to below 1",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a text",
+    "NoneType": "null",
+}
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean X?"``, or an empty string if nothing is near."""
-    by_lower = {name.lower(): name for name in known}
+def nearest(word: str, known: Iterable[str] | Mapping[str, str]) -> str:
+    """Return ``"; did you mean X?"``, or an empty string if nothing is near.
+
+    Args:
+        word: what was typed.
+        known: what may be typed; a mapping gives the name to show for each.
+    """
+    shown = known if isinstance(known, Mapping) else {name: name for name in known}
+    by_lower = {name.lower(): value for name, value in shown.items()}
     close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
     return f"; did you mean {by_lower[close[0]]}?" if close else ""
+
+
+def one_line(text: object) -> str:
+    """Join the lines of a message."""
+    return " ".join(str(text).split())
+
+
+def cause(error: BaseException | None, kind: type[Exception]) -> Exception | None:
+    """Return the nearest exception of a kind among an exception and its causes."""
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__
+    return error
 
 
 def explain(message: str, parser: ArgumentParser) -> str:
@@ -28,144 +66,142 @@ def explain(message: str, parser: ArgumentParser) -> str:
 
     Args:
         message: what jsonargparse reports, often several indented lines.
-        parser: the parser that reports it, for the names it knows.
+        parser: the parser that reports it, for the options it knows.
     """
     keys = re.findall(r'Parser key "([^"]+)"', message)
     key = full_key(keys)
-    for pattern, describe in EXPLANATIONS:
-        if found := re.search(pattern, message):
-            return describe(key, found, parser)
-    return " ".join(message.split())
+    if found := re.search(r"Importing '([^']+)' is not allowed", message):
+        return forbidden(key, found[1])
+    if found := re.search(r"unrecognized arguments: (\S+)", message):
+        return unknown_option(found[1], parser)
+    if found := re.search(r"(?:Group '(\S+)' does not accept o|O|o)ption '(\S+)'", message):
+        return unknown_option(".".join(filter(None, (key, found[1], found[2]))), parser)
+    if found := re.search(r"the following arguments are required: (\S+)", message):
+        return missing(full_key([key, found[1]]))
+    if found := re.search(r"argument (\S+): expected .*argument", message):
+        return f"{found[1]} is given without a value."
+    if found := re.search(r"Unable to load config '([^']+)'", message):
+        return f"{keys[0]} is {found[1]}: expected a YAML file that exists."
+    detail = innermost(message)
+    found = re.search(r"import path string: (\S+)|Expected a path but (\S+) either", detail)
+    if found and classes(key):
+        return unknown_class(key, found[1] or found[2])
+    return wrong_value(key, detail) or one_line(message)
 
 
 def full_key(keys: list[str]) -> str:
     """Join the nested keys of a message: ``data`` and ``batch_size`` give ``data.batch_size``."""
-    parts: list[str] = []
-    for key in keys:
-        parts += [p for p in key.split(".") if p not in ("init_args", *SUBCOMMANDS[:4])]
-    return ".".join(parts)
+    parts = ".".join(filter(None, keys)).split(".")
+    return ".".join(p for p in parts if p not in SILENT)
+
+
+def innermost(message: str) -> str:
+    """Return what is said of the innermost key: the more indented lines below its own."""
+    lines = [line for line in message.splitlines() if line.strip()]
+    starts = [i for i, line in enumerate(lines) if "Parser key" in line]
+    if not starts:
+        return message
+    first, *rest = lines[starts[-1] :]
+    indent = len(first) - len(first.lstrip())
+    inner = []
+    for line in rest:
+        if len(line) - len(line.lstrip()) <= indent:
+            break
+        inner.append(line)
+    return "\n".join(inner)
+
+
+def classes(key: str) -> list[type]:
+    """Return the classes whose names or arguments make sense for a key."""
+    from lenet_lightning.cli import DATAMODULES
+
+    def subclasses(module: object, base: type) -> list[type]:
+        found = vars(module).values()
+        return [c for c in found if isinstance(c, type) and issubclass(c, base) and c is not base]
+
+    known: dict[str, list[type]] = {
+        "data": list(DATAMODULES),
+        "model.optimizer": [KerasAdam, *subclasses(torch.optim, torch.optim.Optimizer)],
+        # Lightning's, which has a monitor, replaces torch's of the same name.
+        "model.scheduler": [*subclasses(lr_scheduler, lr_scheduler.LRScheduler), Plateau],
+        "trainer.callbacks": subclasses(callbacks, callbacks.Callback),
+    }
+    return known.get(key, [])
+
+
+def class_path(known: type) -> str:
+    """Return what to type for a class: its name, or its path where the name means two classes."""
+    return "lightning.pytorch.cli.ReduceLROnPlateau" if known is Plateau else known.__name__
 
 
 def option_names(parser: ArgumentParser) -> set[str]:
-    """Return every option's full name that the parser or a known class accepts."""
-    from lenet_lightning.cli import DATAMODULES
-    from lenet_lightning.optimizers import KerasAdam
-
-    names = set(parser.get_defaults().keys())
-    for datamodule in DATAMODULES:
-        names |= {f"data.{name}" for name in inspect.signature(datamodule).parameters}
-    for optimizer in (*subclasses(torch.optim, torch.optim.Optimizer), KerasAdam):
-        names |= {f"model.optimizer.{name}" for name in inspect.signature(optimizer).parameters}
+    """Return every option's full name."""
+    names = {*parser.get_defaults().keys(), *OPTIONS}
+    owners = {key: classes(key) for key in ("data", "model.optimizer", "model.scheduler")}
+    owners |= {"trainer": [Trainer], "model": [Classifier]}
+    owners["trainer.callbacks"] = classes("trainer.callbacks")
+    for key, known in owners.items():
+        names |= {f"{key}.{n}" for c in known for n in inspect.signature(c).parameters}
     return names
 
 
-def subclasses(module: object, base: type) -> list[type]:
-    """Return the public subclasses of ``base`` that a module holds."""
-    found = vars(module).values()
-    return [c for c in found if isinstance(c, type) and issubclass(c, base) and c is not base]
-
-
-def class_names(key: str) -> list[str]:
-    """Return the class names that make sense for a key."""
-    if key == "data":
-        return list(DATASETS)
-    if key.endswith("optimizer"):
-        return [c.__name__ for c in subclasses(torch.optim, torch.optim.Optimizer)] + ["KerasAdam"]
-    if key.endswith("scheduler"):
-        base = torch.optim.lr_scheduler.LRScheduler
-        return [c.__name__ for c in subclasses(torch.optim.lr_scheduler, base)]
-    if key.endswith("callbacks"):
-        from lightning.pytorch import callbacks
-
-        return [c.__name__ for c in subclasses(callbacks, callbacks.Callback)]
-    return []
-
-
-def unknown_option(key: str, found: re.Match[str], parser: ArgumentParser) -> str:
+def unknown_option(option: str, parser: ArgumentParser) -> str:
     """An option that no class or parser has."""
-    option = found[1]
-    full = option if "." in option or not key else f"{key}.{option}"
-    hint = nearest(full, option_names(parser))
-    return f"{full} is no option{hint or '; --help lists them.'}"
+    flag = "--" * option.startswith("--")
+    name = full_key([option.lstrip("-").split("=")[0]])
+    group, _, last = name.rpartition(".")
+    known = {n: flag + n for n in option_names(parser)}
+    if name in known:
+        return f"{flag}{name} is no option of the class that {group} names, or {group} names none."
+    # Within its group, or anywhere if it was given without one: --batch_size, --max_epochs, --lr.
+    inside = {n.rpartition(".")[2]: known[n] for n in sorted(known) if n.startswith(group)}
+    hint = nearest(last, inside) if inside else nearest(name, known)
+    return f"{flag}{name} is no option{hint or '; --help lists them.'}"
 
 
-def unknown_argument(key: str, found: re.Match[str], parser: ArgumentParser) -> str:
-    """A flag that is not known."""
-    option = found[1].split()[0]
-    hint = nearest(option.lstrip("-").split("=")[0], option_names(parser))
-    return f"{option} is no option{hint or '; --help lists them.'}"
-
-
-def unknown_class(key: str, found: re.Match[str], parser: ArgumentParser) -> str:
+def unknown_class(key: str, name: str) -> str:
     """A class name that leads nowhere."""
-    names = class_names(key)
-    hint = nearest(found[1], names) or f"; expected one of {', '.join(names)}." * bool(names)
-    return f"{key} is {found[1]}, which is not known{hint or '.'}"
+    names = {c.__name__: class_path(c) for c in classes(key)}
+    hint = nearest(name.split(".")[-1], names) or f": expected one of {', '.join(names.values())}."
+    return f"{key} is {name}, which is not known{hint}"
 
 
-def unknown_choice(key: str, found: re.Match[str], parser: ArgumentParser) -> str:
-    """A word outside a fixed list."""
-    choices = re.findall(r"'([^']*)'", found[1])
-    hint = nearest(found[2], choices)
-    return f"{key} is {found[2]}: expected one of {', '.join(choices)}{hint or '.'}"
-
-
-def out_of_range(key: str, found: re.Match[str], parser: ArgumentParser) -> str:
-    """A number outside its limits."""
-    limits = found[1].replace("v", "").replace("and", " and ")
-    value = re.search(r"Given value: (\S+)|: (\S+) does not conform", found.string)
-    given = next((v for v in (value.groups() if value else ()) if v), None)
-    full = re.search(r"Literal\[(.*?)\]", found.string)
-    also = f", or {full[1]}" if full else ""
-    shown = f" is {given}" if given and not given.startswith("NestedArg") else ""
-    return f"{key}{shown}: expected a number {' '.join(limits.split())}{also}."
-
-
-def wrong_type(key: str, found: re.Match[str], parser: ArgumentParser) -> str:
-    """A value of the wrong type."""
-    expected = " or ".join(
-        dict.fromkeys(
-            re.sub(r"<class '(?:.*\.)?(\w+)'>", r"\1", e).replace("NoneType", "null")
-            for e in re.findall(
-                r"Expected a (<class '[^']+'>|typing\.Literal\[[^\]]*\])", found.string
-            )
-        )
+def wrong_value(key: str, detail: str) -> str:
+    """A value of the wrong type or outside its limits; empty if it is something else."""
+    expected, choices = [], []
+    errors = detail.partition("Errors:")[2] or detail
+    pattern = r"Not of type (\w+)|Expected a <class '(?:[\w.]*\.)?(\w+)'>|Literal\[([^\]]*)\]"
+    for restricted, plain, literals in re.findall(pattern, errors):
+        choices += [c.strip().strip("'") for c in literals.split(",") if c]
+        if name := restricted or plain:
+            expected.append(TYPES.get(name, f"a {name}"))
+    value = re.search(
+        r"Given value: (.+?)(?:\. Got value|$)|Got value: (.+?)(?:\. Got value|$)"
+        r"|: (\S+) (?:does not conform|not a number)|base 10: '(.*?)'|to float: '(.*?)'",
+        detail,
+        re.MULTILINE,
     )
-    value = re.search(r"(?:Given value|Got value): ([^\n]+)", found.string)
-    return f"{key} is {value[1] if value else 'wrong'}: expected {expected}."
+    if not key or not value or not (expected or choices):
+        return ""
+    given = next(group for group in value.groups() if group is not None)
+    one_of = "one of " * (len(choices) > 1) + ", ".join(dict.fromkeys(choices))
+    words = " or ".join(filter(None, [one_of, *dict.fromkeys(expected)]))
+    return f"{key} is {given or 'empty'}: expected {words}{nearest(given, choices) or '.'}"
 
 
-def not_a_number(key: str, found: re.Match[str], parser: ArgumentParser) -> str:
-    """A word where a number belongs."""
-    return f"{key} is {found[1]}: expected a number."
-
-
-def forbidden(key: str, found: re.Match[str], parser: ArgumentParser) -> str:
+def forbidden(key: str, name: str) -> str:
     """A class from a package that configurations may not use."""
     return (
-        f"{key} names {found[1]}, which is outside the packages that configurations may use; "
-        f"if you trust it, add --allow_imports {found[1].split('.')[0]}."
+        f"{key} names {name}, which is outside the packages that configurations may use; "
+        f"if you trust it, add --allow_imports {name.split('.')[0]}."
     )
 
 
-def missing(key: str, found: re.Match[str], parser: ArgumentParser) -> str:
+def missing(key: str) -> str:
     """A required option that was not given."""
-    names = found[1].strip()
-    if names.endswith("data"):
-        return NO_DATA + "."
-    return f"{key + '.' if key else ''}{names} is required."
-
-
-EXPLANATIONS = (
-    (r"Importing '([^']+)' is not allowed", forbidden),
-    (r"Option '([^']+)' is not accepted", unknown_option),
-    (r"does not accept option '([^']+)'", unknown_option),
-    (r"unrecognized arguments: (.+)", unknown_argument),
-    (r"the following arguments are required: (\S+)", missing),
-    (r"Expected a typing\.Literal\[([^\]]*)\]\. Got value: (\S+)", unknown_choice),
-    (r"does not conform to restriction (v[^\n]*)", out_of_range),
-    (r"invalid literal for int\(\) with base 10: '([^']*)'", not_a_number),
-    (r"could not convert string to float: '([^']*)'", not_a_number),
-    (r"Expected a (?:<class '(?:int|float|bool)'>)", wrong_type),
-    (r"Expected a dot import path string: (\S+)", unknown_class),
-)
+    if key == "data":
+        names = ", ".join(c.__name__ for c in classes("data"))
+        return f"data is required: give --config configs/mnist.yaml, or --data with one of {names}."
+    if key == "data.root":
+        return "data.root is required: give --data.root with a picture, a folder of them or a glob."
+    return f"{key} is required."

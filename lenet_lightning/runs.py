@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -146,17 +147,32 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def replace(path: Path, text: str) -> None:
-    """Write a file beside its destination, flush it to disk and rename it."""
+def replace(path: Path, content: str | bytes) -> None:
+    """Write a file beside its destination, flush it to disk and rename it.
+
+    Raises:
+        UserError: the file cannot be written; what was there is still there.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("w") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        raise UserError(unwritable(path, error)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def unwritable(path: Path, error: OSError) -> str:
+    """Return the sentence for a file that the system refuses to write."""
+    return (
+        f"{path} cannot be written ({error.strerror}): make room, or make its folder writable; "
+        "what was saved before is still valid."
+    )
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
@@ -225,6 +241,8 @@ def flatten(config: dict[str, Any], prefix: tuple[str, ...] = ()) -> dict[tuple[
     """Turn nested mappings into one with tuple keys."""
     flat: dict[tuple[str, ...], Any] = {}
     for key, value in config.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            value = dict(enumerate(value))
         if isinstance(value, dict) and value:
             flat |= flatten(value, (*prefix, str(key)))
         else:

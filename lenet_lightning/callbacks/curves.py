@@ -43,7 +43,9 @@ class Curves(Callback):
         try:
             self.draw(trainer)
         except (OSError, UserError) as error:
-            rank_zero_warn(f"{CURVES} was not drawn: {error}")
+            # A disk that stopped the run has been reported already.
+            if not isinstance(exception, OSError | UserError):
+                rank_zero_warn(f"{CURVES} was not drawn: {error}")
 
     def draw(self, trainer: Trainer, test: dict[str, float] | None = None) -> None:
         """Draw the run's epochs, and the test figures of its best checkpoint if given."""

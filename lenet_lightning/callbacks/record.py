@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,10 +22,10 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 import lenet_lightning
-from lenet_lightning import runs
+from lenet_lightning import checkpoints, runs
 from lenet_lightning.classifier import Classifier
 from lenet_lightning.data.base import ImageDataModule
-from lenet_lightning.errors import NonFiniteError
+from lenet_lightning.errors import NonFiniteError, UserError
 from lenet_lightning.signals import Interrupted
 
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics")
@@ -51,14 +52,22 @@ class RunRecord(Checkpoint):
         self.folder: Path | None = None
         self.lock: IO[str] | None = None
         self.config = ""
+        self.origin: dict[str, Any] | None = None
         self.rows: list[dict[str, str]] = []
         self.manifest: dict[str, Any] = {}
         self.seconds_before = 0.0
 
     def hold(self, folder: Path) -> bool:
         """Take a folder for this process; false if another one runs in it."""
+        self.release()
         self.lock = runs.hold(folder)
         return self.lock is not None
+
+    def release(self) -> None:
+        """Give the folder back."""
+        if self.lock is not None:
+            self.lock.close()
+            self.lock = None
 
     def open(self, folder: Path, config: str) -> None:
         """Record into ``folder``; ``config`` is the complete configuration as YAML."""
@@ -74,6 +83,7 @@ class RunRecord(Checkpoint):
             runs.replace(self.folder / runs.CONFIG, self.config)
         earlier = runs.read(self.folder).manifest if (self.folder / runs.MANIFEST).exists() else {}
         self.seconds_before = earlier.get("seconds", 0.0)
+        self.rows = runs.read_rows(self.folder / runs.METRICS)
         self.manifest = {
             "status": "running",
             "error": None,
@@ -83,9 +93,11 @@ class RunRecord(Checkpoint):
             "monitor": self.monitor,
             **describe(trainer, cast(Classifier, pl_module)),
             "code": runs.code_version(),
+            "continued_from": self.origin or earlier.get("continued_from"),
+            "trained": earlier.get("trained", False),
             "test": None,
         }
-        runs.write_manifest(self.folder, self.manifest)
+        self.save()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take up an earlier session's rows as far as its checkpoint reaches.
@@ -95,18 +107,24 @@ class RunRecord(Checkpoint):
         if self.folder is None:
             return
         if trainer.is_global_zero:
-            rows = runs.read_rows(self.folder / runs.METRICS)
-            self.rows = [row for row in rows if int(row["epoch"]) < trainer.current_epoch]
+            self.rows = [row for row in self.rows if int(row["epoch"]) < trainer.current_epoch]
             self.save()
+        # Early stopping is not among what Lightning restores.
+        trainer.should_stop = trainer.strategy.broadcast(self.manifest.get("trained", False))
         path = self.folder / "checkpoints" / "last.ckpt"
         if trainer.strategy.broadcast(not path.exists()):
             trainer.save_checkpoint(path)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the epoch's clock and note its learning rate."""
+        self.validated = False
         optimizer: Any = pl_module.optimizers()
         self.lr = optimizer.param_groups[0]["lr"]
         self.epoch_started = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that this epoch has figures of its own: Lightning keeps the last ones for ever."""
+        self.validated = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the epoch's row to metrics.csv, to the loggers and to the terminal."""
@@ -116,17 +134,30 @@ class RunRecord(Checkpoint):
             "step": trainer.global_step,
             "lr": self.lr,
         }
-        for stage in ("train", "val", "test"):
+        for stage in ("train", "val", "test") if self.validated else ("train",):
             names = [f"{stage}/{column}" for column in METRIC_COLUMNS]
             row |= {name: values[name] for name in names if name in values}
+        figures = {name: value for name, value in row.items() if "/" in name}
         for logger in trainer.loggers:
-            logger.log_metrics(row, step=trainer.global_step)
+            logger.log_metrics(figures | {"train/lr": self.lr}, step=trainer.global_step)
         row["seconds"] = round(time.perf_counter() - self.epoch_started, 3)
         if not trainer.is_global_zero or self.folder is None:
             return
         self.rows.append({key: str(value) for key, value in row.items()})
         self.save()
         pl_module.print(epoch_line(row))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Record that only the test is left."""
+        if trainer.is_global_zero and self.folder is not None:
+            self.manifest["trained"] = True
+            self.save()
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Store the complete configuration beside the weights."""
+        checkpoint[checkpoints.CONFIG_KEY] = self.config
 
     def save(self) -> None:
         """Write metrics.csv and run.json as they stand."""
@@ -154,6 +185,7 @@ class RunRecord(Checkpoint):
             return
         if not self.manifest:
             runs.discard(self.folder)
+            self.release()
             return
         self.manifest["status"] = (
             "interrupted"
@@ -163,9 +195,12 @@ class RunRecord(Checkpoint):
             else "failed"
         )
         self.manifest["error"] = str(exception)
-        self.save()
+        # A second error must not hide the first.
+        with suppress(UserError):
+            self.save()
         if isinstance(exception, Interrupted):
             exception.add_note(f"Continue with: {continue_command(self.folder)}")
+        self.release()
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the predicted classes of the test that ends a fit."""
@@ -176,6 +211,7 @@ class RunRecord(Checkpoint):
         """Record the end of the run, with the test's four figures if it was tested."""
         self.manifest |= {"status": "finished", "test": test}
         self.save()
+        self.release()
 
 
 def figure(value: Tensor) -> float:
@@ -266,12 +302,14 @@ def write_predictions(folder: Path, classifier: Classifier) -> None:
     """Save labels and predicted classes of the test set as test_predictions.npz."""
     data = classifier.datamodule
     predicted = classifier.test_logits.argmax(2).to(torch.int16).cpu().numpy()
+    content = io.BytesIO()
     np.savez_compressed(
-        folder / "test_predictions.npz",
+        content,
         labels=data.test_images.labels.to(torch.int16).cpu().numpy(),
         original=predicted[0],
         negative=predicted[1],
     )
+    runs.replace(folder / "test_predictions.npz", content.getvalue())
 
 
 def add_evaluation(

@@ -1,0 +1,295 @@
+"""The command line from outside: what a run leaves, and how runs agree with each other."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from lenet_lightning import __version__, cli, runs
+from lenet_lightning.errors import UserError
+from tests.conftest import DIGITS, PLAIN, Run
+
+FIGURES = ("acc", "loss", "acc_negative", "loss_negative")
+COLUMNS = [
+    "epoch", "step", "lr", "train/loss", "train/acc",
+    "val/loss", "val/acc", "val/loss_negative", "val/acc_negative", "seconds",
+]  # fmt: skip
+
+
+def metrics(folder: str | Path) -> list[dict[str, str]]:
+    """metrics.csv as text, without the seconds."""
+    rows = runs.read_rows(Path(folder) / "metrics.csv")
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+
+def weights(path: str | Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    first, second = weights(a), weights(b)
+    assert first.keys() == second.keys()
+    return all(torch.equal(first[k], second[k]) for k in first)
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+class TestHelp:
+    def test_overview(self, run: Run) -> None:
+        outcome = run("--help")
+        assert outcome.code == 0
+        assert all(f"\n  {name} " in outcome.out for name in ("fit", "predict", "data", "study"))
+
+    def test_version(self, run: Run) -> None:
+        assert run("--version").out == f"{__version__}\n"
+
+    @pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+    def test_options(
+        self,
+        run: Run,
+        command: str,
+        capfd: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", "100")
+        with pytest.raises(SystemExit) as stop:
+            run(command, "--help")
+        assert stop.value.code == 0
+        out = capfd.readouterr().out
+        assert all(
+            f"--{key}" in out for key in ("logs", "name", "seed_everything", "model.dropout")
+        )
+
+
+class TestRunFolder:
+    def test_files(self, trained: Path) -> None:
+        names = {str(path.relative_to(trained)) for path in trained.rglob("*") if path.is_file()}
+        assert names >= {
+            "config.yaml", "run.json", "metrics.csv", "test_predictions.npz",
+            "checkpoints/best.ckpt", "checkpoints/last.ckpt",
+        }  # fmt: skip
+        assert any(name.startswith("events.out.tfevents.") for name in names)
+        assert not any(
+            ".tmp" in name or re.search(r"\.\d+$", name) for name in names if "/" in name
+        )
+
+    def test_manifest(self, trained: Path) -> None:
+        manifest = json.loads((trained / "run.json").read_text())
+        assert manifest["status"] == "finished" and manifest["error"] is None
+        assert (manifest["seed"], manifest["protocol"], manifest["epochs"]) == (0, "holdout", 2)
+        assert manifest["best_epoch"] in (0, 1)
+        assert set(manifest["test"]) == set(FIGURES)
+        assert all(0 <= manifest["test"][key] <= 1 for key in ("acc", "acc_negative"))
+        data = manifest["data"]
+        assert (data["name"], len(data["classes"])) == ("Digits", 10)
+        assert (data["train_size"], data["val_size"], data["test_size"]) == (1294, 143, 360)
+        assert all(re.match("(md5|sha256):[0-9a-f]+$", d) for d in data["digests"].values())
+        assert manifest["parameters"] == 61_706
+        assert manifest["versions"].keys() >= {"python", "torch", "lightning", "lenet_lightning"}
+        assert manifest["hardware"].keys() >= {"cpu", "cores", "threads", "device", "gpu"}
+        assert manifest["seconds"] > 0 and manifest["epoch_seconds"] > 0
+        assert re.fullmatch("[0-9a-f]{16}", manifest["code"])
+        assert manifest.keys() >= {"command", "git", "started", "monitor", "device"}
+
+    def test_metrics(self, trained: Path) -> None:
+        with (trained / "metrics.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert list(rows[0]) == COLUMNS
+        assert [row["epoch"] for row in rows] == ["0", "1"]
+        assert [row["step"] for row in rows] == ["21", "42"]  # 1,294 images, 64 a batch
+
+    def test_predictions(self, trained: Path) -> None:
+        manifest = json.loads((trained / "run.json").read_text())
+        with np.load(trained / "test_predictions.npz") as file:
+            arrays = dict(file)
+        assert set(arrays) == {"labels", "original", "negative"}
+        assert all(a.dtype == np.int16 and a.shape == (360,) for a in arrays.values())
+        for key, name in (("acc", "original"), ("acc_negative", "negative")):
+            share = (arrays[name] == arrays["labels"]).mean()
+            assert share == pytest.approx(manifest["test"][key], abs=1e-7)
+
+    def test_table(self, run: Run) -> None:
+        outcome = run(f"{DIGITS} --name shown")
+        assert outcome.code == 0 and outcome.err == ""
+        folder = "lightning_logs/shown/version_0"
+        test = json.loads(Path(folder, "run.json").read_text())["test"]
+        for part in (
+            f"Run folder {folder}",
+            "Digits test set, 360 images",
+            "of 2, chosen by val/acc on 143 validation images: protocol holdout",
+            "95 % interval",
+            f"originals {test['acc']:>12.2%}",
+            f"negatives {test['acc_negative']:>12.2%}",
+            f"{test['loss']:.4f}",
+        ):
+            assert part in outcome.out, outcome.out
+
+    def test_watch_protocol(self, run: Run) -> None:
+        assert run(f"{PLAIN} --name watched --data.protocol watch").code == 0
+        rows = metrics("lightning_logs/watched/version_0")
+        assert [c for c in rows[0] if c.startswith("test/")] == [
+            "test/loss", "test/acc", "test/loss_negative", "test/acc_negative"
+        ]  # fmt: skip
+        manifest = json.loads(Path("lightning_logs/watched/version_0/run.json").read_text())
+        best = rows[manifest["best_epoch"]]
+        for name in FIGURES:  # the best epoch's watched figures are those of the final test
+            assert float(best[f"test/{name}"]) == manifest["test"][name]
+
+    def test_report_protocol(self, run: Run) -> None:
+        outcome = run(f"{PLAIN} --name report --data.protocol report")
+        assert "chosen by val/acc on the test set itself: protocol report" in outcome.out
+        manifest = json.loads(Path("lightning_logs/report/version_0/run.json").read_text())
+        assert (manifest["protocol"], manifest["data"]["val_size"]) == ("report", 0)
+        best = metrics("lightning_logs/report/version_0")[manifest["best_epoch"]]
+        assert float(best["val/acc"]) == manifest["test"]["acc"]
+
+    def test_fast_dev_run_writes_nothing(self, run: Run) -> None:
+        outcome = run(f"{PLAIN} --trainer.fast_dev_run true")
+        assert outcome.code == 0
+        assert list(Path().iterdir()) == []
+
+    def test_nothing_is_left_if_the_data_are_absent(self, run: Run) -> None:
+        command = "fit --data MNIST --data.download false --trainer.max_epochs 1"
+        outcome = run(command, "--trainer.accelerator", "cpu")
+        assert outcome.code == 2 and "MNIST" in outcome.err
+        assert not list(Path().rglob("version_*"))
+
+    def test_names_may_hold_slashes(self, run: Run) -> None:
+        assert run(f"{PLAIN} --logs runs --name study/one").code == 0
+        assert Path("runs/study/one/version_0/run.json").exists()
+
+    def test_a_failure_is_recorded(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*args: object) -> None:
+            raise RuntimeError("out of memory")
+
+        monkeypatch.setattr(cli.Classifier, "training_step", fail)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            run(f"{PLAIN} --name failed")
+        manifest = json.loads(Path("lightning_logs/failed/version_0/run.json").read_text())
+        assert (manifest["status"], manifest["error"]) == ("failed", "out of memory")
+
+    def test_non_finite_loss(self, run: Run) -> None:
+        outcome = run(f"{PLAIN} --name burst --model.optimizer SGD --model.optimizer.lr 1e30")
+        assert outcome.code == 3
+        assert outcome.err.count("\n") == 1 and "no longer finite at step" in outcome.err
+        manifest = json.loads(Path("lightning_logs/burst/version_0/run.json").read_text())
+        assert manifest["status"] == "nonfinite"
+
+
+class TestSecondRun:
+    def test_first_is_untouched(self, run: Run, trained: Path) -> None:
+        before = contents(trained)
+        outcome = run(f"{DIGITS} --name trained")
+        assert outcome.code == 0 and "version_1" in outcome.out
+        assert contents(trained) == before
+        assert metrics("lightning_logs/trained/version_1") == metrics(trained)
+
+    def test_same_seed_same_run(self, run: Run, trained: Path) -> None:
+        options = "--data.rotation 5 --data.invert 0.3 --data.train_polarity random"
+        for _ in range(2):
+            assert run(f"{PLAIN} --name again --model.dropout 0.3 {options}").code == 0
+        first, second = (Path(f"lightning_logs/again/version_{i}") for i in (0, 1))
+        assert metrics(first) == metrics(second) != metrics(trained)
+        for name in ("best.ckpt", "last.ckpt"):
+            assert same_weights(first / "checkpoints" / name, second / "checkpoints" / name)
+
+    def test_other_seed_other_run(self, run: Run, trained: Path) -> None:
+        assert run(f"{PLAIN} --name other --seed_everything 1").code == 0
+        other = Path("lightning_logs/other/version_0")
+        assert metrics(other) != metrics(trained)
+        assert not same_weights(other / "checkpoints/best.ckpt", trained / "checkpoints/best.ckpt")
+
+    def test_config_reproduces_the_run(self, run: Run) -> None:
+        options = (
+            "--model.dropout 0.2 --model.activation tanh --model.l2 0.001 --model.scheduler StepLR "
+            "--model.scheduler.step_size 1 --data.translation 2 --data.batch_size 50 "
+            "--data.num_folds 4 --data.fold 3 --data.negate_border false --seed_everything 7"
+        )
+        assert run(f"{PLAIN} --name made {options}").code == 0
+        first = Path("lightning_logs/made/version_0")
+        assert run(f"fit --config {first}/config.yaml").code == 0
+        second = Path("lightning_logs/made/version_1")
+        assert metrics(second) == metrics(first)
+        assert (second / "config.yaml").read_text() == (first / "config.yaml").read_text()
+        for key in ("test", "best_epoch", "data", "parameters"):
+            assert runs.read(second).manifest[key] == runs.read(first).manifest[key]
+
+    def test_steps_per_execution_changes_nothing(self, run: Run, trained: Path) -> None:
+        assert run(f"{PLAIN} --name single --data.steps_per_execution 1").code == 0
+        single = Path("lightning_logs/single/version_0")
+        assert same_weights(single / "checkpoints/last.ckpt", trained / "checkpoints/last.ckpt")
+        for row, other in zip(metrics(single), metrics(trained), strict=True):
+            for key in row:  # the training loss is summed in another order
+                assert float(row[key]) == pytest.approx(float(other[key]), rel=1e-6)
+
+
+class TestEvaluation:
+    def test_all_agree_with_fit(self, run: Run, trained: Path) -> None:
+        """fit, then test, validate and predict of the same checkpoint: to the last digit."""
+        best = f"{trained}/checkpoints/best.ckpt"
+        recorded = runs.read(trained)
+        known = {path: data for path, data in contents(trained).items() if path.suffix != ".json"}
+        tested, validated = run(f"test --ckpt_path {best}"), run(f"validate --ckpt_path {best}")
+        assert (tested.code, validated.code) == (0, 0)
+        test, val = runs.read(trained).manifest["evaluations"]
+        assert (test["stage"], val["stage"]) == ("test", "val")
+        assert {key: test[key] for key in FIGURES} == recorded.manifest["test"]
+        row = metrics(trained)[recorded.manifest["best_epoch"]]
+        assert {key: str(val[key]) for key in FIGURES} == {k: row[f"val/{k}"] for k in FIGURES}
+        for outcome, count in ((tested, 360), (validated, 143)):
+            assert f"{count} images" in outcome.out and "95 % interval" in outcome.out
+        assert known.items() <= contents(trained).items()  # neither touched the run's own files
+
+        predicted = run(f"predict --ckpt_path {best} --data Digits")
+        assert predicted.code == 0
+        with (trained / "predictions.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        with np.load(trained / "test_predictions.npz") as arrays:
+            assert [int(row["class"]) for row in rows] == arrays["original"].tolist()
+            assert [int(row["negative_class"]) for row in rows] == arrays["negative"].tolist()
+
+    def test_again_is_recorded_once(self, run: Run, trained: Path) -> None:
+        for _ in range(2):
+            assert run(f"test --ckpt_path {trained}/checkpoints/best.ckpt").code == 0
+        assert len(runs.read(trained).manifest["evaluations"]) == 1
+        assert not Path("lightning_logs/lightning_logs").exists()
+        assert [p.name for p in Path("lightning_logs/trained").iterdir()] == ["version_0"]
+
+    def test_validate_of_last(self, run: Run, trained: Path) -> None:
+        assert run(f"validate --ckpt_path={trained}/checkpoints/last.ckpt").code == 0
+        (val,) = runs.read(trained).manifest["evaluations"]
+        assert {k: str(val[k]) for k in FIGURES} == {
+            k: metrics(trained)[-1][f"val/{k}"] for k in FIGURES
+        }
+
+    def test_with_config(self, run: Run, trained: Path) -> None:
+        command = f"test --config {trained}/config.yaml --ckpt_path {trained}/checkpoints/best.ckpt"
+        assert run(command).code == 0
+        (test,) = runs.read(trained).manifest["evaluations"]
+        assert {key: test[key] for key in FIGURES} == runs.read(trained).manifest["test"]
+
+
+class TestParse:
+    def test_complete(self, trained: Path) -> None:
+        config = cli.parse([*DIGITS.split(), "--name", "trained"])
+        saved = yaml.safe_load((trained / "config.yaml").read_text())
+        assert runs.changes(saved, config) == {}
+        assert config.keys() == saved.keys()
+
+    def test_trains_nothing(self) -> None:
+        cli.parse(DIGITS.split())
+        assert list(Path().iterdir()) == []
+
+    def test_refuses(self) -> None:
+        for options in ("--model.dropuot 1", "--data.num_folds 5 --data.fold 5", "--name ../x"):
+            with pytest.raises(UserError):
+                cli.parse([*DIGITS.split(), *options.split()])

@@ -1,0 +1,188 @@
+"""``predict``: the user's own pictures, of any size and kind, become one table."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lenet_lightning.callbacks.predictions import COLUMNS, free_path, table
+from lenet_lightning.data import pictures, sources
+from lenet_lightning.data.base import InputSpec
+from tests.conftest import DIGITS, Run
+from tests.data import fakes
+
+BEST = "lightning_logs/trained/version_0/checkpoints/best.ckpt"
+SPEC = InputSpec("MNIST", 1, 28, tuple("0123456789"), (0.1,), (0.3,))
+
+
+def predict(run: Run, root: str, *options: str, checkpoint: str = BEST) -> list[dict[str, str]]:
+    """Run predict and return the rows of the table it wrote."""
+    outcome = run("predict", "--ckpt_path", checkpoint, "--data.root", root, *options)
+    assert (outcome.code, outcome.err) == (0, "")
+    path = Path(outcome.out.strip().splitlines()[-1].rpartition(": ")[2])
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert outcome.out.strip().splitlines()[-1] == f"{len(rows)} predictions: {path}"
+    return rows
+
+
+def same(a: list[dict[str, str]], b: list[dict[str, str]]) -> None:
+    """Compare two tables; the size of a batch may change a probability's last digit."""
+    for row, other in zip(a, b, strict=True):
+        for key in COLUMNS:
+            if "probability" in key:
+                assert float(row[key]) == pytest.approx(float(other[key]), abs=5e-6)
+            else:
+                assert row[key] == other[key]
+
+
+@pytest.fixture
+def folder(trained: Path) -> Path:
+    """A folder of pictures of every kind, and of files that are none."""
+    rng = np.random.default_rng(0)
+    path = Path("mine")
+    path.mkdir()
+    for name, mode, size in (
+        ("a.png", "L", (28, 28)),
+        ("b.PNG", "RGB", (300, 200)),
+        ("c.jpg", "RGB", (7, 90)),
+        ("d.jpeg", "L", (1, 1)),
+        ("e.png", "RGBA", (40, 41)),
+        ("f.png", "P", (33, 33)),
+        ("g.png", "1", (16, 16)),
+        ("h.png", "LA", (12, 30)),
+    ):
+        noise = Image.fromarray(rng.integers(0, 255, (*size[::-1], 3), np.uint8))
+        noise.convert(mode).save(path / name)
+    (path / "notes.txt").write_text("no picture")
+    (path / "deeper.png").mkdir()
+    return path
+
+
+class TestCommand:
+    def test_folder(self, run: Run, folder: Path) -> None:
+        rows = predict(run, "mine")
+        assert [row["file"] for row in rows] == [
+            f"mine/{name}" for name in
+            ("a.png", "b.PNG", "c.jpg", "d.jpeg", "e.png", "f.png", "g.png", "h.png")
+        ]  # fmt: skip
+        assert tuple(rows[0]) == COLUMNS
+        for row in rows:
+            assert row["class"] in "0123456789" and row["negative_class"] in "0123456789"
+            for key in ("probability", "negative_probability"):
+                assert 0.1 <= float(row[key]) <= 1
+
+    def test_file_and_glob(self, run: Run, folder: Path) -> None:
+        everything = predict(run, "mine")
+        same(predict(run, "mine/c.jpg"), [r for r in everything if r["file"] == "mine/c.jpg"])
+        same(predict(run, "mine/*.png"), [r for r in everything if r["file"].endswith(".png")])
+        same(predict(run, "**/d.jpeg"), [r for r in everything if r["file"] == "mine/d.jpeg"])
+
+    def test_batches_change_nothing(self, run: Run, folder: Path) -> None:
+        same(predict(run, "mine", "--data.eval_batch_size", "3"), predict(run, "mine"))
+
+    def test_into_the_run_folder_and_never_over_another(self, run: Run, folder: Path) -> None:
+        predict(run, "mine/a.png")
+        first = Path("lightning_logs/trained/version_0/predictions.csv")
+        text = first.read_text()
+        predict(run, "mine")
+        assert first.read_text() == text
+        assert first.with_name("predictions_2.csv").exists()
+        assert [p.name for p in Path("lightning_logs/trained").iterdir()] == ["version_0"]
+
+    def test_agrees_with_the_test_set(self, run: Run, trained: Path) -> None:
+        """Saved as pictures, the test images are answered as by `test`."""
+        split = sources.load("Digits", "unused").test
+        Path("digits").mkdir()
+        for i, image in enumerate(split.images[:40]):
+            Image.fromarray(image[0]).save(f"digits/{i:03}.png")
+        rows = predict(run, "digits")
+        with np.load(trained / "test_predictions.npz") as arrays:
+            assert [int(r["class"]) for r in rows] == arrays["original"][:40].tolist()
+            assert [int(r["negative_class"]) for r in rows] == arrays["negative"][:40].tolist()
+
+    def test_negative_of_a_picture(self, run: Run, trained: Path) -> None:
+        """The negative's answer is that for the negative saved as a picture: 32 = 4 x 8."""
+        image = sources.load("Digits", "unused").test.images[0, 0]
+        Image.fromarray(image).save("a.png")
+        Image.fromarray(255 - image).save("b.png")
+        a, b = predict(run, "*.png")
+        assert (a["negative_class"], a["negative_probability"]) == (b["class"], b["probability"])
+        assert (b["negative_class"], b["negative_probability"]) == (a["class"], a["probability"])
+
+    def test_checkpoint_without_its_run_folder(self, run: Run, folder: Path) -> None:
+        Path(BEST).rename("moved.ckpt")
+        options = ("--data", "Pictures")
+        rows = predict(run, "mine/a.png", *options, checkpoint="moved.ckpt")
+        assert len(rows) == 1 and Path("predictions.csv").exists()
+
+    def test_colour(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A network for three channels reads grey pictures too, and names its classes."""
+        fakes.install_tiny(monkeypatch, Path("datasets"), ["CIFAR10"])
+        command = DIGITS.replace("Digits", "CIFAR10")
+        assert run(f"{command} --name colour --data.batch_size 20").code == 0
+        Image.new("L", (50, 60), 200).save("grey.png")
+        Image.new("RGB", (32, 32), (200, 10, 10)).save("red.png")
+        best = "lightning_logs/colour/version_0/checkpoints/best.ckpt"
+        rows = predict(run, "*.png", checkpoint=best)
+        assert [row["file"] for row in rows] == ["grey.png", "red.png"]
+        assert all(row["class"].isalpha() for row in rows)
+
+
+class TestPrepare:
+    def test_square_of_its_border_colour(self) -> None:
+        picture = Image.new("L", (20, 10), 250)
+        picture.paste(0, (5, 3, 15, 7))
+        array = pictures.prepare(picture, 28)
+        assert array.shape == (1, 28, 28) and array.dtype == np.uint8
+        assert (array[0, 0] == 250).all() and (array[0, -1] == 250).all()
+        assert array[0, 14, 14] < 30
+
+    def test_right_size_is_left_alone(self) -> None:
+        pixels = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
+        np.testing.assert_array_equal(pictures.prepare(Image.fromarray(pixels), 28)[0], pixels)
+
+    def test_colour_is_channel_first(self) -> None:
+        array = pictures.prepare(Image.new("RGB", (9, 9), (10, 20, 30)), 32)
+        assert array.shape == (3, 32, 32)
+        assert [int(channel.mean()) for channel in array] == [10, 20, 30]
+
+    def test_transparency(self) -> None:
+        """What is transparent is not ink: a drawing on nothing is a drawing on white paper."""
+        drawing = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+        drawing.paste((0, 0, 0, 255), (2, 2, 6, 6))
+        drawing.save("drawing.png")
+        module = pictures.Pictures("drawing.png")
+        module.read(SPEC)
+        pixels = module.pixels[0, 0, 2:-2, 2:-2]
+        assert pixels[0, 0] > 250 and pixels[14, 14] < 40
+
+    def test_orientation(self) -> None:
+        """A photograph is read as the camera was held."""
+        picture = Image.new("L", (28, 28))
+        picture.paste(255, (0, 0, 28, 9))
+        exif = picture.getexif()
+        exif[0x0112] = 3  # upside down
+        picture.save("turned.jpg", exif=exif, quality=100)
+        module = pictures.Pictures("turned.jpg")
+        module.read(SPEC)
+        pixels = module.pixels[0, 0, 2:-2, 2:-2].float()
+        assert pixels[:14].mean() < 60 < 100 < pixels[-9:].mean()
+
+
+class TestTable:
+    def test_text(self) -> None:
+        probabilities = torch.tensor([[[0.25, 0.75]], [[0.9, 0.1]]])
+        text = table(["a, b.png"], probabilities, ("cat", "dog"))
+        assert text.splitlines() == [",".join(COLUMNS), '"a, b.png",dog,0.750000,cat,0.900000']
+
+    def test_free_path(self) -> None:
+        path = Path("predictions.csv")
+        for name in ("predictions.csv", "predictions_2.csv", "predictions_3.csv"):
+            assert free_path(path) == Path(name)
+            Path(name).touch()
