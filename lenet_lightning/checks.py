@@ -74,7 +74,7 @@ def configuration(config: dict[str, Any]) -> None:
         config: the parsed configuration of one subcommand.
     """
     if config.get("ckpt_path") and config["resume"] != "never":
-        raise UserError("Give --resume, which finds the checkpoint itself, or --ckpt_path.")
+        raise UserError("Give --resume or --ckpt_path, not both.")
     folder_name(config["name"])
     hardware(config["trainer"])
     training(config["trainer"])

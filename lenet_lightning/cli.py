@@ -83,6 +83,7 @@ class Command(LightningCLI):
             LightningDataModule,
             save_config_callback=None,
             trainer_defaults={
+                "max_epochs": 15,
                 "num_sanity_val_steps": 0,
                 "enable_model_summary": False,
                 "log_every_n_steps": 1,
@@ -134,7 +135,7 @@ class Command(LightningCLI):
         )
         add(
             "--allow_imports",
-            type=list[str],
+            type=list[str] | str,
             default=[],
             help="further packages, or functions, that the configuration may name",
         )
@@ -163,11 +164,11 @@ class Command(LightningCLI):
                 return
             self.set_threads()
             super().instantiate_classes()
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             # The parser wraps what a class says of its arguments.
             if said := messages.cause(error, UserError):
                 raise said from None
-            raise
+            raise UserError(f"The configuration is refused: {messages.one_line(error)}") from error
         self.check_instances()
 
     def set_threads(self) -> None:
@@ -202,7 +203,9 @@ class Command(LightningCLI):
         if not options.trainer.fast_dev_run:
             callbacks += [self.best, self.last]
         self.trainer_defaults["callbacks"] = callbacks
-        plugins = [*(options.trainer.plugins or []), checkpoints.DurableCheckpointIO()]
+        given = options.trainer.plugins or []
+        plugins = [*(given if isinstance(given, list) else [given])]
+        plugins.append(checkpoints.DurableCheckpointIO())
         # Lightning's default logger would make a folder before anything is checked.
         logger = options.trainer.logger or False
         return super().instantiate_trainer(plugins=plugins, logger=logger, **kwargs)
@@ -371,12 +374,6 @@ class Command(LightningCLI):
         self.before_evaluation()
         if isinstance(self.datamodule, Pictures):
             self.datamodule.read(self.spec)
-            self.table.files = [str(path) for path in self.datamodule.files]
-        else:
-            self.datamodule.prepare_data()
-            self.datamodule.setup("predict")
-            count = len(self.datamodule.test_index)
-            self.table.files = [f"{self.datamodule.dataset}/test/{i}" for i in range(count)]
         self.table.folder = self.folder or Path()
 
 

@@ -324,7 +324,7 @@ class TestCheckpoint:
             )
 
     def test_with_resume(self, run: Run, trained: Path) -> None:
-        refuse(run, f"{DIGITS} --resume must --ckpt_path {BEST}", "Give --resume", "--ckpt_path")
+        refuse(run, f"{DIGITS} --resume must --ckpt_path {BEST}", "--resume or --ckpt_path")
 
 
 class TestPictures:

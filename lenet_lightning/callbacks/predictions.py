@@ -23,12 +23,10 @@ class PredictionTable(Callback):
 
     Attributes:
         folder: where to write it, an existing folder.
-        files: name of each picture, in the order of the predictions.
     """
 
     def __init__(self) -> None:
         self.folder = Path()
-        self.files: list[str] = []
         self.probabilities: list[Tensor] = []
 
     def on_predict_batch_end(
@@ -42,8 +40,9 @@ class PredictionTable(Callback):
         probabilities = torch.cat(self.probabilities, dim=1).cpu()
         classes = cast(InputSpec, cast(Classifier, pl_module).spec).classes
         path = free_path(self.folder / "predictions.csv")
-        runs.replace(path, table(self.files, probabilities, classes))
-        print(f"{len(self.files)} predictions: {path}")
+        names = trainer.datamodule.picture_names  # type: ignore[attr-defined]
+        runs.replace(path, table(names, probabilities, classes))
+        print(f"{len(names)} predictions: {path}")
 
 
 def table(files: Sequence[str], probabilities: Tensor, classes: Sequence[str]) -> str:

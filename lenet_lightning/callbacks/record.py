@@ -94,7 +94,7 @@ class RunRecord(Checkpoint):
             **describe(trainer, cast(Classifier, pl_module)),
             "code": runs.code_version(),
             "continued_from": self.origin or earlier.get("continued_from"),
-            "trained": earlier.get("trained", False),
+            "stopped_early": earlier.get("stopped_early", False),
             "test": None,
         }
         self.save()
@@ -106,11 +106,15 @@ class RunRecord(Checkpoint):
         """
         if self.folder is None:
             return
+        stopped = self.manifest.get("stopped_early", False)
         if trainer.is_global_zero:
-            self.rows = [row for row in self.rows if int(row["epoch"]) < trainer.current_epoch]
+            known = [row for row in self.rows if int(row["epoch"]) < trainer.current_epoch]
+            # Not if the last checkpoint was lost and an earlier one is taken.
+            stopped = stopped and len(known) == len(self.rows)
+            self.rows = known
             self.save()
-        # Early stopping is not among what Lightning restores.
-        trainer.should_stop = trainer.strategy.broadcast(self.manifest.get("trained", False))
+        # That training had stopped early is not among what Lightning restores.
+        trainer.should_stop = trainer.strategy.broadcast(stopped)
         path = self.folder / "checkpoints" / "last.ckpt"
         if trainer.strategy.broadcast(not path.exists()):
             trainer.save_checkpoint(path)
@@ -148,9 +152,9 @@ class RunRecord(Checkpoint):
         pl_module.print(epoch_line(row))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Record that only the test is left."""
+        """Record whether a callback ended training before its time; only the test is left."""
         if trainer.is_global_zero and self.folder is not None:
-            self.manifest["trained"] = True
+            self.manifest["stopped_early"] = trainer.should_stop
             self.save()
 
     def on_save_checkpoint(

@@ -303,6 +303,11 @@ class ImageDataModule(LightningDataModule):
         """Return the test images: predictions for them agree with ``test``."""
         return self.test_dataloader()
 
+    @property
+    def picture_names(self) -> list[str]:
+        """Names of what :meth:`predict_dataloader` delivers, in its order."""
+        return [f"{self.dataset}/test/{i}" for i in range(len(self.test_index))]
+
     def evaluation(self, images: Images, index: torch.Tensor) -> EvaluationBatches:
         """Return the batches that evaluate the chosen images."""
         return EvaluationBatches(images, index, self.eval_batch_size, *self.ranks)

@@ -38,6 +38,11 @@ class Pictures(LightningDataModule):
         self.files = find_pictures(root)
         self.spec: InputSpec | None = None
 
+    @property
+    def picture_names(self) -> list[str]:
+        """The files' names, in the order of the predictions."""
+        return [str(path) for path in self.files]
+
     def read(self, spec: InputSpec) -> None:
         """Read every picture as the network that ``spec`` describes wants it."""
         self.spec = spec

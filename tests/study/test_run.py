@@ -120,7 +120,7 @@ def test_a_stopped_study_goes_on(place: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(root)}
     process = subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True)
     run = place / "lightning_logs/tiny/plain/seed_0/version_0"
-    while not (run / "checkpoints/last.ckpt").exists() and process.poll() is None:
+    while not (run / "metrics.csv").exists() and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate()

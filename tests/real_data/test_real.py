@@ -1,0 +1,107 @@
+"""On the real datasets: the digests, what one epoch reaches, and that runs agree.
+
+They lie in ``datasets`` of the repository, or are fetched there by the first of these tests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lenet_lightning import runs
+from lenet_lightning.data import sources
+from lenet_lightning.data.facts import DATASETS
+from tests.conftest import REPOSITORY, Run
+from tests.test_cli import metrics
+
+pytestmark = pytest.mark.real_data
+
+ROOT = REPOSITORY / "datasets"
+
+# md5 as the datasets' authors, torchvision and Keras publish them (CIFAR-10: the binary version).
+PUBLISHED = {
+    "MNIST": {
+        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+    },
+    "CIFAR10": {
+        "data_batch_1.bin": "5dd7e06a14cb22eb9f671a540d1b7c25",
+        "data_batch_2.bin": "5ea93a67294ea407fff1d09f752e9692",
+        "data_batch_3.bin": "942cd6a4bcdd0dd3c604fbe906cb4421",
+        "data_batch_4.bin": "ae636b3ba5c66a11e91e8cb52e771fcb",
+        "data_batch_5.bin": "53f37980c15c3d472c316c40844f3f0d",
+        "test_batch.bin": "803d5f7f4d78ea53de84dbe85f74fb6d",
+    },
+}
+COUNTS = {"MNIST": (60_000, 10_000), "FashionMNIST": (60_000, 10_000), "CIFAR10": (50_000, 10_000)}
+
+
+@pytest.fixture(autouse=True)
+def no_leaked_files() -> None:
+    """The datasets are meant to stay."""
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    for name in COUNTS:
+        sources.fetch(name, ROOT)
+    return ROOT
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_digests(root: Path, name: str) -> None:
+    for file, md5 in PUBLISHED[name].items():
+        assert hashlib.md5((root / name / file).read_bytes()).hexdigest() == md5, file
+    assert {f.name: f.md5 for f in DATASETS[name].files} == PUBLISHED[name]
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_images(root: Path, name: str) -> None:
+    dataset = sources.load(name, root, download=False)
+    for split, count in zip((dataset.train, dataset.test), COUNTS[name], strict=True):
+        assert len(split.images) == len(split.labels) == count
+        assert (split.images.min(), split.images.max()) == (0, 255)
+        shares = np.bincount(split.labels, minlength=10) / count
+        assert shares.min() > 0.085 and shares.max() < 0.115
+        negatives = 255 - split.images.astype(int)
+        assert np.abs(split.images + negatives - 255).max() == 0
+
+
+def fit(run: Run, root: Path, name: str, *options: str) -> runs.Run:
+    """Train one epoch with the optimiser's defaults."""
+    outcome = run(
+        f"fit --data {name} --data.root {root} --data.download false --trainer.accelerator cpu "
+        f"--trainer.max_epochs 1 --name {name} --trainer.logger false",
+        *options,
+    )
+    assert outcome.code == 0, outcome.err
+    return runs.read(max(Path("lightning_logs", name).iterdir()))
+
+
+def test_one_epoch_of_mnist(run: Run, root: Path) -> None:
+    """Far above chance on originals, far below them on negatives, and reproducible."""
+    first = fit(run, root, "MNIST")
+    assert first.manifest["test"]["acc"] > 0.95
+    assert first.manifest["test"]["acc_negative"] < 0.6
+    sizes = first.manifest["data"]
+    assert (sizes["train_size"], sizes["val_size"], sizes["test_size"]) == (54_000, 6_000, 10_000)
+    assert first.metrics["step"].tolist() == [844]
+    second = fit(run, root, "MNIST")
+    assert metrics(second.folder) == metrics(first.folder)
+
+
+def test_half_negative_mnist_learns_both(run: Run, root: Path) -> None:
+    test = fit(run, root, "MNIST", "--data.train_polarity", "half").manifest["test"]
+    assert test["acc"] > 0.92 and test["acc_negative"] > 0.92
+
+
+@pytest.mark.parametrize(("name", "least"), [("FashionMNIST", 0.75), ("CIFAR10", 0.35)])
+def test_one_epoch(run: Run, root: Path, name: str, least: float) -> None:
+    result = fit(run, root, name)
+    assert result.manifest["test"]["acc"] > least
+    assert result.manifest["parameters"] == (62_006 if name == "CIFAR10" else 61_706)

@@ -1,0 +1,165 @@
+"""Ctrl-C and SIGTERM: what is left, what is said, and that the continued run is the same run."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lenet_lightning import checkpoints, cli, runs
+from lenet_lightning.callbacks import record
+from tests.conftest import REPOSITORY, Run
+from tests.test_cli import metrics, same_weights
+
+# Everything that has a state or draws random numbers is on.
+OPTIONS = (
+    "fit --data Digits --trainer.accelerator cpu --model.dropout 0.3 --data.rotation 5 "
+    "--data.translation 1 --data.train_polarity random --model.scheduler StepLR "
+    "--model.scheduler.step_size 2 --trainer.callbacks EarlyStopping "
+    "--trainer.callbacks.monitor val/loss --trainer.callbacks.patience 3"
+)
+SHORT = f"{OPTIONS} --trainer.max_epochs 4 --trainer.logger false"
+
+
+def same_run(a: Path, b: Path) -> None:
+    """Compare two finished runs: every figure and every weight."""
+    first, second = runs.read(a), runs.read(b)
+    assert metrics(a) == metrics(b)
+    for key in ("status", "test", "best_epoch", "epochs"):
+        assert first.manifest[key] == second.manifest[key], key
+    for name in ("best.ckpt", "last.ckpt"):
+        assert same_weights(a / "checkpoints" / name, b / "checkpoints" / name), name
+
+
+def interrupt_at(
+    monkeypatch: pytest.MonkeyPatch, owner: object, name: str, call: int, number: int
+) -> None:
+    """Let a signal arrive in the given call, counted from 1, of a function."""
+    original: Callable = getattr(owner, name)
+    calls = []
+
+    def interrupted(*args: object, **kwargs: object) -> object:
+        calls.append(name)
+        if len(calls) == call:
+            signal.raise_signal(number)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, interrupted)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run, never interrupted."""
+    logs = tmp_path_factory.mktemp("whole")
+    assert cli.main([*SHORT.split(), "--logs", str(logs), "--name", "run"]) is None
+    return logs / "run" / "version_0"
+
+
+# Two training steps an epoch: several batches are delivered together.
+MOMENTS = {
+    "before the first step": (cli.Classifier, "training_step", 1),
+    "in the first epoch": (cli.Classifier, "training_step", 2),
+    "in the third epoch": (cli.Classifier, "training_step", 6),
+    "between a row and its checkpoint": (record.RunRecord, "save", 3),
+    "while a checkpoint is written": (checkpoints, "write_digest", 5),
+    "in the test at the end": (cli.Classifier, "test_step", 1),
+    "after the test": (record, "write_predictions", 1),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_continued_run_is_the_same_run(
+    run: Run, monkeypatch: pytest.MonkeyPatch, whole: Path, moment: str
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, *MOMENTS[moment], signal.SIGINT)
+        stopped = run(f"{SHORT} --name cut")
+    folder = Path("lightning_logs/cut/version_0")
+    assert stopped.code == 130
+    assert stopped.err.count("\n") == 1, stopped.err
+    assert stopped.err.startswith("lenet_lightning: Stopped by SIGINT. Continue with: ")
+    manifest = runs.read(folder).manifest
+    assert (manifest["status"], manifest["error"]) == ("interrupted", "Stopped by SIGINT.")
+    assert checkpoints.newest_valid(folder) is not None
+
+    command = shlex.split(stopped.err.partition("Continue with: ")[2])
+    assert command[:3] == ["python", "-m", "lenet_lightning"]
+    continued = run(*command[3:])
+    assert (continued.code, continued.err) == (0, "")
+    assert f"Run folder {folder}, continued" in continued.out
+    same_run(folder, whole)
+
+
+def test_interrupted_twice(run: Run, monkeypatch: pytest.MonkeyPatch, whole: Path) -> None:
+    for call in (3, 3):  # in the second epoch, then in the second epoch after that
+        with monkeypatch.context() as patch:
+            interrupt_at(patch, cli.Classifier, "training_step", call, signal.SIGTERM)
+            assert run(f"{SHORT} --name cut --resume auto").code == 143
+    assert run(f"{SHORT} --name cut --resume auto").code == 0
+    same_run(Path("lightning_logs/cut/version_0"), whole)
+
+
+def test_early_stopping_stays_stopped(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training that had stopped early is not taken up again; only the test is left."""
+    early = SHORT.replace("val/loss", "val/acc").replace("patience 3", "patience 1")
+    assert run(f"{early} --name whole").code == 0
+    whole = Path("lightning_logs/whole/version_0")
+    assert runs.read(whole).manifest["epochs"] == 2  # the accuracy does not fall
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, cli.Classifier, "test_step", 1, signal.SIGINT)
+        assert run(f"{early} --name cut").code == 130
+    assert run(f"{early} --name cut --resume must").code == 0
+    same_run(Path("lightning_logs/cut/version_0"), whole)
+
+
+def test_before_the_run_starts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt_at(monkeypatch, cli.Digits, "setup", 1, signal.SIGTERM)
+    stopped = run(f"{SHORT} --name cut")
+    assert (stopped.code, stopped.err) == (143, "lenet_lightning: Stopped by SIGTERM.\n")
+    assert not list(Path().rglob("version_*"))
+
+
+def test_evaluation(run: Run, monkeypatch: pytest.MonkeyPatch, trained: Path) -> None:
+    before = (trained / "run.json").read_bytes()
+    interrupt_at(monkeypatch, cli.Classifier, "test_step", 1, signal.SIGINT)
+    stopped = run(f"test --ckpt_path {trained}/checkpoints/best.ckpt")
+    assert (stopped.code, stopped.err) == (130, "lenet_lightning: Stopped by SIGINT.\n")
+    assert (trained / "run.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_process(number: signal.Signals, code: int) -> None:
+    """A process of its own, stopped by a signal from outside in the middle of its run."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", "lenet_lightning", *OPTIONS.split()]
+    process = subprocess.Popen(
+        [*command, "--trainer.max_epochs", "2000", "--name", "cut"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        folder = Path("lightning_logs/cut/version_0")
+        while process.poll() is None and len(runs.read_rows(folder / "metrics.csv")) < 3:
+            time.sleep(0.02)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == code, err
+    assert err == (
+        f"lenet_lightning: Stopped by {number.name}. Continue with: python -m lenet_lightning fit "
+        f"--config {folder}/config.yaml --resume must\n"
+    )
+    manifest = runs.read(folder).manifest
+    assert (manifest["status"], manifest["error"]) == ("interrupted", f"Stopped by {number.name}.")
+    assert checkpoints.load(folder / "checkpoints" / "last.ckpt")["epoch"] >= 1
