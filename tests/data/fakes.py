@@ -11,6 +11,7 @@ import json
 import os
 import stat
 import struct
+import signal
 import sys
 import tarfile
 import threading
@@ -329,4 +330,6 @@ def main(root: str, mirror: str) -> None:
 
 
 if __name__ == "__main__":
+    # A shell that starts a job in the background makes it and its children ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     main(*sys.argv[1:])
