@@ -1,9 +1,11 @@
 """What can be told to be wrong before anything is fetched, made or trained."""
 
+import inspect
+import pydoc
 import re
 from collections.abc import Hashable
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -65,6 +67,8 @@ def config_files(args: list[str]) -> None:
             raise UserError(f"--config {path} is no valid YAML: {one_line(error)}.") from error
         if not isinstance(content, dict):
             raise UserError(f"--config {path} holds no keys: expected trainer, model and data.")
+        if "config" in content:
+            raise UserError(f"--config {path} holds the key config: give each file with --config.")
 
 
 def configuration(config: dict[str, Any]) -> None:
@@ -75,9 +79,27 @@ def configuration(config: dict[str, Any]) -> None:
     """
     if config.get("ckpt_path") and config["resume"] != "never":
         raise UserError("Give --resume or --ckpt_path, not both.")
+    nulls(config)
     folder_name(config["name"])
     hardware(config["trainer"])
     training(config["trainer"])
+
+
+def nulls(config: dict[str, Any]) -> None:
+    """Refuse ``null`` for an option that has a value by default; the parser lets it pass."""
+    data = pydoc.locate(config["data"]["class_path"])
+    owners = [("trainer", config["trainer"], Trainer), ("model", config["model"], Classifier)]
+    owners.append(("data", config["data"].get("init_args", {}), cast(type, data)))
+    for owner, values, kind in owners:
+        for name, parameter in inspect.signature(kind).parameters.items():
+            unset = (None, inspect.Parameter.empty)
+            if parameter.default not in unset and values.get(name, parameter.default) is None:
+                raise UserError(
+                    f"{owner}.{name} is null: leave it out, or give it a value such as its "
+                    f"default, {getattr(parameter.default, '__name__', parameter.default)}."
+                )
+    if config["logs"] is None:
+        raise UserError("logs is null: leave it out, or give it a folder such as lightning_logs.")
 
 
 def folder_name(name: str | None) -> None:

@@ -1,0 +1,193 @@
+"""Whatever a configuration holds, the answer is a run or one sentence: never a traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lenet_lightning import cli, runs
+from lenet_lightning.__main__ import main
+
+# Keys of lists, and keys that no class has.
+MORE_KEYS = (
+    "trainer.callbacks",
+    "trainer.plugins",
+    "trainer.logger",
+    "model.optimizer",
+    "model.optimizer.lr",
+    "model.scheduler",
+    "model.scheduler.step_size",
+    "data",
+    "data.batch_sise",
+    "optimizer",
+    "seed",
+    "data.init_args.nothing",
+    "model.",
+    ".",
+    "config",
+    "ckpt_path",
+    "resume",
+    "logs",
+    "allow_imports",
+)
+
+WORDS = st.sampled_from(
+    [
+        "auto",
+        "null",
+        "true",
+        "cpu",
+        "MNIST",
+        "Digits",
+        "SGD",
+        "torch.optim.SGD",
+        "torch.nn.Linear",
+        "EarlyStopping",
+        "StepLR",
+        "full",
+        "1e30",
+        "-1",
+        "[1",
+        "{a: b",
+        "!!python/name:os.system",
+        "../..",
+        "a: b: c",
+        "\x00",
+        "val/acc",
+        "bf16-mixed",
+        "ddp",
+    ]
+)
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.integers(-2, 70),
+    st.floats(),
+    WORDS,
+    st.text(max_size=12),
+)
+CLASSES = st.fixed_dictionaries(
+    {"class_path": st.one_of(WORDS, SCALARS)},
+    optional={"init_args": st.dictionaries(st.text(max_size=8), SCALARS, max_size=2)},
+)
+VALUES = st.recursive(
+    st.one_of(SCALARS, CLASSES),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=6), inner, max_size=3)
+    ),
+    max_leaves=4,
+)
+
+
+def keys() -> list[str]:
+    """Every key that a configuration has, and some that none has."""
+    config = cli.parse(["fit", "--data", "Digits"])
+    return [".".join(key) for key in runs.flatten(config)] + list(MORE_KEYS)
+
+
+@pytest.fixture
+def ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Go as far as the trainer, and no further."""
+    monkeypatch.setattr(cli.Command, "_run_subcommand", lambda command, name: None)
+
+
+def nest(changes: dict[str, Any]) -> dict[str, Any]:
+    config: dict[str, Any] = {"data": {"class_path": "Digits"}}
+    for key, value in changes.items():
+        *path, last = key.split(".")
+        node = config
+        for part in path:
+            if not isinstance(node.get(part), dict):
+                node[part] = {}
+            node = node[part]
+        node[last] = value
+    return config
+
+
+def assert_answered(args: list[str]) -> None:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main(args)
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 2
+    assert code in (0, 2), (code, err.getvalue())
+    assert "Traceback" not in err.getvalue()
+    assert code == 0 or err.getvalue().startswith("lenet_lightning: ")
+
+
+def as_argument(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()
+
+
+def check(changes: dict[str, Any], on_the_command_line: bool) -> None:
+    if on_the_command_line:
+        args = [f"--{key}={as_argument(value)}" for key, value in changes.items()]
+        assert_answered(["fit", "--data", "Digits", *args])
+    else:
+        Path("config.yaml").write_text(yaml.safe_dump(nest(changes), allow_unicode=True))
+        assert_answered(["fit", "--config", "config.yaml"])
+
+
+def anything() -> Any:
+    return given(
+        changes=st.dictionaries(st.sampled_from(keys()), VALUES, min_size=1, max_size=3),
+        on_the_command_line=st.booleans(),
+    )
+
+
+COMMON: dict[str, Any] = {
+    "deadline": None,
+    "database": None,
+    "suppress_health_check": list(HealthCheck),
+}
+pytestmark = [
+    pytest.mark.usefixtures("ready"),
+    # Remarks on a configuration are not what is looked for.
+    pytest.mark.filterwarnings("ignore"),
+]
+
+
+@settings(max_examples=25, derandomize=True, **COMMON)
+@anything()
+def test_any_setting(changes: dict[str, Any], on_the_command_line: bool) -> None:
+    check(changes, on_the_command_line)
+
+
+@pytest.mark.nightly
+@settings(max_examples=10_000, **COMMON)
+@anything()
+def test_any_setting_ten_thousand_times(changes: dict[str, Any], on_the_command_line: bool) -> None:
+    check(changes, on_the_command_line)
+
+
+@settings(max_examples=25, derandomize=True, **COMMON)
+@given(text=st.one_of(st.text(), st.binary().map(lambda data: data.decode("latin1"))))
+def test_any_file(text: str) -> None:
+    Path("config.yaml").write_text(text, encoding="utf-8", errors="surrogatepass")
+    assert_answered(["fit", "--config", "config.yaml"])
+
+
+@settings(max_examples=25, derandomize=True, **COMMON)
+@given(
+    st.lists(
+        st.text(alphabet=st.characters(exclude_characters="\x00"), max_size=12),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_any_words(words: list[str]) -> None:
+    assert_answered(words)
