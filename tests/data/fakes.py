@@ -9,9 +9,9 @@ import io
 import itertools
 import json
 import os
+import signal
 import stat
 import struct
-import signal
 import sys
 import tarfile
 import threading
