@@ -161,7 +161,7 @@ pytestmark = [
 ]
 
 
-@settings(max_examples=25, derandomize=True, **COMMON)
+@settings(max_examples=100, derandomize=True, **COMMON)
 @anything()
 def test_any_setting(changes: dict[str, Any], on_the_command_line: bool) -> None:
     check(changes, on_the_command_line)
@@ -174,14 +174,14 @@ def test_any_setting_ten_thousand_times(changes: dict[str, Any], on_the_command_
     check(changes, on_the_command_line)
 
 
-@settings(max_examples=25, derandomize=True, **COMMON)
+@settings(max_examples=100, derandomize=True, **COMMON)
 @given(text=st.one_of(st.text(), st.binary().map(lambda data: data.decode("latin1"))))
 def test_any_file(text: str) -> None:
     Path("config.yaml").write_text(text, encoding="utf-8", errors="surrogatepass")
     assert_answered(["fit", "--config", "config.yaml"])
 
 
-@settings(max_examples=25, derandomize=True, **COMMON)
+@settings(max_examples=100, derandomize=True, **COMMON)
 @given(
     st.lists(
         st.text(alphabet=st.characters(exclude_characters="\x00"), max_size=12),
