@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from lenet_lightning.summary import wilson_interval
+
 WARM_UP = 5
 """Epochs left out of the epoch-to-epoch variation, while every curve still rises."""
 
@@ -60,11 +62,7 @@ def wilson(accuracy: float, n: int, confidence: float = 0.95) -> tuple[float, fl
     """
     if n <= 0 or math.isnan(accuracy):
         return math.nan, math.nan
-    z = float(stats.norm.ppf((1 + confidence) / 2))
-    centre = (accuracy + z * z / (2 * n)) / (1 + z * z / n)
-    spread = accuracy * (1 - accuracy) / n + z * z / (4 * n * n)
-    half = z * math.sqrt(spread) / (1 + z * z / n)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return wilson_interval(accuracy, n, confidence)
 
 
 def paired_t(differences: ArrayLike) -> float:

@@ -15,29 +15,13 @@ from lenet_lightning import runs
 from lenet_lightning.data import sources
 from lenet_lightning.data.facts import DATASETS
 from tests.conftest import REPOSITORY, Run
+from tests.data.test_sources import PUBLISHED_MD5
 from tests.test_cli import metrics
 
 pytestmark = pytest.mark.real_data
 
 ROOT = REPOSITORY / "datasets"
 
-# md5 as the datasets' authors, torchvision and Keras publish them (CIFAR-10: the binary version).
-PUBLISHED = {
-    "MNIST": {
-        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
-    },
-    "CIFAR10": {
-        "data_batch_1.bin": "5dd7e06a14cb22eb9f671a540d1b7c25",
-        "data_batch_2.bin": "5ea93a67294ea407fff1d09f752e9692",
-        "data_batch_3.bin": "942cd6a4bcdd0dd3c604fbe906cb4421",
-        "data_batch_4.bin": "ae636b3ba5c66a11e91e8cb52e771fcb",
-        "data_batch_5.bin": "53f37980c15c3d472c316c40844f3f0d",
-        "test_batch.bin": "803d5f7f4d78ea53de84dbe85f74fb6d",
-    },
-}
 COUNTS = {"MNIST": (60_000, 10_000), "FashionMNIST": (60_000, 10_000), "CIFAR10": (50_000, 10_000)}
 
 
@@ -53,11 +37,11 @@ def root() -> Path:
     return ROOT
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", PUBLISHED_MD5)
 def test_published_digests(root: Path, name: str) -> None:
-    for file, md5 in PUBLISHED[name].items():
+    for file, md5 in PUBLISHED_MD5[name].items():
         assert hashlib.md5((root / name / file).read_bytes()).hexdigest() == md5, file
-    assert {f.name: f.md5 for f in DATASETS[name].files} == PUBLISHED[name]
+    assert {f.name: f.md5 for f in DATASETS[name].files} == PUBLISHED_MD5[name]
 
 
 @pytest.mark.parametrize("name", COUNTS)
