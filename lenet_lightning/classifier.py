@@ -15,13 +15,14 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, Reduce
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from lenet_lightning.data.augmentation import views
 from lenet_lightning.data.base import ImageDataModule, InputSpec
 from lenet_lightning.data.batches import EvaluationBatch, Execution, seed_from
 from lenet_lightning.errors import NonFiniteError, UserError
 from lenet_lightning.losses import Loss, Penalty, class_loss, kernels
 from lenet_lightning.metrics import POLARITIES, Sums
 from lenet_lightning.networks.initializers import Initializer
-from lenet_lightning.networks.lenet5 import Activation, Kernel, LeNet5
+from lenet_lightning.networks.lenet5 import Activation, Kernel, LeNet5, Polarity
 from lenet_lightning.optimizers import KerasAdam
 
 Scaling = Literal["unit", "centered", "standardized"]
@@ -43,6 +44,9 @@ class Classifier(LightningModule):
         dropout: probability of dropping a unit of the two hidden dense layers.
         scaling: network input: ``unit`` is [0, 1] as in the report, ``centered`` subtracts 0.5,
             ``standardized`` subtracts the training set's mean and divides by its deviation.
+        polarity: ``plain``, or a construction that cannot tell an image from its negative:
+            ``absolute`` (conv1 without bias, then the absolute value; needs ``scaling`` centered)
+            or ``averaged`` (the mean of the logits of both polarities, at twice the cost).
         loss: compares the softmax of the logits with the class.
         label_smoothing: share of the target spread over all classes.
         l1: L1 penalty on kernels, Keras's ``L1(c)``: adds ``c * sum(|w|)`` to the loss.
@@ -51,11 +55,15 @@ class Classifier(LightningModule):
         scheduler: any torch learning rate scheduler by name, with its own arguments.
         scheduler_interval: when the scheduler steps.
         gradient_clip_val: largest norm of the gradient; larger ones are scaled down to it.
+        view_shift: the test also averages the logits over views of each image: it and its shifts
+            by this many pixels to the four sides; 0 for none.
+        view_flip: views of the test: also the mirror image of each.
         kernel: CPU convolutions: ``fused`` (fast), ``torch``, or ``auto``: fused where available.
         seed: of initialisation and dropout; the command line sets it from seed_everything.
 
     Raises:
-        UserError: from :meth:`configure_model`, if ``kernel`` is ``fused`` and that is unavailable.
+        UserError: ``polarity`` is ``absolute`` without ``scaling`` centered; from
+            :meth:`configure_model`, if ``kernel`` is ``fused`` and that is unavailable.
         NonFiniteError: from :meth:`on_train_epoch_end`, if a loss was infinite or not a number.
     """
 
@@ -65,6 +73,7 @@ class Classifier(LightningModule):
         initializer: Initializer = "he_normal",
         dropout: Probability = 0.0,  # type: ignore[valid-type]
         scaling: Scaling = "unit",
+        polarity: Polarity = "plain",
         loss: Loss = "cross_entropy",
         label_smoothing: Probability = 0.0,  # type: ignore[valid-type]
         l1: NonNegativeFloat = 0.0,
@@ -73,15 +82,23 @@ class Classifier(LightningModule):
         scheduler: LRSchedulerCallable | None = None,
         scheduler_interval: Literal["epoch", "step"] = "epoch",
         gradient_clip_val: PositiveFloat | None = None,
+        view_shift: NonNegativeInt = 0,
+        view_flip: bool = False,
         kernel: Kernel = "auto",
         seed: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
+        if polarity == "absolute" and scaling != "centered":
+            raise UserError(
+                f"model.polarity is absolute, but model.scaling {scaling}: use model.scaling "
+                "centered, with which the negative of an image is its opposite."
+            )
         self.automatic_optimization = False  # several optimizer steps per training_step
         self.activation = activation
         self.initializer = initializer
         self.dropout = dropout
         self.scaling = scaling
+        self.polarity = polarity
         self.loss = loss
         self.label_smoothing = label_smoothing
         self.penalty = Penalty(l1, l2)
@@ -89,11 +106,14 @@ class Classifier(LightningModule):
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval
         self.gradient_clip_val = gradient_clip_val
+        self.view_shift = view_shift
+        self.view_flip = view_flip
         self.kernel = kernel
         self.seed = seed
         self.spec: InputSpec | None = None
         self.train_sums = Sums(1)
         self.eval_sums = nn.ModuleDict({name: Sums(2) for name in ("val", "test")})
+        self.view_sums = Sums(1)
         self.step_losses: list[Tensor] = []
 
     @property
@@ -129,6 +149,7 @@ class Classifier(LightningModule):
                 mean,
                 std,
                 self.kernel,
+                self.polarity,
             )
         except RuntimeError as error:
             raise UserError(f"model.kernel is fused, but {error} Use torch or auto.") from error
@@ -262,15 +283,26 @@ class Classifier(LightningModule):
         """Evaluate a test batch and keep its logits."""
         for kept, logits in zip(self.test_logits, self.evaluate("test", batch), strict=True):
             kept[batch.position] = logits
+        if self.view_shift or self.view_flip:
+            self.evaluate_views(batch)
+
+    def evaluate_views(self, batch: EvaluationBatch) -> None:
+        """Add a batch, seen from several views, to the sums of views."""
+        seen = views(batch.images, self.view_shift, self.view_flip)
+        logits = torch.stack([self.network(view) for view in seen]).mean(0)
+        loss = class_loss(logits, batch.labels, self.loss, self.label_smoothing)
+        correct = (logits.argmax(1) == batch.labels).sum()
+        self.view_sums.update(loss.view(1), correct.view(1), len(batch.labels))
 
     def on_test_epoch_end(self) -> None:
         """Report the test set; ``test_logits``, ``[2, size, classes]``, is then complete."""
         self.report("test", cast(Sums, self.eval_sums["test"]))
+        self.report("test", self.view_sums, "_views")
         self.test_logits = cast(
             Tensor, self.trainer.strategy.reduce(self.test_logits, reduce_op="sum")
         )
 
-    def report(self, name: str, sums: Sums) -> None:
+    def report(self, name: str, sums: Sums, suffix: str = "") -> None:
         """Log the means as ``name/loss``, ``name/acc`` and so on, then start afresh."""
         if not sums.update_called:
             return
@@ -278,7 +310,7 @@ class Classifier(LightningModule):
             if key.startswith("loss") and name != "train":
                 value = self.with_penalty(value, 1)
             # Every process holds the same value; sync_dist tells Lightning so.
-            self.log(f"{name}/{key}", value, logger=False, sync_dist=True)
+            self.log(f"{name}/{key}{suffix}", value, logger=False, sync_dist=True)
         sums.reset()
 
     def predict_step(self, batch: EvaluationBatch, batch_idx: int) -> Tensor:

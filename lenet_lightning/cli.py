@@ -383,9 +383,10 @@ def is_rank_zero() -> bool:
 
 
 def stage_figures(trainer: Trainer, stage: str) -> dict[str, float]:
-    """Return acc, loss, acc_negative and loss_negative of ``val`` or ``test``."""
-    names = metric_names(stage)
-    return {n.split("/")[1]: figure(trainer.callback_metrics[n]) for n in names}
+    """Return acc, loss, acc_negative and loss_negative of ``val`` or ``test``, and of views."""
+    names = [*metric_names(stage), f"{stage}/loss_views", f"{stage}/acc_views"]
+    metrics = trainer.callback_metrics
+    return {n.split("/")[1]: figure(metrics[n]) for n in names if n in metrics}
 
 
 def with_run_config(args: list[str]) -> list[str]:

@@ -145,7 +145,8 @@ def build(checkpoint: dict[str, Any], config: dict[str, Any]) -> LeNet5:
         UserError: weights and description do not fit each other.
     """
     try:
-        settings = {key: config["model"][key] for key in resume.NETWORK}
+        model = config["model"]
+        settings = {key: model[key] for key in resume.NETWORK if key in model}
         network = Classifier(**settings, kernel="torch").build(spec_of(checkpoint))
         weights = {
             name.removeprefix("network."): value

@@ -20,6 +20,7 @@ Changes = dict[str, tuple[Any, Any]]
 FIXED = {
     "model.initializer": "the weights come from the checkpoint",
     "model.scaling": "the weights were trained for the other one",
+    "model.polarity": "the weights were trained for the other one",
     "model.optimizer.class_path": "the checkpoint holds the state of the other optimiser",
     "model.scheduler": "the schedule goes on from the state in the checkpoint",
 }
@@ -30,7 +31,7 @@ OPTIMIZER = "model.optimizer.init_args."
 TUNABLE = ("lr", "betas", "eps", "epsilon", "weight_decay")
 
 # What a checkpoint's network computes with beside its weights.
-NETWORK = ("activation", "scaling")
+NETWORK = ("activation", "scaling", "polarity")
 
 
 def check(changed: Changes, config: dict[str, Any], checkpoint: dict[str, Any]) -> None:
@@ -71,10 +72,12 @@ def check(changed: Changes, config: dict[str, Any], checkpoint: dict[str, Any]) 
 def same_network(model: dict[str, Any], trained: dict[str, Any] | None, path: str | Path) -> None:
     """Refuse to evaluate a checkpoint as another network than it was trained as."""
     for key in NETWORK:
-        if trained and model[key] != trained["model"][key]:
+        # A checkpoint of a version that did not know the key was trained with its default.
+        before = trained and trained["model"].get(key, model[key])
+        if trained and model[key] != before:
             raise UserError(
                 f"model.{key} is {model[key]}, but the checkpoint {path} was trained with "
-                f"{trained['model'][key]}: leave --config out to take its own settings."
+                f"{before}: leave --config out to take its own settings."
             )
 
 

@@ -18,14 +18,16 @@ def wilson_interval(share: float, count: int, confidence: float = 0.95) -> tuple
 
 
 def table(figures: dict[str, float], count: int) -> str:
-    """Return accuracy, its 95 % interval over ``count`` images, and loss, for both polarities.
+    """Return accuracy, its 95 % interval over ``count`` images, and loss, a line for each kind.
 
     Args:
-        figures: acc, loss, acc_negative, loss_negative.
+        figures: acc, loss, acc_negative, loss_negative; acc_views and loss_views if there are any.
         count: images evaluated.
     """
     lines = [f"{'':12}{'accuracy':>10}{'95 % interval':>20}{'loss':>10}"]
-    for label, suffix in (("originals", ""), ("negatives", "_negative")):
+    for label, suffix in (("originals", ""), ("negatives", "_negative"), ("views", "_views")):
+        if f"acc{suffix}" not in figures:
+            continue
         accuracy, loss = figures[f"acc{suffix}"], figures[f"loss{suffix}"]
         low, high = wilson_interval(accuracy, count)
         interval = f"{low:.2%} to {high:.2%}"

@@ -293,3 +293,18 @@ class TestParse:
         for options in ("--model.dropuot 1", "--data.num_folds 5 --data.fold 5", "--name ../x"):
             with pytest.raises(UserError):
                 cli.parse([*DIGITS.split(), *options.split()])
+
+
+def test_views_are_a_column_of_their_own(run: Run) -> None:
+    trained = run(f"{PLAIN} --model.view_shift 1 --model.view_flip true --name seen")
+    assert trained.code == 0, trained.err
+    test = runs.read("lightning_logs/seen/version_0").manifest["test"]
+    assert {"acc", "acc_negative", "acc_views", "loss_views"} <= test.keys()
+    assert test["acc_views"] != test["acc"]
+    assert f"views{test['acc_views']:>17.2%}" in trained.out
+    again = run("test --ckpt_path lightning_logs/seen/version_0/checkpoints/best.ckpt")
+    assert f"{test['acc_views']:.2%}" in again.out
+
+
+def test_no_views_without_asking(trained: Path) -> None:
+    assert "acc_views" not in runs.read(trained).manifest["test"]

@@ -1,4 +1,4 @@
-"""KerasAdam against the algorithm in plain NumPy; Keras's agreement is in test_keras."""
+"""KerasAdam and Muon against their formulas; Keras's agreement is in test_keras."""
 
 import copy
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from lenet_lightning.optimizers import KerasAdam
+from lenet_lightning import runs
+from lenet_lightning.optimizers import KerasAdam, Muon, orthogonalize
 
 
 def gradients(steps: int, size: int = 40) -> torch.Tensor:
@@ -134,3 +135,100 @@ def test_parameters_without_gradients_stay():
     used.grad = torch.ones_like(used)
     optimizer.step()
     assert used.any() and not unused.any()
+
+
+def lenet_parameters(dtype: torch.dtype = torch.float64) -> list[torch.nn.Parameter]:
+    """A convolution's kernel and bias, a dense layer's, the output layer's."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(6, 3, 5, 5), (6,), (20, 6), (20,), (10, 20), (10,)]
+    return [torch.nn.Parameter(torch.randn(s, generator=generator, dtype=dtype)) for s in shapes]
+
+
+def give_gradients(parameters: list[torch.nn.Parameter], seed: int = 1) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for p in parameters:
+        p.grad = torch.randn(p.shape, generator=generator, dtype=p.dtype)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (3, 20), (20, 3)])
+def test_orthogonalize_brings_singular_values_to_one(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    result = orthogonalize(matrix)
+    assert torch.linalg.svdvals(result).sub(1).abs().max() < 0.35
+    # The same directions: U^T X V is diagonal.
+    core = u.mT @ result @ v.mT
+    torch.testing.assert_close(core, core.diagonal().diag(), rtol=0, atol=1e-9)
+
+
+def test_muon_moves_hidden_kernels_along_orthogonal_matrices():
+    parameters = lenet_parameters()
+    before = [p.detach().clone() for p in parameters]
+    optimizer = Muon(parameters, lr=0.1, momentum=0.9, weight_decay=0.5)
+    give_gradients(parameters)
+    gradients = [p.grad.clone() for p in parameters]
+    optimizer.step()
+    for i, rows, columns in ((0, 6, 75), (2, 20, 6)):
+        # After one step the Nesterov momentum points along the gradient.
+        direction = orthogonalize(gradients[i].view(rows, columns)) * max(1, rows / columns) ** 0.5
+        expected = before[i].view(rows, columns) * (1 - 0.1 * 0.5) - 0.1 * direction
+        torch.testing.assert_close(parameters[i].view(rows, columns), expected)
+    assert all(torch.equal(p.grad, g) for p, g in zip(parameters, gradients, strict=True))
+
+
+def test_all_else_moves_as_adamw_moves_it():
+    ours, theirs = lenet_parameters(), lenet_parameters()
+    rest = [1, 3, 4, 5]  # biases, and the output layer's kernel
+    muon = Muon(ours, adam_lr=0.02, betas=(0.8, 0.9), eps=1e-6, weight_decay=0.3)
+    adamw = torch.optim.AdamW([theirs[i] for i in rest], 0.02, (0.8, 0.9), 1e-6, 0.3)
+    for seed in range(3):
+        give_gradients(ours, seed)
+        give_gradients(theirs, seed)
+        muon.step()
+        adamw.step()
+    for i in rest:
+        torch.testing.assert_close(ours[i], theirs[i])
+
+
+def test_muon_goes_on_from_its_state():
+    ours, theirs = lenet_parameters(), lenet_parameters()
+    one, other = Muon(ours), Muon(theirs)
+    give_gradients(ours)
+    one.step()
+    with torch.no_grad():
+        for p, q in zip(ours, theirs, strict=True):
+            q.copy_(p)
+    other.load_state_dict(copy.deepcopy(one.state_dict()))
+    for parameters, optimizer in ((ours, one), (theirs, other)):
+        give_gradients(parameters, 2)
+        optimizer.step()
+    assert all(torch.equal(p, q) for p, q in zip(ours, theirs, strict=True))
+
+
+def test_muon_passes_over_what_has_no_gradient():
+    parameters = lenet_parameters()
+    before = [p.detach().clone() for p in parameters]
+    give_gradients(parameters)
+    parameters[0].grad = parameters[3].grad = None
+    loss = Muon(parameters).step(lambda: 7.0)
+    moved = [not torch.equal(p, b) for p, b in zip(parameters, before, strict=True)]
+    assert moved == [False, True, True, False, True, True]
+    assert loss == 7.0
+
+
+def test_a_schedule_scales_both_learning_rates():
+    optimizer = Muon(lenet_parameters(), lr=0.02, adam_lr=0.004)
+    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=4)
+    optimizer.step()
+    scheduler.step()
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.015, 0.003])
+
+
+def test_muon_trains_through_the_command_line(run):
+    trained = run(
+        "fit --data Digits --trainer.accelerator cpu --trainer.max_epochs 3 --trainer.logger false"
+        " --data.batch_size 32 --model.optimizer lenet_lightning.optimizers.Muon"
+        " --model.optimizer.lr 0.02 --model.optimizer.weight_decay 0 --name muon"
+    )
+    assert trained.code == 0, trained.err
+    assert runs.read("lightning_logs/muon/version_0").manifest["test"]["acc"] > 0.9

@@ -9,7 +9,7 @@ from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativ
 from lightning.pytorch import LightningDataModule
 
 from lenet_lightning.data import sources, splits
-from lenet_lightning.data.augmentation import Augmentation
+from lenet_lightning.data.augmentation import Augmentation, Interpolation, Padding
 from lenet_lightning.data.batches import EvaluationBatches, Images, TrainBatches
 from lenet_lightning.data.facts import DATASETS
 from lenet_lightning.data.polarity import TrainPolarity
@@ -100,6 +100,9 @@ class ImageDataModule(LightningDataModule):
         translation: augmentation, largest shift in pixels.
         horizontal_flip: augmentation, probability of mirroring.
         invert: augmentation, probability of replacing an image by its negative.
+        interpolation: of augmentation: ``bilinear``, or ``nearest``, which shifts by whole pixels.
+        padding: what augmentation brings in from outside: ``zeros`` (black), ``border`` (the
+            nearest pixel) or ``reflection`` (the image mirrored at its edge).
         seed: of order, polarity and augmentation; the command line sets it from seed_everything.
 
     Raises:
@@ -128,6 +131,8 @@ class ImageDataModule(LightningDataModule):
         translation: NonNegativeFloat = 0.0,
         horizontal_flip: ClosedUnitInterval = 0.0,
         invert: ClosedUnitInterval = 0.0,
+        interpolation: Interpolation = "bilinear",
+        padding: Padding = "zeros",
         seed: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
@@ -144,7 +149,9 @@ class ImageDataModule(LightningDataModule):
         self.subset = subset
         self.train_polarity = train_polarity
         self.negate_border = negate_border
-        self.augmentation = Augmentation(rotation, translation, horizontal_flip, invert)
+        self.augmentation = Augmentation(
+            rotation, translation, horizontal_flip, invert, interpolation, padding
+        )
         self.seed = seed
         self.digests: dict[str, str] = {}
         self.check_folds()

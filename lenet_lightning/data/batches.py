@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lenet_lightning.data.augmentation import Augmentation, move
+from lenet_lightning.data.augmentation import Augmentation
 from lenet_lightning.data.polarity import TrainPolarity, negate, reversed_images
 
 
@@ -152,7 +152,8 @@ class TrainBatches:
             rows = torch.cat([index[s.start : s.stop] for s in own])
             images = to_unit(self.data.pixels[rows])
             if affine is not None:
-                images = move(images, torch.cat([affine[s.start : s.stop] for s in own]))
+                maps = torch.cat([affine[s.start : s.stop] for s in own])
+                images = self.augmentation.apply(images, maps)
             if reverse is not None:
                 mask = torch.cat([reverse[s.start : s.stop] for s in own]).view(-1, 1, 1, 1)
                 images = torch.where(mask, negate(images, self.data.border), images)

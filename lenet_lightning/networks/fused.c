@@ -1,4 +1,5 @@
-/* A 5x5 convolution, 2x2 max-pooling and an optional ReLU as one layer, forward and backward.
+/* A 5x5 convolution, 2x2 max-pooling and an optional ReLU or absolute value as one layer, forward
+ * and backward.
  *
  * On a handful of channels it beats convolution and pooling as separate calls because
  *   - the convolution's full map is never written: the four sums of a pooled cell stay in vector
@@ -9,7 +10,8 @@
  *
  * Images are [batch, height, width, channels], so that a row of a patch, 5 * channels numbers, is
  * contiguous. Weights are [out, channels, 5, 5]. `winner` holds for each pooled cell the window
- * (2 * dy + dx) of its maximum, or SILENT where ReLU returned zero.
+ * (2 * dy + dx) of its maximum, plus NEGATIVE where an absolute value changed its sign, or SILENT
+ * where nothing flows back: ReLU returned zero, or the largest absolute value is zero.
  * The batch is cut into chunks whose gradients are added in order: results do not depend on the
  * number of threads. Both entry points return 0, or 1 when memory ran out.
  */
@@ -30,6 +32,7 @@
 enum {
     K = 5,      /* side of a kernel */
     SILENT = 4,
+    NEGATIVE = 8,
     ROW = 16,   /* the forward pass computes TILE rows of 16 sums, in PARTS vectors each: */
     PARTS = ROW / LANES,
     TILE = LANES == 16 ? 8 : 4,  /* as many as registers hold */
@@ -38,6 +41,8 @@ enum {
 };
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
+enum { NONE, RELU, ABSOLUTE };  /* what follows the convolution; known to fused.py */
+
 /* The same vector anywhere in an array of floats. */
 typedef float loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
@@ -46,7 +51,7 @@ typedef struct layer {
     float *y, *dx, *packed, *partial;
     uint8_t *winner;
     int *offset;        /* of each tap in the image, from the patch's first */
-    int batch, channels, height, width, out, relu;
+    int batch, channels, height, width, out, activation;
     int rows, columns;  /* of the pooled map */
     int span, patch;    /* floats in a row of a patch and in a cell's patch, rounded up */
     int next, failed;   /* next chunk to take; whether any thread ran out of memory */
@@ -122,6 +127,7 @@ static int pack_forward(layer *l)
 static inline __attribute__((always_inline)) void
 forward_image(const layer *l, size_t image, int first, const int pair)
 {
+    const int relu = l->activation == RELU, absolute = l->activation == ABSOLUTE;
     const int half = ROW / pair, used = min(half, l->out - first), cells = l->rows * l->columns;
     const int stride = l->width * l->channels, taps = K * (K + pair - 1) * l->channels;
     const float *packed = l->packed + first / half * (1 + taps) * ROW;
@@ -157,15 +163,16 @@ forward_image(const layer *l, size_t image, int first, const int pair)
             const float *s = sums + (cell - begin) * 4 * half;
             for (int o = 0; o < half; o++) {
                 /* As in torch, the first of equals wins and NaN beats every number. */
-                float best = s[o];
-                int at = 0;
+                float best = absolute ? __builtin_fabsf(s[o]) : s[o];
+                int at = absolute & (s[o] < 0) ? NEGATIVE : 0;
                 for (int window = 1; window < 4; window++) {
-                    float value = s[window * half + o];
+                    float sum = s[window * half + o];
+                    float value = absolute ? __builtin_fabsf(sum) : sum;
                     int better = (value > best) | (value != value);
                     best = better ? value : best;
-                    at = better ? window : at;
+                    at = better ? window + (absolute & (sum < 0) ? NEGATIVE : 0) : at;
                 }
-                int silent = l->relu & (best <= 0);
+                int silent = (relu & (best <= 0)) | (absolute & (best == 0));
                 largest[o] = silent ? 0 : best;
                 where[o] = silent ? SILENT : at;
             }
@@ -200,10 +207,11 @@ static void forward_chunk(layer *l, int chunk)
 
 int conv_pool_forward(const float *x, const float *weight, const float *bias, float *y,
                       uint8_t *winner, int batch, int channels, int height, int width, int out,
-                      int relu, int threads)
+                      int activation, int threads)
 {
     layer l = {.x = x, .weight = weight, .bias = bias, .y = y, .winner = winner, .batch = batch,
-               .channels = channels, .height = height, .width = width, .out = out, .relu = relu,
+               .channels = channels, .height = height, .width = width, .out = out,
+               .activation = activation,
                .rows = (height - K + 1) / 2, .columns = (width - K + 1) / 2,
                .chunk = forward_chunk};
     int failed = pack_forward(&l);
@@ -218,6 +226,9 @@ int conv_pool_forward(const float *x, const float *weight, const float *bias, fl
 
 typedef struct { int at; float dy; } term;  /* one live cell's share: `dy` times what lies `at` */
 
+/* The gradient of a cell's sum, given that of the cell. */
+static float signed_dy(int winner, float dy) { return winner & NEGATIVE ? -dy : dy; }
+
 /* Adds the gradients of one image to the weights' [out][K][span] and the biases' [out]. Rows of
  * patches are read as whole vectors: `x` needs room for that, and lanes past the row are unused. */
 static void weight_gradient(const layer *l, size_t image, const float *x, float *dw, term *live)
@@ -231,11 +242,12 @@ static void weight_gradient(const layer *l, size_t image, const float *x, float 
         float bias = 0;
         for (int row = 0; row < l->rows; row++)
             for (int column = 0; column < l->columns; column++, from += l->out) {
-                int window = l->winner[from];
-                live[count].at = 2 * (row * stride + column * pixel) + step[window];
-                live[count].dy = l->dy[from];
-                bias += window == SILENT ? 0 : l->dy[from];
-                count += window != SILENT;
+                int winner = l->winner[from];
+                float dy = signed_dy(winner, l->dy[from]);
+                live[count].at = 2 * (row * stride + column * pixel) + step[winner & ~NEGATIVE];
+                live[count].dy = dy;
+                bias += winner == SILENT ? 0 : dy;
+                count += winner != SILENT;
             }
         db[o] += bias;
         for (int v = 0; v < span; v += LANES) {
@@ -262,10 +274,10 @@ static void input_gradient(const layer *l, size_t image, float *dx, float *patch
         size_t from = (image * l->rows * l->columns + cell) * l->out;
         int count = 0;
         for (int o = 0; o < l->out; o++) {
-            int window = l->winner[from + o];
-            live[count].at = (4 * o + window) * l->patch;
-            live[count].dy = l->dy[from + o];
-            count += window != SILENT;
+            int winner = l->winner[from + o];
+            live[count].at = (4 * o + (winner & ~NEGATIVE)) * l->patch;
+            live[count].dy = signed_dy(winner, l->dy[from + o]);
+            count += winner != SILENT;
         }
         for (int v = 0; v < l->patch; v += BLOCK * LANES) {
             vec sum[BLOCK] = {{0}};

@@ -1,8 +1,9 @@
-"""Convolution, max-pooling and ReLU as one layer on the CPU.
+"""Convolution, max-pooling and an activation as one layer on the CPU.
 
-The layer computes what ``relu(max_pool2d(conv2d(x, weight, bias), 2))`` computes, with exact
-gradients, several times faster on the few channels of LeNet-5 (``fused.c`` says why). Its C source
-is compiled by the system's compiler when first used, and kept in the user's cache folder.
+The layer computes what ``relu(max_pool2d(conv2d(x, weight, bias), 2))`` computes, or
+``max_pool2d(conv2d(x, weight, bias).abs(), 2)``, with exact gradients, several times faster on the
+few channels of LeNet-5 (``fused.c`` says why). Its C source is compiled by the system's compiler
+when first used, and kept in the user's cache folder.
 
 Ask `unavailable` whether this machine can run it and `supports` whether it takes these tensors;
 then call `conv_pool`.
@@ -21,7 +22,7 @@ import tempfile
 import threading
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -29,6 +30,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 KERNEL_SIZE = 5
+
+Activation = Literal["none", "relu", "absolute"]
+# The numbers that fused.c gives them.
+_ACTIVATIONS: dict[Activation, int] = {"none": 0, "relu": 1, "absolute": 2}
 
 _OPTIONS = ["-O3", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math"]
 if sys.platform == "darwin":
@@ -90,18 +95,20 @@ def supports(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-def conv_pool(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
-    """Convolve with stride 1 and no padding, take the maximum of each 2x2 window, apply ReLU.
+def conv_pool(
+    x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation = "none"
+) -> Tensor:
+    """Convolve with stride 1 and no padding, apply the activation, pool 2x2 windows by maximum.
 
     Call it only where `unavailable` returns None and `supports` True. The result and the gradients
-    are those of ``relu(max_pool2d(conv2d(x, weight, bias), 2))`` to rounding, the same for any
-    number of threads; of equal values in a window, the first receives the gradient, as in torch.
+    are those of torch's ``max_pool2d(activation(conv2d(x, weight, bias)), 2)`` to rounding, the
+    same for any number of threads; of equal values in a window, the first receives the gradient.
 
     Args:
         x: float32 [B, C, H, W] in any memory format; channels_last saves a copy.
         weight: float32 [O, C, 5, 5].
         bias: float32 [O], or None.
-        relu: whether ReLU follows.
+        activation: ``relu``, ``absolute`` (the absolute value) or ``none``.
 
     Returns:
         float32 [B, O, (H - 4) // 2, (W - 4) // 2], channels_last.
@@ -110,13 +117,15 @@ def conv_pool(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Ten
         RuntimeError: the kernel is not available.
         MemoryError: the kernel found no memory for its scratch space.
     """
-    y: Tensor = _ConvPool.apply(x, weight, bias, relu)
+    y: Tensor = _ConvPool.apply(x, weight, bias, _ACTIVATIONS[activation])
     return y
 
 
 class _ConvPool(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, activation: int
+    ) -> Tensor:
         batch, channels, height, width = x.shape
         out = weight.shape[0]
         rows, columns = (height - KERNEL_SIZE + 1) // 2, (width - KERNEL_SIZE + 1) // 2
@@ -127,7 +136,8 @@ class _ConvPool(torch.autograd.Function):
         winner = torch.empty((batch, rows, columns, out), dtype=torch.uint8)
         failed = _kernel().conv_pool_forward(
             x.data_ptr(), weight.data_ptr(), None if bias is None else bias.data_ptr(),
-            y.data_ptr(), winner.data_ptr(), batch, channels, height, width, out, relu, _threads(),
+            y.data_ptr(), winner.data_ptr(), batch, channels, height, width, out, activation,
+            _threads(),
         )  # fmt: skip
         if failed:
             raise MemoryError("the fused convolution ran out of memory")
@@ -238,13 +248,19 @@ def _self_test() -> None:
     """Compare the kernel with torch on LeNet-5's two layers; raise RuntimeError if they differ."""
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode(False), torch.enable_grad():
-        for channels, out, size in ((1, 6, 16), (3, 6, 11), (6, 16, 14)):
+        layers: tuple[tuple[int, int, int, Activation], ...] = (
+            (1, 6, 16, "relu"),
+            (3, 6, 11, "absolute"),
+            (6, 16, 14, "relu"),
+        )
+        for channels, out, size, activation in layers:
             x, weight, bias = tensors = [
                 torch.randn(shape, generator=generator).requires_grad_()
                 for shape in ((3, channels, size, size), (out, channels, 5, 5), (out,))
             ]
-            ours = conv_pool(x, weight, bias, relu=True)
-            theirs = F.relu(F.max_pool2d(F.conv2d(x, weight, bias), 2))
+            ours = conv_pool(x, weight, bias, activation)
+            sums = F.conv2d(x, weight, bias)
+            theirs = F.max_pool2d(sums.relu() if activation == "relu" else sums.abs(), 2)
             weights = torch.randn(theirs.shape, generator=generator)
             for one, other in zip(
                 (ours, *torch.autograd.grad((ours * weights).sum(), tensors)),

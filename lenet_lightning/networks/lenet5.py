@@ -1,4 +1,17 @@
-"""LeNet-5 as the report builds it (LeCun et al. 1998 with max pooling and ReLU)."""
+"""LeNet-5 as the report builds it (LeCun et al. 1998 with max pooling and ReLU).
+
+Two constructions of it cannot tell an image from its negative. With ``z = x - 0.5`` the negative
+``1 - x`` becomes ``-z``, so a network ignores polarity exactly if it is an even function of z.
+
+``absolute``
+    conv1 without bias is odd in z, ``w * (-z) = -(w * z)``, and its absolute value is even:
+    ``|w * (-z)| = |w * z|``. All that follows sees the same numbers for both polarities. It costs
+    nothing, and saves the six biases.
+``averaged``
+    The mean of a network's logits over both polarities, ``g(x) = (f(x) + f(1 - x)) / 2``, is even
+    whatever f is, since ``1 - (1 - x) = x`` only swaps the summands (the group average or Reynolds
+    operator of the group {x, 1 - x}). It costs two passes.
+"""
 
 from collections.abc import Callable
 from typing import Literal
@@ -12,6 +25,7 @@ from lenet_lightning.networks.initializers import Initializer, initialize
 
 Activation = Literal["relu", "leaky_relu", "elu", "tanh", "silu"]
 Kernel = Literal["auto", "fused", "torch"]
+Polarity = Literal["plain", "absolute", "averaged"]
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -54,11 +68,15 @@ class LeNet5(nn.Module):
         dropout: probability of dropping a unit of the 120 and 84 layers while training, in [0, 1).
         mean: per-channel mean subtracted from the input, in input units.
         std: per-channel standard deviation by which the input is divided.
+        polarity: ``"plain"``, or a construction that gives the same logits for ``1 - x`` as for x,
+            border included; the module's docstring has the algebra.
         kernel: ``"fused"`` takes the CPU's fused convolution and pooling, ``"torch"`` torch's own
             operators, ``"auto"`` the fused one where it is available and applies.
 
     Raises:
         RuntimeError: ``kernel="fused"`` where the fused kernel is unavailable.
+        ValueError: ``polarity="absolute"`` with another mean than 0.5, which makes ``1 - x`` the
+            opposite of x.
     """
 
     def __init__(
@@ -71,10 +89,13 @@ class LeNet5(nn.Module):
         mean: tuple[float, ...] = (),
         std: tuple[float, ...] = (),
         kernel: Kernel = "torch",
+        polarity: Polarity = "plain",
     ) -> None:
         super().__init__()
+        if polarity == "absolute" and set(mean) != {0.5}:
+            raise ValueError(f"polarity absolute needs a mean of 0.5 in every channel, not {mean}")
         self.standardize = Standardize(mean, std) if mean else nn.Identity()
-        self.conv1 = nn.Conv2d(in_channels, 6, 5)
+        self.conv1 = nn.Conv2d(in_channels, 6, 5, bias=polarity != "absolute")
         self.conv2 = nn.Conv2d(6, 16, 5)
         self.dense1 = nn.Linear(16 * 5 * 5, 120)
         self.dense2 = nn.Linear(120, 84)
@@ -82,6 +103,7 @@ class LeNet5(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.activation = activation
         self.kernel = kernel
+        self.polarity = polarity
         if kernel == "fused" and (reason := fused.unavailable()):
             raise RuntimeError(reason)
         self.fused = kernel != "torch" and fused.unavailable() is None
@@ -92,18 +114,34 @@ class LeNet5(nn.Module):
 
         Pixel values are in [0, 1]: 0 is black, 1 is white.
         """
+        if self.polarity == "averaged":
+            return (self.logits(x) + self.logits(1 - x)) / 2
+        return self.logits(x)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits of one pass over the layers."""
         act = ACTIVATIONS[self.activation]
-        x = self.standardize(x)
-        x = self.stage(x, self.conv1)
-        x = self.stage(x, self.conv2)
+        x = self.stage(self.first_stage(x), self.conv2)
         x = self.dropout(act(self.dense1(x.flatten(1))))
         x = self.dropout(act(self.dense2(x)))
         return self.output(x)
 
+    def first_stage(self, x: Tensor) -> Tensor:
+        """The 6 maps ``[batch, 6, 14, 14]`` that conv1, its activation and pooling make of images.
+
+        With polarity ``absolute`` they are the same for an image and its negative.
+        """
+        x = self.standardize(x)
+        if self.polarity != "absolute":
+            return self.stage(x, self.conv1)
+        if self.fused and fused.supports(x, self.conv1.weight):
+            return fused.conv_pool(x, self.conv1.weight, None, "absolute")
+        return F.max_pool2d(self.conv1(x).abs(), 2)
+
     def stage(self, x: Tensor, conv: nn.Conv2d) -> Tensor:
         """Convolution, 2x2 max pooling, activation."""
         if self.fused and fused.supports(x, conv.weight):
-            relu = self.activation == "relu"
-            x = fused.conv_pool(x, conv.weight, conv.bias, relu)
-            return x if relu else ACTIVATIONS[self.activation](x)
+            if self.activation == "relu":
+                return fused.conv_pool(x, conv.weight, conv.bias, "relu")
+            return ACTIVATIONS[self.activation](fused.conv_pool(x, conv.weight, conv.bias))
         return ACTIVATIONS[self.activation](F.max_pool2d(conv(x), 2))

@@ -17,6 +17,7 @@ MEASURES = {
     "best_accuracy_negative": "negatives, best epoch on test",
     "last_accuracy_negative": "negatives, last epoch on test",
     "honest_accuracy_negative": "negatives, epoch chosen on validation",
+    "honest_accuracy_views": "mean over views, epoch chosen on validation",
     "last_loss": "loss, last epoch",
     "last_loss_negative": "loss on negatives, last epoch",
     "variation": "epoch-to-epoch variation",

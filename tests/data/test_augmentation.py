@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lenet_lightning.data.augmentation import Augmentation, move
+from lenet_lightning.data.augmentation import Augmentation, move, shift, views
 
 SIZE = 32
 # Bilinear weights are exact to the rounding of coordinates in a 32-pixel image.
@@ -150,3 +150,56 @@ def test_values_stay_in_range(rotation, translation, flip, seed):
     moved = move(images(), maps)
     assert moved.shape == (3, 1, SIZE, SIZE) and moved.dtype == torch.float32
     assert moved.min() >= 0 and moved.max() <= 1 + 1e-5
+
+
+NEAREST = {"interpolation": "nearest", "translation": 5.0, "horizontal_flip": 0.5}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+def test_whole_pixels_are_what_grid_sample_gives(padding, channels):
+    augmentation = Augmentation(padding=padding, **NEAREST)
+    x, maps = images(60, channels), draw(augmentation, 60)
+    assert augmentation.whole_pixels
+    torch.testing.assert_close(
+        augmentation.apply(x, maps), move(x, maps, "bilinear", padding), **NEAR
+    )
+
+
+def test_whole_shifts_are_equally_likely():
+    pixels = draw(Augmentation(**NEAREST | {"translation": 2.7}), 6000)[:, :, 2] * SIZE / 2
+    values, counts = pixels.unique(return_counts=True)
+    assert values.tolist() == [-2, -1, 0, 1, 2]
+    assert float(counts.min()) > 0.18 * 12_000
+
+
+def test_shifts_beyond_the_image_show_what_lies_outside():
+    x = images(2)
+    far = affine([[1.0, 0.0, 2 * 40 / SIZE], [0.0, 1.0, 0.0]], 2)
+    assert not shift(x, far, "zeros").any()
+    torch.testing.assert_close(shift(x, far, "border"), x[..., -1:].expand_as(x))
+
+
+def test_interpolation_and_padding_reach_rotation():
+    augmentation = Augmentation(rotation=30, interpolation="nearest", padding="border")
+    x, maps = images(5), draw(Augmentation(rotation=30), 5)
+    assert not augmentation.whole_pixels
+    torch.testing.assert_close(augmentation.apply(x, maps), move(x, maps, "nearest", "border"))
+
+
+def test_no_images_to_shift():
+    assert shift(images(0), draw(Augmentation(**NEAREST), 0)).shape == (0, 1, SIZE, SIZE)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "flip", "count"), [(0, False, 1), (0, True, 2), (2, False, 5), (2, True, 10)]
+)
+def test_views(pixels, flip, count):
+    x = images()
+    seen = list(views(x, pixels, flip))
+    assert len(seen) == count and torch.equal(seen[0], x)
+    if flip:
+        assert torch.equal(seen[1], x.flip(-1))
+    if pixels:
+        assert any(torch.equal(view[..., :-2], x[..., 2:]) for view in seen)
+    assert len({view.numpy().tobytes() for view in seen}) == count

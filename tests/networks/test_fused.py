@@ -37,15 +37,16 @@ def case(batch: int, channels: int, out: int, height: int, width: int) -> tuple[
     )
 
 
-def reference(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
-    y = F.max_pool2d(F.conv2d(x, weight, bias), 2)
-    return F.relu(y) if relu else y
+def reference(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
+    y = F.conv2d(x, weight, bias)
+    y = {"none": y, "relu": y.relu(), "absolute": y.abs()}[activation]
+    return F.max_pool2d(y, 2)
 
 
-def evaluate(layer, x, weight, bias, dy, relu, dtype=torch.float32) -> list[Tensor]:
+def evaluate(layer, x, weight, bias, dy, activation, dtype=torch.float32) -> list[Tensor]:
     """Return y and the gradients of x, weight and bias, each a float64."""
     inputs = [t.detach().to(dtype).requires_grad_() for t in (x, weight, bias)]
-    y = layer(*inputs, relu)
+    y = layer(*inputs, activation)
     return [t.detach().double() for t in (y, *torch.autograd.grad(y, inputs, dy.to(dtype)))]
 
 
@@ -56,26 +57,26 @@ def assert_exact(*args) -> None:
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("activation", ["none", "relu", "absolute"])
 @pytest.mark.parametrize("batch", [0, 1, 2, 7, 16, 64, 250])
 @pytest.mark.parametrize(("channels", "out", "side"), [(1, 6, 32), (3, 6, 32), (6, 16, 14)])
-def test_lenet_layers_are_exact(channels, out, side, batch, relu):
-    assert_exact(*case(batch, channels, out, side, side), relu)
+def test_lenet_layers_are_exact(channels, out, side, batch, activation):
+    assert_exact(*case(batch, channels, out, side, side), activation)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 5])
 @pytest.mark.parametrize("out", [1, 7, 8, 9, 16, 17, 33])
 @pytest.mark.parametrize(("height", "width"), [(6, 6), (7, 6), (6, 11), (28, 13)])
 def test_any_shape_is_exact(height, width, out, channels):
-    assert_exact(*case(3, channels, out, height, width), out % 2 == 1)
+    assert_exact(*case(3, channels, out, height, width), ["none", "relu", "absolute"][out % 3])
 
 
 def test_real_numbers_agree_with_float64():
     generator = torch.Generator().manual_seed(0)
     shapes = ((64, 6, 14, 14), (16, 6, 5, 5), (16,), (64, 16, 5, 5))
     tensors = [torch.randn(shape, generator=generator) for shape in shapes]
-    ours = evaluate(fused.conv_pool, *tensors, True)
-    theirs = evaluate(reference, *tensors, True, dtype=torch.float64)
+    ours = evaluate(fused.conv_pool, *tensors, "relu")
+    theirs = evaluate(reference, *tensors, "relu", dtype=torch.float64)
     for one, other in zip(ours, theirs, strict=True):
         assert (one - other).norm() <= 1e-6 * other.norm()
 
@@ -83,19 +84,19 @@ def test_real_numbers_agree_with_float64():
 def test_the_first_of_equal_values_receives_the_gradient():
     x = torch.ones(1, 1, 6, 6)
     x, weight, bias, dy = x, torch.ones(1, 1, 5, 5), torch.zeros(1), torch.ones(1, 1, 1, 1)
-    _, dx, _, _ = evaluate(fused.conv_pool, x, weight, bias, dy, True)
+    _, dx, _, _ = evaluate(fused.conv_pool, x, weight, bias, dy, "relu")
     assert torch.equal(dx[0, 0], F.pad(torch.ones(5, 5), (0, 1, 0, 1)).double())
 
 
-@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("activation", ["none", "relu", "absolute"])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize(("channels", "out"), [(1, 6), (3, 6), (6, 16)])
-def test_inputs_that_are_not_finite_are_not_hidden(channels, out, bad, relu):
+def test_inputs_that_are_not_finite_are_not_hidden(channels, out, bad, activation):
     x, weight, bias, _ = case(2, channels, out, 20, 20)
     x[0, -1, 7, 9] = bad
     weight.requires_grad_()
-    y = fused.conv_pool(x, weight, bias, relu)
-    theirs = reference(x, weight, bias, relu)
+    y = fused.conv_pool(x, weight, bias, activation)
+    theirs = reference(x, weight, bias, activation)
     if bad != bad:
         assert torch.equal(y.isnan(), theirs.isnan())
     assert torch.equal(y[1], theirs[1]) and not y[0].isfinite().all()
@@ -106,30 +107,30 @@ def test_inputs_that_are_not_finite_are_not_hidden(channels, out, bad, relu):
 def test_weights_that_are_not_finite_are_not_hidden():
     x, weight, bias, _ = case(2, 1, 6, 20, 20)
     weight[1, 0, 2, 2], weight[2, 0, 4, 0], bias[4] = float("nan"), float("inf"), float("nan")
-    ours, theirs = (layer(x, weight, bias, True) for layer in (fused.conv_pool, reference))
+    ours, theirs = (layer(x, weight, bias, "relu") for layer in (fused.conv_pool, reference))
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
 
 
 def test_gradient_that_is_not_finite_reaches_every_parameter():
     x, weight, bias, dy = case(2, 3, 6, 20, 20)
     dy[0, :, 2, 3] = float("nan")
-    _, dx, dweight, dbias = evaluate(fused.conv_pool, x, weight, bias, dy, False)
+    _, dx, dweight, dbias = evaluate(fused.conv_pool, x, weight, bias, dy, "none")
     assert all(bool(t.isnan().any()) for t in (dx[0], dweight, dbias))
     assert not dx[1].isnan().any()
 
 
-@pytest.mark.parametrize("relu", [False, True])
-def test_no_bias(relu):
+@pytest.mark.parametrize("activation", ["none", "relu", "absolute"])
+def test_no_bias(activation):
     x, weight, _, dy = case(5, 3, 6, 16, 16)
     weight.requires_grad_()
-    (ours,) = torch.autograd.grad(fused.conv_pool(x, weight, None, relu), weight, dy)
-    (theirs,) = torch.autograd.grad(reference(x, weight, None, relu), weight, dy)
+    (ours,) = torch.autograd.grad(fused.conv_pool(x, weight, None, activation), weight, dy)
+    (theirs,) = torch.autograd.grad(reference(x, weight, None, activation), weight, dy)
     assert torch.equal(ours, theirs)
 
 
 def test_any_memory_layout():
     x, weight, bias, dy = case(4, 3, 6, 12, 16)
-    theirs = evaluate(reference, x, weight, bias, dy, True, dtype=torch.float64)
+    theirs = evaluate(reference, x, weight, bias, dy, "relu", dtype=torch.float64)
     spread = torch.zeros(4, 3, 24, 16)[:, :, ::2].copy_(x)
     layouts = {
         "channels_last": [t.to(memory_format=torch.channels_last) for t in (x, weight, dy)],
@@ -138,26 +139,26 @@ def test_any_memory_layout():
         "expanded": [x, weight, dy[:1, :, :1, :1].expand_as(dy)],
     }
     for name, (x2, weight2, dy2) in layouts.items():
-        ours = evaluate(fused.conv_pool, x2, weight2, bias, dy2, True)
+        ours = evaluate(fused.conv_pool, x2, weight2, bias, dy2, "relu")
         if name == "expanded":
-            theirs = evaluate(reference, x, weight, bias, dy2, True, dtype=torch.float64)
+            theirs = evaluate(reference, x, weight, bias, dy2, "relu", dtype=torch.float64)
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True)), name
 
 
 def test_gradients_only_where_they_are_wanted():
     x, weight, bias, dy = case(4, 3, 6, 12, 12)
-    y = fused.conv_pool(x, weight.requires_grad_(), bias, True)
+    y = fused.conv_pool(x, weight.requires_grad_(), bias, "relu")
     y.backward(dy)
     assert x.grad is None and bias.grad is None and weight.grad is not None
     with torch.no_grad():
-        assert not fused.conv_pool(x, weight, bias, True).requires_grad
+        assert not fused.conv_pool(x, weight, bias, "relu").requires_grad
     with torch.inference_mode():
-        assert torch.equal(fused.conv_pool(x, weight, bias, True), y)
+        assert torch.equal(fused.conv_pool(x, weight, bias, "relu"), y)
 
 
 def test_second_derivative_is_refused():
     x, weight, bias, _ = case(1, 1, 2, 8, 8)
-    y = fused.conv_pool(x, weight.requires_grad_(), bias, False)
+    y = fused.conv_pool(x, weight.requires_grad_(), bias, "none")
     (gradient,) = torch.autograd.grad(y.square().sum(), weight, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
@@ -171,7 +172,7 @@ def test_any_number_of_threads_gives_the_same_bits():
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            results.append(evaluate(fused.conv_pool, *tensors, True))
+            results.append(evaluate(fused.conv_pool, *tensors, "relu"))
     finally:
         torch.set_num_threads(before)
     for other in results[1:]:
@@ -180,9 +181,9 @@ def test_any_number_of_threads_gives_the_same_bits():
 
 def test_several_python_threads_at_once():
     tensors = case(32, 6, 16, 14, 14)
-    expected = evaluate(fused.conv_pool, *tensors, True)
+    expected = evaluate(fused.conv_pool, *tensors, "relu")
     with ThreadPoolExecutor(4) as pool:
-        futures = [pool.submit(evaluate, fused.conv_pool, *tensors, True) for _ in range(40)]
+        futures = [pool.submit(evaluate, fused.conv_pool, *tensors, "relu") for _ in range(40)]
         for future in futures:
             assert all(torch.equal(a, b) for a, b in zip(expected, future.result(), strict=True))
 
@@ -245,7 +246,7 @@ def test_missing_or_broken_compiler_is_one_sentence(fresh, monkeypatch, compiler
     assert reason and reason.startswith("The fused kernel is not available: ")
     assert "\n" not in reason
     with pytest.raises(RuntimeError, match="not available"):
-        fused.conv_pool(torch.zeros(1, 1, 6, 6), torch.zeros(1, 1, 5, 5), None, True)
+        fused.conv_pool(torch.zeros(1, 1, 6, 6), torch.zeros(1, 1, 5, 5), None, "relu")
 
 
 def test_source_that_does_not_compile_is_one_sentence(fresh, monkeypatch):
@@ -286,10 +287,10 @@ from lenet_lightning.networks import fused
 torch.set_num_threads(2)
 assert fused.unavailable() is None
 x, weight = torch.randn(64, 1, 32, 32), torch.randn(6, 1, 5, 5)
-y = fused.conv_pool(x, weight, None, True)
+y = fused.conv_pool(x, weight, None, "relu")
 child = os.fork()
 if child == 0:
-    os._exit(fused.conv_pool(x, weight, None, True).tolist() != y.tolist())
+    os._exit(fused.conv_pool(x, weight, None, "relu").tolist() != y.tolist())
 exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     assert script(code, tmp_path).wait(120) == 0

@@ -1,0 +1,156 @@
+"""Networks that cannot tell an image from its negative: f(1 - x) = f(x), border included."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from lenet_lightning import checkpoints, export, runs
+from lenet_lightning.classifier import Classifier
+from lenet_lightning.errors import UserError
+from lenet_lightning.networks.lenet5 import ACTIVATIONS, LeNet5, Polarity
+from tests.conftest import Run
+from tests.data import fakes
+
+EXACT: list[Polarity] = ["absolute", "averaged"]
+# Rounding of 1 - x and of the layers behind it, relative to the logits' size.
+NEAR = {"rtol": 1e-4, "atol": 1e-5}
+
+
+def network(polarity: Polarity, channels: int = 1, **options) -> LeNet5:
+    torch.manual_seed(0)
+    centre = {"mean": (0.5,) * channels, "std": (1.0,) * channels}
+    return LeNet5(channels, initializer="default", polarity=polarity, **centre | options)
+
+
+def pictures(channels: int) -> st.SearchStrategy[np.ndarray]:
+    values = st.floats(0, 1, width=32)
+    return arrays(np.float32, (2, channels, 32, 32), elements=values, fill=values)
+
+
+@pytest.mark.parametrize("kernel", ["auto", "torch"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("polarity", EXACT)
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_any_image_and_its_negative_have_the_same_logits(polarity, channels, kernel, data):
+    activation = data.draw(st.sampled_from(list(ACTIVATIONS)))
+    net = network(polarity, channels, kernel=kernel, activation=activation)
+    x = torch.from_numpy(data.draw(pictures(channels)))
+    torch.testing.assert_close(net(1 - x), net(x), **NEAR)
+
+
+def test_the_plain_network_sees_the_difference():
+    x = torch.rand(4, 1, 32, 32)
+    net = network("plain")
+    assert (net(x) - net(1 - x)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("scaling", ["unit", "standardized"])
+def test_averaged_is_exact_for_any_scaling(scaling):
+    scale = {"unit": {"mean": (), "std": ()}, "standardized": {"mean": (0.13,), "std": (0.3,)}}
+    net = network("averaged", **scale[scaling])
+    x = torch.rand(4, 1, 32, 32)
+    torch.testing.assert_close(net(1 - x), net(x), **NEAR)
+
+
+def test_averaged_is_the_mean_of_the_plain_network():
+    plain, averaged = network("plain"), network("averaged")
+    x = torch.rand(4, 1, 32, 32)
+    torch.testing.assert_close(averaged(x), (plain(x) + plain(1 - x)) / 2)
+
+
+def test_absolute_by_hand():
+    net = network("absolute", 3, kernel="torch")
+    x = torch.rand(4, 3, 32, 32)
+    maps = torch.nn.functional.conv2d(x - 0.5, net.conv1.weight).abs()
+    expected = torch.nn.functional.max_pool2d(maps, 2)
+    torch.testing.assert_close(net.first_stage(x), expected)
+    torch.testing.assert_close(net.first_stage(1 - x), expected)
+
+
+@pytest.mark.parametrize(("channels", "expected"), [(1, 61_700), (3, 62_000)])
+def test_absolute_has_six_parameters_less(channels, expected):
+    net = network("absolute", channels)
+    assert net.conv1.bias is None
+    assert sum(p.numel() for p in net.parameters()) == expected
+
+
+def test_the_fused_kernel_gives_the_same_gradients():
+    results = []
+    for kernel in ("torch", "auto"):
+        net = network("absolute", 3, kernel=kernel)
+        logits = net(torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1)))
+        logits.square().sum().backward()
+        results.append([logits, *(p.grad for p in net.parameters())])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mean", [(), (0.5, 0.4, 0.5)])
+def test_absolute_needs_the_middle_of_the_range(mean):
+    with pytest.raises(ValueError, match=r"mean of 0\.5"):
+        LeNet5(3, mean=mean, std=(1.0,) * len(mean), polarity="absolute")
+    with pytest.raises(UserError, match=r"use model\.scaling centered"):
+        Classifier(polarity="absolute", scaling="unit")
+
+
+def test_absolute_without_centering_is_one_sentence(run: Run):
+    refused = run("fit --data Digits --model.polarity absolute")
+    assert refused.code == 2
+    assert refused.err.count("\n") == 1 and "model.scaling" in refused.err
+    assert not Path("lightning_logs").exists()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # onnx's exporter
+@pytest.mark.parametrize("polarity", EXACT)
+@pytest.mark.parametrize("dataset", ["MNIST", "FashionMNIST", "CIFAR10", "Digits"])
+def test_after_training_and_after_export(dataset, polarity, run: Run, monkeypatch):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    fakes.install_tiny(monkeypatch, Path("datasets"))
+    trained = run(
+        f"fit --data {dataset} --data.batch_size 20 --trainer.max_epochs 2 --name even "
+        "--trainer.accelerator cpu --trainer.logger false --model.scaling centered "
+        f"--model.polarity {polarity}"
+    )
+    assert trained.code == 0, trained.err
+    folder = Path("lightning_logs/even/version_0")
+    test = runs.read(folder).manifest["test"]
+    assert test["acc"] == test["acc_negative"]
+    with np.load(folder / "test_predictions.npz") as predictions:
+        assert np.array_equal(predictions["original"], predictions["negative"])
+
+    best = folder / "checkpoints/best.ckpt"
+    checkpoint = checkpoints.load(best)
+    net = export.build(checkpoint, checkpoints.config_of(best, checkpoint))
+    channels = net.conv1.in_channels
+    x = torch.rand(3, channels, 32, 32)
+    torch.testing.assert_close(net(1 - x), net(x), **NEAR)
+    assert run(f"export --ckpt_path {best} --format onnx").code == 0
+    session = onnxruntime.InferenceSession(best.with_suffix(".onnx"))
+    logits = [session.run(None, {"images": images.numpy()})[0] for images in (x, 1 - x)]
+    np.testing.assert_allclose(*logits, rtol=1e-4, atol=1e-5)
+
+
+def test_another_polarity_than_the_checkpoints_is_refused(run: Run, trained: Path):
+    best = trained / "checkpoints/best.ckpt"
+    config = f"--config {trained / 'config.yaml'} --model.scaling unit"
+    refused = run(f"test --ckpt_path {best} {config} --model.polarity averaged")
+    assert refused.code == 2 and "model.polarity is averaged" in refused.err
+
+
+def test_a_checkpoint_that_knows_no_polarity_is_plain(run: Run, trained: Path):
+    folder = Path("lightning_logs/old/version_0")
+    shutil.copytree(trained, folder)
+    best = folder / "checkpoints/best.ckpt"
+    checkpoint = checkpoints.load(best)
+    config = checkpoints.config_of(best, checkpoint)
+    del config["model"]["polarity"]
+    assert export.build(checkpoint, config).polarity == "plain"
