@@ -95,6 +95,9 @@ class Result:
         """One of `compare.MEASURES`; NaN where the run does not have it."""
         if name == "variation":
             return statistics.variation(self.test_curve("acc"))
+        if name == "differing_predictions":
+            found = self.predictions()
+            return float((found["original"] != found["negative"]).mean()) if found else math.nan
         which, _, column = name.partition("_")
         column = column.replace("accuracy", "acc")
         if which == "honest":

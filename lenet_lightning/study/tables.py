@@ -95,6 +95,7 @@ def accuracy_table(settings: Sequence[Setting], results: Sequence[Result]) -> Ta
         "Best epoch on test",
         "Last epoch on test",
         "Chosen on validation, tested once",
+        "Mean over views",
         "95 % over seeds",
         "95 % of this test set",
         "Gain from choosing on test",
@@ -106,6 +107,7 @@ def accuracy_table(settings: Sequence[Setting], results: Sequence[Result]) -> Ta
             summarise([result.measure(f"{which}_accuracy") for result in own])
             for which in ("best", "last", "honest")
         )
+        views = summarise([result.measure("honest_accuracy_views") for result in own])
         gain = summarise([r.measure("best_accuracy") - r.measure("honest_accuracy") for r in own])
         shown, name = (honest, "honest_accuracy") if honest.n else (best, "best_accuracy")
         rows.append(
@@ -115,6 +117,7 @@ def accuracy_table(settings: Sequence[Setting], results: Sequence[Result]) -> Ta
                 wording.mean_sd(best, name),
                 wording.mean_sd(last, name),
                 wording.mean_sd(honest, name),
+                wording.mean_sd(views, name),
                 wording.interval(shown.low, shown.high, name),
                 wording.interval(*_wilson(own, name), name),
                 wording.number(gain.mean, name, signed=True),
@@ -130,6 +133,9 @@ def negatives_table(settings: Sequence[Setting], results: Sequence[Result]) -> T
         "Best epoch on test": "best_accuracy_negative",
         "Last epoch on test": "last_accuracy_negative",
         "Chosen on validation, tested once": "honest_accuracy_negative",
+        "Predictions that differ from the original's": "differing_predictions",
+        "Loss, tested once": "honest_loss_negative",
+        "Loss on originals, tested once": "honest_loss",
         "Loss, last epoch": "last_loss_negative",
         "Loss on originals, last epoch": "last_loss",
     }
