@@ -16,7 +16,7 @@ import torch
 import yaml
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -312,6 +312,9 @@ class Command(LightningCLI):
         if self.options.trainer.fast_dev_run:
             return
         figures = None
+        # A checkpoint's weights are the average; the callback would put the last step's in place.
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        callbacks[:] = [c for c in callbacks if not isinstance(c, WeightAveraging)]
         if best := self.best.best_model_path:
             self.trainer.test(
                 self.model, self.datamodule, ckpt_path=best, weights_only=True, verbose=False
@@ -427,6 +430,9 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", r".*LeafSpec.*is deprecated", FutureWarning)
     # A run's folder is its own: what lies there is its first checkpoint, or what it continues.
     warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty")
+    # No layer is sharded here; and what it averages is what a checkpoint holds as its weights.
+    warnings.filterwarnings("ignore", r"You're using the WeightAveraging callback")
+    warnings.filterwarnings("ignore", r"Be aware that when using `ckpt_path`.*WeightAveraging")
     # A moved run folder: a fit that goes on there follows it, an evaluation needs nothing of it.
     warnings.filterwarnings("ignore", r"The dirpath has changed from")
 

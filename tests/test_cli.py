@@ -308,3 +308,50 @@ def test_views_are_a_column_of_their_own(run: Run) -> None:
 
 def test_no_views_without_asking(trained: Path) -> None:
     assert "acc_views" not in runs.read(trained).manifest["test"]
+
+
+AVERAGING = """\
+trainer:
+  callbacks:
+    - class_path: EMAWeightAveraging
+      init_args: {decay: 0.9}
+"""
+
+
+def test_averaged_weights_are_validated_saved_and_tested(run: Run) -> None:
+    Path("averaging.yaml").write_text(AVERAGING)
+    trained = run(f"{PLAIN} --config averaging.yaml --monitor val/loss --name averaged")
+    assert trained.code == 0 and trained.err == "", trained.err
+    folder = Path("lightning_logs/averaged/version_0")
+    test = runs.read(folder).manifest["test"]
+    best = folder / "checkpoints/best.ckpt"
+    checkpoint = torch.load(best, weights_only=True)
+    weights, last = checkpoint["state_dict"], checkpoint["current_model_state"]
+    assert not torch.equal(weights["network.output.weight"], last["network.output.weight"])
+    assert run(f"test --ckpt_path {best}").err == ""
+    assert runs.read(folder).manifest["evaluations"][0]["acc"] == test["acc"]
+    assert runs.read(folder).manifest["evaluations"][0]["loss"] == test["loss"]
+
+
+def test_averaging_sees_every_step(run: Run) -> None:
+    Path("averaging.yaml").write_text(AVERAGING)
+    losses = []
+    for steps in ("1", "auto"):
+        name = f"--name steps_{steps} --data.steps_per_execution {steps}"
+        assert run(f"{PLAIN} --config averaging.yaml {name}").code == 0
+        losses.append(runs.read(f"lightning_logs/steps_{steps}/version_0").metrics["val/loss"])
+    assert np.array_equal(*losses)
+
+
+def test_averaging_goes_on_after_a_stop(run: Run) -> None:
+    Path("averaging.yaml").write_text(AVERAGING)
+    whole, half = (f"{PLAIN} --config averaging.yaml --name {name}" for name in ("whole", "half"))
+    assert run(whole).code == 0
+    assert run(half, "--trainer.max_epochs 1").code == 0
+    last = "lightning_logs/half/version_0/checkpoints/last.ckpt"
+    assert run(half, f"--ckpt_path {last}").code == 0
+    metrics = [
+        runs.read(folder).metrics["val/loss"]
+        for folder in ("lightning_logs/whole/version_0", "lightning_logs/half/version_1")
+    ]
+    assert metrics[0][-1] == metrics[1][-1]

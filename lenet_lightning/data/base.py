@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveInt
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.callbacks import WeightAveraging
 
 from lenet_lightning.data import sources, splits
 from lenet_lightning.data.augmentation import Augmentation, Interpolation, Padding
@@ -282,13 +283,15 @@ class ImageDataModule(LightningDataModule):
     def choose_steps_per_execution(self, batch_size: int) -> int:
         """Return how many batches to deliver together.
 
-        Trainer options that count batches see one batch at a time, so that they mean what they say.
+        What counts batches sees one batch at a time, so that it means what it says: some Trainer
+        options, and the average of weights over steps.
         """
         trainer = self.trainer
         if trainer and not (
             trainer.val_check_interval == 1.0
             and trainer.limit_train_batches == 1.0
             and trainer.overfit_batches == 0.0  # type: ignore[attr-defined]
+            and not any(isinstance(c, WeightAveraging) for c in trainer.callbacks)  # type: ignore[attr-defined]
         ):
             return 1
         if self.steps_per_execution != "auto":
