@@ -4,19 +4,14 @@ from collections.abc import Iterator
 from typing import Any, Literal, cast
 
 import torch
-from jsonargparse.typing import (
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    restricted_number_type,
-)
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from lenet_lightning.data.augmentation import views
-from lenet_lightning.data.base import ImageDataModule, InputSpec
+from lenet_lightning.data.base import BelowOne, ImageDataModule, InputSpec
 from lenet_lightning.data.batches import EvaluationBatch, Execution, seed_from
 from lenet_lightning.errors import NonFiniteError, UserError
 from lenet_lightning.losses import Loss, Penalty, class_loss, kernels
@@ -26,7 +21,6 @@ from lenet_lightning.networks.lenet5 import Activation, Kernel, LeNet5, Polarity
 from lenet_lightning.optimizers import KerasAdam
 
 Scaling = Literal["unit", "centered", "standardized"]
-Probability = restricted_number_type("Probability", float, [(">=", 0), ("<", 1)])
 
 # What this package adds to a Lightning checkpoint.
 SPEC_KEY = "lenet_lightning_input"
@@ -71,11 +65,11 @@ class Classifier(LightningModule):
         self,
         activation: Activation = "relu",
         initializer: Initializer = "he_normal",
-        dropout: Probability = 0.0,  # type: ignore[valid-type]
+        dropout: BelowOne = 0.0,
         scaling: Scaling = "unit",
         polarity: Polarity = "plain",
         loss: Loss = "cross_entropy",
-        label_smoothing: Probability = 0.0,  # type: ignore[valid-type]
+        label_smoothing: BelowOne = 0.0,
         l1: NonNegativeFloat = 0.0,
         l2: NonNegativeFloat = 0.0,
         optimizer: OptimizerCallable = KerasAdam,

@@ -27,7 +27,7 @@ TYPES = {
     "PositiveFloat": "a number above 0",
     "NonNegativeFloat": "a number, 0 or more",
     "ClosedUnitInterval": "a number from 0 to 1",
-    "Probability": "a number from 0 to below 1",
+    "BelowOne": "a number from 0 to below 1",
     "int": "a whole number",
     "float": "a number",
     "bool": "true or false",

@@ -14,7 +14,7 @@ Padding = Literal["zeros", "border", "reflection"]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random rotation, translation, horizontal flip and grey-scale inversion.
+    """Random rotation, zoom, translation, horizontal flip and grey-scale inversion.
 
     Attributes:
         rotation: largest angle in degrees, drawn uniformly from [-rotation, rotation].
@@ -25,6 +25,7 @@ class Augmentation:
             as sharp as it is.
         padding: what comes in from outside: ``zeros`` (black), ``border`` (the nearest pixel) or
             ``reflection`` (the image mirrored at its edge), as ``grid_sample`` names them.
+        zoom: largest change of size: sizes are drawn uniformly from [1 - zoom, 1 + zoom].
     """
 
     rotation: float = 0.0
@@ -33,16 +34,17 @@ class Augmentation:
     invert: float = 0.0
     interpolation: Interpolation = "bilinear"
     padding: Padding = "zeros"
+    zoom: float = 0.0
 
     @property
     def moves(self) -> bool:
         """Whether any geometric change is on."""
-        return bool(self.rotation or self.translation or self.horizontal_flip)
+        return bool(self.rotation or self.zoom or self.translation or self.horizontal_flip)
 
     @property
     def whole_pixels(self) -> bool:
         """Whether every pixel of the result is one of the image."""
-        return self.interpolation == "nearest" and not self.rotation
+        return self.interpolation == "nearest" and not self.rotation and not self.zoom
 
     def draw(self, count: int, size: int, generator: torch.Generator) -> Tensor:
         """Draw one affine map per image.
@@ -60,7 +62,9 @@ class Augmentation:
         mirror = torch.where(flip < self.horizontal_flip, -1.0, 1.0)
         # Grid coordinates span [-1, 1]: one pixel is 2 / size.
         dx, dy = 2 / size * self.pixels(dx), 2 / size * self.pixels(dy)
-        cos, sin = angle.cos(), angle.sin()
+        # A map says where each pixel comes from: from nearer, in a larger image.
+        size_change = 1 + (2 * torch.rand(count, generator=generator) - 1) * self.zoom
+        cos, sin = angle.cos() / size_change, angle.sin() / size_change
         rows = [cos * mirror, -sin, dx, sin * mirror, cos, dy]
         return torch.stack(rows, 1).view(count, 2, 3)
 

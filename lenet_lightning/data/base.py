@@ -5,7 +5,13 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveInt
+from jsonargparse.typing import (
+    ClosedUnitInterval,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    restricted_number_type,
+)
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.callbacks import WeightAveraging
 
@@ -17,6 +23,7 @@ from lenet_lightning.data.polarity import TrainPolarity
 from lenet_lightning.errors import UserError
 
 Protocol = Literal["holdout", "report", "watch"]
+BelowOne = restricted_number_type("BelowOne", float, [(">=", 0), ("<", 1)])
 
 INPUT_SIZE = 32
 
@@ -104,6 +111,7 @@ class ImageDataModule(LightningDataModule):
         interpolation: of augmentation: ``bilinear``, or ``nearest``, which shifts by whole pixels.
         padding: what augmentation brings in from outside: ``zeros`` (black), ``border`` (the
             nearest pixel) or ``reflection`` (the image mirrored at its edge).
+        zoom: augmentation, largest change of size, as a share: 0.1 is from 90 to 110 %.
         seed: of order, polarity and augmentation; the command line sets it from seed_everything.
 
     Raises:
@@ -134,6 +142,7 @@ class ImageDataModule(LightningDataModule):
         invert: ClosedUnitInterval = 0.0,
         interpolation: Interpolation = "bilinear",
         padding: Padding = "zeros",
+        zoom: BelowOne = 0.0,  # type: ignore[valid-type]
         seed: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
@@ -151,7 +160,7 @@ class ImageDataModule(LightningDataModule):
         self.train_polarity = train_polarity
         self.negate_border = negate_border
         self.augmentation = Augmentation(
-            rotation, translation, horizontal_flip, invert, interpolation, padding
+            rotation, translation, horizontal_flip, invert, interpolation, padding, zoom
         )
         self.seed = seed
         self.digests: dict[str, str] = {}

@@ -203,3 +203,19 @@ def test_views(pixels, flip, count):
     if pixels:
         assert any(torch.equal(view[..., :-2], x[..., 2:]) for view in seen)
     assert len({view.numpy().tobytes() for view in seen}) == count
+
+
+def test_zoom_is_uniform_in_size():
+    maps = draw(Augmentation(zoom=0.2), 5000)
+    assert Augmentation(zoom=0.2).moves
+    sizes = 1 / torch.linalg.det(maps[:, :, :2]).sqrt()
+    assert 0.8 <= sizes.min() < 0.802 and 1.198 < sizes.max() <= 1.2001
+    assert float(sizes.mean()) == pytest.approx(1, abs=0.01)
+    assert not maps[:, :, 2].any()
+
+
+def test_a_larger_size_enlarges():
+    spot = torch.zeros(1, 1, SIZE, SIZE)
+    spot[:, :, 12:20, 12:20] = 1
+    maps = affine([[1 / 1.5, 0.0, 0.0], [0.0, 1 / 1.5, 0.0]], 1)
+    assert float(move(spot, maps).sum()) == pytest.approx(64 * 1.5**2, rel=0.05)
