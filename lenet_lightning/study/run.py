@@ -73,11 +73,11 @@ def open_session(file: Path, logs: Path, only: Sequence[str], command: str) -> S
     Raises:
         UserError: The study cannot be run; says which setting and why.
     """
-    from lenet_lightning import cli
+    from lenet_lightning import cli, process
 
     study = plan.load(file)
     trials = study.trials(only)
-    cli.quiet()
+    process.quiet()
     by_setting: dict[str, dict[str, Any]] = {}
     configs = {}
     for trial in study.trials():

@@ -1,0 +1,71 @@
+"""What a command that trains or evaluates needs of the process around it."""
+
+import logging
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from lenet_lightning.errors import UserError
+from lenet_lightning.signals import Interrupted
+
+
+def spare_gpu_checks() -> None:
+    """Keep torch from looking for a GPU at every optimizer step where there is none.
+
+    Lightning asks torch to look through the driver's library, which fails slowly without a driver.
+    """
+    if not torch.cuda.is_available():
+        os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
+
+
+def quiet() -> None:
+    """Keep Lightning's remarks on its own doings from the terminal; warnings stay."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Lightning 2.6 calls a function that torch 2.15 renames; nothing a user can do.
+    warnings.filterwarnings("ignore", r".*LeafSpec.*is deprecated", FutureWarning)
+    # A run's folder is its own: what lies there is its first checkpoint, or what it continues.
+    warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty")
+    # No layer is sharded here; and what it averages is what a checkpoint holds as its weights.
+    warnings.filterwarnings("ignore", r"You're using the WeightAveraging callback")
+    warnings.filterwarnings("ignore", r"Be aware that when using `ckpt_path`.*WeightAveraging")
+    # A moved run folder: a fit that goes on there follows it, an evaluation needs nothing of it.
+    warnings.filterwarnings("ignore", r"The dirpath has changed from")
+
+
+@contextmanager
+def silent_writers() -> Iterator[None]:
+    """Keep the traceback of a TensorBoard writer that cannot write from the terminal.
+
+    Its thread hands the error to the main thread, which says it in one sentence.
+    """
+    before = threading.excepthook
+
+    def silent(args: threading.ExceptHookArgs) -> None:
+        if not isinstance(args.exc_value, OSError):
+            before(args)
+
+    threading.excepthook = silent
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
+def what_stopped(error: OSError) -> BaseException:
+    """Return the system's refusal as a ``UserError``, or what stopped the run just before it.
+
+    Lightning closes its loggers when a run stops, which fails on a full disk once more.
+    """
+    earlier = error.__context__
+    while earlier is not None and not isinstance(earlier, UserError | Interrupted):
+        earlier = earlier.__context__
+    file = f" ({error.filename})" if error.filename else ""
+    return earlier or UserError(
+        f"The system refused a file{file}: {error.strerror or error}; what was saved before is "
+        "still valid."
+    )
