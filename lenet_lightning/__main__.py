@@ -7,18 +7,22 @@ from lenet_lightning import __version__
 from lenet_lightning.errors import NonFiniteError, UserError
 from lenet_lightning.signals import Interrupted
 
-COMMANDS = ("fit", "validate", "test", "predict", "export", "study", "data")
+COMMANDS = (
+    "fit", "validate", "test", "predict", "export", "study", "robustness", "first_layer", "data",
+)  # fmt: skip
 
 HELP = """\
 usage: python -m lenet_lightning COMMAND [options]
 
-  fit       train a network and test its best epoch
-  validate  evaluate a checkpoint on its validation images
-  test      evaluate a checkpoint on the test set
-  predict   name what is on your own pictures
-  export    write a checkpoint's network as safetensors or ONNX, to share
-  study     run many settings and seeds, and write the report
-  data      fetch, verify or show the datasets
+  fit          train a network and test its best epoch
+  validate     evaluate a checkpoint on its validation images
+  test         evaluate a checkpoint on the test set
+  predict      name what is on your own pictures
+  export       write a checkpoint's network as safetensors or ONNX, to share
+  study        run many settings and seeds, and write the report
+  robustness   measure where a study's networks break: contrast, corruptions
+  first_layer  draw what the first layer makes of an image and of its negative
+  data         fetch, verify or show the datasets
 
 python -m lenet_lightning COMMAND --help lists a command's options.
 First run: python -m lenet_lightning fit --config configs/mnist.yaml
@@ -66,6 +70,14 @@ def dispatch(args: list[str]) -> int:
         from lenet_lightning.study import command as study_command
 
         return study_command.main(args[1:])
+    if args[0] == "robustness":
+        from lenet_lightning.robustness import command as robustness_command
+
+        return robustness_command.main(args[1:])
+    if args[0] == "first_layer":
+        from lenet_lightning.robustness import first_layer
+
+        return first_layer.main(args[1:])
     from lenet_lightning import cli
 
     cli.main(args)

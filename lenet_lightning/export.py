@@ -16,7 +16,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn, cast
+from typing import Any, NamedTuple, NoReturn, cast
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from lenet_lightning.data.base import INPUT_SIZE, InputSpec, to_input_size
 from lenet_lightning.data.batches import to_unit
 from lenet_lightning.data.facts import DATASETS
 from lenet_lightning.errors import UserError
-from lenet_lightning.networks.lenet5 import LeNet5
+from lenet_lightning.networks.lenet5 import Kernel, LeNet5
 from lenet_lightning.signals import interruptible
 
 FORMATS = ("safetensors", "onnx")
@@ -75,14 +75,7 @@ def main(args: list[str]) -> int:
     ]:
         require(package, options.format)
     with interruptible():
-        checkpoint = checkpoints.load(options.ckpt_path)
-        config = checkpoints.config_of(options.ckpt_path, checkpoint)
-        if config is None:
-            raise UserError(
-                f"The checkpoint {options.ckpt_path} does not tell how it was trained: put it "
-                "back into its run folder."
-            )
-        network = build(checkpoint, config)
+        network, checkpoint, config = load(options.ckpt_path)
         facts = metadata(options.ckpt_path, checkpoint, config)
         images, origin = sample_images(spec_of(checkpoint), options.root or data_root(config))
         write = {"safetensors": to_safetensors, "onnx": to_onnx}[options.format]
@@ -138,8 +131,43 @@ def data_root(config: dict[str, Any]) -> str:
     return str(config["data"]["init_args"].get("root", "datasets"))
 
 
-def build(checkpoint: dict[str, Any], config: dict[str, Any]) -> LeNet5:
-    """Return the checkpoint's network, on torch's own operators, for inference.
+class Loaded(NamedTuple):
+    """A checkpoint, read.
+
+    Attributes:
+        network: its network, for inference.
+        checkpoint: Lightning's checkpoint dictionary, tensors on the CPU.
+        config: the configuration that it was trained with.
+    """
+
+    network: LeNet5
+    checkpoint: dict[str, Any]
+    config: dict[str, Any]
+
+
+def load(path: str | Path, kernel: Kernel = "torch") -> Loaded:
+    """Load a checkpoint and rebuild its network.
+
+    Args:
+        path: a .ckpt file that fit wrote.
+        kernel: CPU convolutions of the network, as ``model.kernel``.
+
+    Raises:
+        UserError: the file is absent, damaged or none of this package, does not tell how it was
+            trained, or does not fit what it tells.
+    """
+    checkpoint = checkpoints.load(path)
+    config = checkpoints.config_of(path, checkpoint)
+    if config is None:
+        raise UserError(
+            f"The checkpoint {path} does not tell how it was trained: put it back into its run "
+            "folder."
+        )
+    return Loaded(build(checkpoint, config, kernel), checkpoint, config)
+
+
+def build(checkpoint: dict[str, Any], config: dict[str, Any], kernel: Kernel = "torch") -> LeNet5:
+    """Return the checkpoint's network, by default on torch's own operators, for inference.
 
     Raises:
         UserError: weights and description do not fit each other.
@@ -147,7 +175,7 @@ def build(checkpoint: dict[str, Any], config: dict[str, Any]) -> LeNet5:
     try:
         model = config["model"]
         settings = {key: model[key] for key in resume.NETWORK if key in model}
-        network = Classifier(**settings, kernel="torch").build(spec_of(checkpoint))
+        network = Classifier(**settings, kernel=kernel).build(spec_of(checkpoint))
         weights = {
             name.removeprefix("network."): value
             for name, value in checkpoint["state_dict"].items()

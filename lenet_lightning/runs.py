@@ -254,12 +254,13 @@ def flatten(config: dict[str, Any], prefix: tuple[str, ...] = ()) -> dict[tuple[
 def code_version() -> str:
     """Return 16 hexadecimal digits that change with any source file that a run depends on.
 
-    ``study`` is left out: it starts runs and reads them, so a run does not depend on it.
+    ``study`` and ``robustness`` are left out: they start runs and read them, so a run does not
+    depend on them.
     """
     package = Path(__file__).parent
     digest = hashlib.sha256()
     for path in sorted(p for p in package.rglob("*") if p.suffix in {".py", ".c"}):
         name = path.relative_to(package).as_posix()
-        if not name.startswith("study/"):
+        if not name.startswith(("study/", "robustness/")):
             digest.update(name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]

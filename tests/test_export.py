@@ -191,4 +191,4 @@ def test_missing_package(run: Run, trained: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_help_names_it(run: Run) -> None:
-    assert "export    write a checkpoint's network as safetensors or ONNX" in run("--help").out
+    assert "export       write a checkpoint's network as safetensors or ONNX" in run("--help").out

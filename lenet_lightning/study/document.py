@@ -135,9 +135,9 @@ def to_html(title: str, blocks: Sequence[Block]) -> str:
     )
 
 
-def to_markdown(title: str, blocks: Sequence[Block]) -> str:
-    """The same in Markdown; pictures are expected in ``figures/``."""
-    return "\n\n".join([f"# {title}", *map(_markdown, blocks)]) + "\n"
+def to_markdown(title: str, blocks: Sequence[Block], place: str = "figures/") -> str:
+    """The same in Markdown; pictures are expected in ``place``, empty for beside the text."""
+    return "\n\n".join([f"# {title}", *(_markdown(block, place) for block in blocks)]) + "\n"
 
 
 def pictures(blocks: Sequence[Block]) -> list[Picture]:
@@ -203,7 +203,7 @@ def _html_table(table: Table) -> str:
     )
 
 
-def _markdown(block: Block) -> str:
+def _markdown(block: Block, place: str) -> str:
     match block:
         case Heading(text, level):
             return f"{'#' * level} {text}"
@@ -214,16 +214,16 @@ def _markdown(block: Block) -> str:
         case Code(text):
             return f"```\n{text}\n```"
         case Gallery(items):
-            return _markdown_gallery(items)
+            return _markdown_gallery(items, place)
         case Table():
             return _markdown_table(block)
 
 
-def _markdown_gallery(items: Sequence[Picture]) -> str:
+def _markdown_gallery(items: Sequence[Picture], place: str) -> str:
     """Two pictures in a row, then their captions."""
     width = ' width="49%"' if len(items) > 1 else ""
     images = "\n".join(
-        f'<img src="figures/{p.name}.png" alt="{html.escape(p.alt)}"{width}>' for p in items
+        f'<img src="{place}{p.name}.png" alt="{html.escape(p.alt)}"{width}>' for p in items
     )
     return images + "\n\n" + "; ".join(p.caption.rstrip(".") for p in items) + "."
 

@@ -34,7 +34,8 @@ SIZE = (4.4, 3.1)
 """Inches; shown at a phone's width the letters are still 9 points high."""
 
 
-def _png(figure: Figure) -> bytes:
+def to_png(figure: Figure) -> bytes:
+    """The figure as the bytes of a PNG."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=170)
     return buffer.getvalue()
@@ -55,7 +56,7 @@ def activation_functions() -> bytes:
             axes.plot(x, y, color=colour, linestyle=style, linewidth=2, label=name)
         axes.set(xlabel="input", ylabel="output", ylim=(-1.4, 4))
         axes.legend(loc="upper left")
-        return _png(figure)
+        return to_png(figure)
 
 
 def accuracy(results: Sequence[Result]) -> bytes:
@@ -66,7 +67,7 @@ def accuracy(results: Sequence[Result]) -> bytes:
         for name, curves, colour, style in _accuracy_curves(results):
             _draw(axes, curves, name, colour, style)
         _finish(axes, "accuracy")
-        return _png(figure)
+        return to_png(figure)
 
 
 def accuracy_and_loss(results: Sequence[Result], images: str) -> bytes:
@@ -84,7 +85,7 @@ def accuracy_and_loss(results: Sequence[Result], images: str) -> bytes:
         _finish(upper, "accuracy")
         _finish(lower, "loss")
         upper.set_xlabel("")
-        return _png(figure)
+        return to_png(figure)
 
 
 def comparison(settings: Mapping[str, Sequence[Result]]) -> bytes:
@@ -100,7 +101,7 @@ def comparison(settings: Mapping[str, Sequence[Result]]) -> bytes:
         every = [result for results in settings.values() for result in results]
         _finish(axes, f"{_evaluated(every)[0]} accuracy", legend=False)
         figure.legend(loc="outside lower center", ncols=columns)
-        return _png(figure)
+        return to_png(figure)
 
 
 def confusion_matrix(shares: NDArray[np.float64], classes: Sequence[str]) -> bytes:
@@ -122,7 +123,7 @@ def confusion_matrix(shares: NDArray[np.float64], classes: Sequence[str]) -> byt
         axes.set_yticks(ticks, classes)
         axes.tick_params(length=0)
         axes.set(xlabel="predicted class, % of the true class", ylabel="true class")
-        return _png(figure)
+        return to_png(figure)
 
 
 def _accuracy_curves(results: Sequence[Result]) -> list[tuple[str, list[NDArray], str, str]]:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from lenet_lightning.errors import UserError
 from lenet_lightning.study import classes, figures, gallery, origin, tables
 from lenet_lightning.study.claims import NOT_REPRODUCED, REPRODUCED, UNDECIDED
 from lenet_lightning.study.document import (
@@ -21,8 +20,8 @@ from lenet_lightning.study.document import (
     to_html,
     to_markdown,
 )
-from lenet_lightning.study.plan import Study, load
-from lenet_lightning.study.results import PLAN, Result, gather
+from lenet_lightning.study.plan import Study
+from lenet_lightning.study.results import Result, gather, read_study
 
 CLAIMS_NOTE = (
     "The rule: a claim is reproduced when the whole 95 % interval over seeds (Student's t) lies "
@@ -74,12 +73,7 @@ def write(folder: Path, output: Path | None = None) -> Path:
     Raises:
         UserError: The folder is not a study's, or holds no runs.
     """
-    if not (folder / PLAN).is_file():
-        raise UserError(
-            f"{folder} is not a study's folder (it has no {PLAN}); give one that 'study --config "
-            f"FILE' made, such as lightning_logs/report"
-        )
-    study = load(folder / PLAN, check_base=False)
+    study = read_study(folder)
     results = gather(study, folder)
     blocks = build(study, results, folder)
     output = output or folder

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lenet_lightning import runs
 from lenet_lightning.errors import UserError
 from lenet_lightning.study import statistics
-from lenet_lightning.study.plan import Setting, Study
+from lenet_lightning.study.plan import Setting, Study, load
 
 COMPLETE = ("finished", "nonfinite")
 INDEX = "study.json"
@@ -127,6 +127,20 @@ class Result:
         if value is not None and math.isfinite(value):
             return float(value)
         return self._chance if self.status == "nonfinite" and "acc" in column else math.nan
+
+
+def read_study(folder: Path) -> Study:
+    """The plan that a study's folder keeps.
+
+    Raises:
+        UserError: The folder is not a study's, or its plan is damaged.
+    """
+    if not (folder / PLAN).is_file():
+        raise UserError(
+            f"{folder} is not a study's folder (it has no {PLAN}); give one that 'study --config "
+            f"FILE' made, such as lightning_logs/report"
+        )
+    return load(folder / PLAN, check_base=False)
 
 
 def gather(study: Study, folder: Path) -> list[Result]:

@@ -1,0 +1,148 @@
+"""``python -m lenet_lightning robustness``."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from lenet_lightning.errors import UserError
+from lenet_lightning.signals import interruptible
+
+if TYPE_CHECKING:
+    from lenet_lightning.robustness.evaluate import Row
+    from lenet_lightning.study.plan import Study
+    from lenet_lightning.study.results import Result
+
+DESCRIPTION = """Measure where the networks of a study break: their accuracy on test images of
+other contrast and brightness, reversed in part, and under the corruptions of MNIST-C.
+Writes robustness.csv, robustness.md and a figure for each group."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Argparse, whose errors are one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ``UserError`` in place of printing the usage."""
+        raise UserError(f"{self.prog.split()[-1]}: {message} (see {self.prog} --help).")
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command line ``args`` (without the word ``robustness``); return the exit code.
+
+    Raises:
+        UserError: bad arguments, no study with finished runs, a checkpoint or dataset that is
+            absent or damaged, or a folder that cannot be written.
+        Interrupted: Ctrl-C or SIGTERM; nothing is half-written.
+    """
+    options = make_parser().parse_args(args)
+
+    # Imported here: `robustness --help` answers without torch.
+    from lenet_lightning import runs
+    from lenet_lightning.robustness import report
+    from lenet_lightning.study import results, tables
+    from lenet_lightning.study.document import pictures, to_markdown
+
+    with interruptible():
+        study = results.read_study(options.folder)
+        found = results.gather(study, options.folder)
+        output = make_folder(options.output or options.folder)
+        rows = measure(study, found, options)
+        command = shlex.join(["python", "-m", "lenet_lightning", "robustness", *args])
+        blocks = report.build(study, found, rows, command)
+        files: dict[str, str | bytes] = {
+            "robustness.csv": tables.to_csv([row._asdict() for row in rows]),
+            **{f"{picture.name}.png": picture.png for picture in pictures(blocks)},
+            "robustness.md": to_markdown(f"{study.title}: robustness", blocks, place=""),
+        }
+        for name, content in files.items():
+            runs.replace(output / name, content)
+            print(output / name)
+    return 0
+
+
+def make_parser() -> Parser:
+    """Return the parser of the command line."""
+    parser = Parser(
+        prog="python -m lenet_lightning robustness",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="the study's folder: lightning_logs/polarity"
+    )
+    parser.add_argument("--root", help="folder of the datasets; the runs' own by default")
+    parser.add_argument(
+        "--seed", type=whole_number, default=0, help="of noise, lines and so on (default: 0)"
+    )
+    parser.add_argument(
+        "--images",
+        type=positive,
+        metavar="N",
+        help="evaluate the first N test images; all by default",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="where to write; FOLDER unless given"
+    )
+    return parser
+
+
+def whole_number(text: str) -> int:
+    """Read a whole number, 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} given, expected a whole number, 0 or more")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """Read a whole number above 0."""
+    if not whole_number(text):
+        raise argparse.ArgumentTypeError(f"{text} given, expected a whole number above 0")
+    return int(text)
+
+
+def measure(study: Study, found: Sequence[Result], options: argparse.Namespace) -> list[Row]:
+    """Return the rows of every finished run, dataset by dataset.
+
+    Raises:
+        UserError: there is no finished run, or one cannot be read.
+    """
+    from tqdm import tqdm
+
+    from lenet_lightning.robustness import evaluate
+    from lenet_lightning.robustness.perturbations import LEVELS
+
+    networks = [evaluate.load(result) for result in found if result.status == "finished"]
+    if not networks:
+        raise UserError(
+            f"{options.folder} holds no finished run of the study '{study.name}': let "
+            "'study --config FILE' finish one."
+        )
+    # All data first: what is absent is missed before the work begins.
+    datasets = {
+        name: (own, evaluate.test_set(name, options.root or own[0].root, options.images))
+        for name, own in evaluate.by_dataset(networks).items()
+    }
+    rows: list[Row] = []
+    for name, (own, data) in datasets.items():
+        with tqdm(desc=f"{name}, {len(own)} networks", total=len(LEVELS), unit="level") as bar:
+            rows += evaluate.evaluate(own, *data, options.seed, bar.update)
+    return rows
+
+
+def make_folder(folder: Path) -> Path:
+    """Return a folder, made if need be.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be made ({error.strerror}): choose another with --output."
+        ) from error
+    return folder

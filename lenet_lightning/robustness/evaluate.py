@@ -1,0 +1,147 @@
+"""Accuracy of many networks on altered test images; each alteration is made once for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lenet_lightning import checkpoints, export
+from lenet_lightning.data import sources
+from lenet_lightning.data.base import to_input_size
+from lenet_lightning.data.batches import to_unit
+from lenet_lightning.errors import UserError
+from lenet_lightning.networks.lenet5 import LeNet5
+from lenet_lightning.robustness.perturbations import LEVELS, Level
+from lenet_lightning.study.results import Result
+
+# So many images are altered and evaluated together: they and their copies stay in the cache.
+BATCH = 500
+
+
+class Trained(NamedTuple):
+    """A finished run's best network.
+
+    Attributes:
+        result: the run.
+        network: its network, for inference.
+        dataset: the name of the dataset it was trained on.
+        root: the folder of the datasets, as the run found it.
+    """
+
+    result: Result
+    network: LeNet5
+    dataset: str
+    root: str
+
+
+class Row(NamedTuple):
+    """A line of ``robustness.csv``.
+
+    Attributes:
+        setting: name of the setting in the study.
+        seed: of the run.
+        group: of the setting; empty in a study without groups.
+        dataset: whose test images were altered.
+        perturbation: see ``perturbations.Level``.
+        level: likewise.
+        accuracy: in [0, 1].
+        images: how many images it is measured on.
+    """
+
+    setting: str
+    seed: int
+    group: str
+    dataset: str
+    perturbation: str
+    level: float | str
+    accuracy: float
+    images: int
+
+
+def load(result: Result) -> Trained:
+    """Load the best checkpoint of a finished run.
+
+    Raises:
+        UserError: it is absent, damaged, or does not fit what it tells of itself.
+    """
+    path = result.path / "checkpoints" / checkpoints.BEST
+    network, checkpoint, config = export.load(path, kernel="auto")
+    dataset = export.spec_of(checkpoint).name
+    return Trained(result, network, dataset, export.data_root(config))
+
+
+def test_set(name: str, root: str, count: int | None = None) -> tuple[Tensor, Tensor]:
+    """Return test images, uint8 ``[count, channels, 32, 32]``, and their labels, int64 ``[count]``.
+
+    Args:
+        name: of the dataset.
+        root: folder of the datasets; nothing is fetched.
+        count: take only so many, from the first on.
+
+    Raises:
+        UserError: the dataset is absent or damaged, or smaller than ``count``.
+    """
+    test = sources.load(name, root, download=False).test
+    size = len(test.labels)
+    if count is not None and count > size:
+        raise UserError(f"--images is {count}, but {name} has {size} test images: give fewer.")
+    pixels = torch.from_numpy(to_input_size(test.images[:count]))
+    return pixels, torch.from_numpy(test.labels[:count])
+
+
+def evaluate(
+    networks: Sequence[Trained],
+    images: Tensor,
+    labels: Tensor,
+    seed: int,
+    tick: Callable[[], object] = lambda: None,
+) -> list[Row]:
+    """Return a row for every level and network of one dataset, in the order of the networks.
+
+    Args:
+        networks: trained on this dataset.
+        images: uint8 ``[count, channels, 32, 32]``.
+        labels: int64 ``[count]``.
+        seed: of all that is random; see ``perturbations.Level.apply``.
+        tick: called after every level.
+    """
+    columns = []
+    for level in LEVELS:
+        columns.append(accuracies([t.network for t in networks], images, labels, level, seed))
+        tick()
+    return [
+        row(trained, level, column[place], len(labels))
+        for place, trained in enumerate(networks)
+        for level, column in zip(LEVELS, columns, strict=True)
+    ]
+
+
+def row(trained: Trained, level: Level, accuracy: float, images: int) -> Row:
+    """Return the row of one network at one level."""
+    result, setting = trained.result, trained.result.setting
+    where = (setting.name, result.seed, setting.group, trained.dataset)
+    return Row(*where, level.perturbation, level.level, accuracy, images)
+
+
+@torch.inference_mode()
+def accuracies(
+    networks: Sequence[LeNet5], images: Tensor, labels: Tensor, level: Level, seed: int
+) -> list[float]:
+    """Return each network's accuracy on the altered images, in [0, 1]."""
+    correct = torch.zeros(len(networks), dtype=torch.long)
+    for first in range(0, len(labels), BATCH):
+        altered = level.apply(to_unit(images[first : first + BATCH]), seed, first)
+        target = labels[first : first + BATCH]
+        correct += torch.stack([(n(altered).argmax(1) == target).sum() for n in networks])
+    return (correct.double() / len(labels)).tolist()
+
+
+def by_dataset(networks: Iterable[Trained]) -> dict[str, list[Trained]]:
+    """Return the networks trained on each dataset, in order."""
+    datasets: dict[str, list[Trained]] = {}
+    for trained in networks:
+        datasets.setdefault(trained.dataset, []).append(trained)
+    return datasets

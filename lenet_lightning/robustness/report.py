@@ -1,0 +1,124 @@
+"""``robustness.md``: what was measured, in short tables and one figure a group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+
+import torch
+
+from lenet_lightning.callbacks.record import cpu_name
+from lenet_lightning.robustness import figures
+from lenet_lightning.robustness.evaluate import Row
+from lenet_lightning.robustness.measured import Measured, seeds_of
+from lenet_lightning.study import wording
+from lenet_lightning.study.document import (
+    Block,
+    Bullets,
+    Code,
+    Gallery,
+    Heading,
+    Paragraph,
+    Picture,
+    Table,
+)
+from lenet_lightning.study.plan import Setting, Study
+from lenet_lightning.study.results import Result
+
+CONTRASTS = (1.0, 0.5, 0.0, -0.5, -1.0)
+MEASURED = (
+    "Accuracy on altered test images of the networks that validation chose (`best.ckpt`), mean ± "
+    "standard deviation over seeds. Every network sees the same altered images."
+)
+READING = (
+    "Contrast c: each pixel x becomes 0.5 + c (x - 0.5). At 1 that is the image, at 0 nothing but "
+    "grey, where any network is at chance, at -1 the negative.",
+    "Brightness b: x + b, clipped to [0, 1].",
+    "Partial inversion s: the left share s of the columns is replaced by its negative.",
+    "Corruptions: those of MNIST-C (Mu and Gilmer 2019, arXiv:1906.02337), made anew for 32x32 "
+    "pixels; the docstrings of `lenet_lightning/robustness/corruptions.py` say what is "
+    "approximated. The mean is over its fifteen; `identity` and `inverse` are not among them.",
+)
+
+
+def build(
+    study: Study, results: Sequence[Result], rows: Sequence[Row], command: str
+) -> list[Block]:
+    """The whole page as blocks.
+
+    Args:
+        study: The study.
+        results: All its runs.
+        rows: What was measured on those that are finished.
+        command: What was typed.
+    """
+    blocks: list[Block] = [Paragraph(MEASURED), *_missing(results)]
+    for group in study.groups:
+        own = [row for row in rows if row.group == group]
+        blocks += _group(study, group, results, own) if own else []
+    return [*blocks, Heading("How to read it"), Bullets(READING), *_origin(rows, command)]
+
+
+def _missing(results: Sequence[Result]) -> list[Block]:
+    rest = [f"`{r.setting.name}` seed {r.seed}" for r in results if r.status != "finished"]
+    return [Paragraph(f"Not finished, and left out: {', '.join(rest)}.")] if rest else []
+
+
+def _group(study: Study, group: str, results: Sequence[Result], rows: Sequence[Row]) -> list[Block]:
+    measured = Measured(rows)
+    settings = [s for s in study.in_group(group) if s.name in measured.accuracies]
+    classes = max(len(r.classes) for r in results if r.setting in settings)
+    title = study.groups[group] or study.title
+    seeds = ", ".join(map(str, seeds_of(rows)))
+    caption = (
+        f"{title}: mean over seeds {seeds}; bands and bars are one standard deviation to both "
+        f"sides, the dotted line is chance; {rows[0].images:,} test images."
+    )
+    alt = f"{title}: accuracy against contrast, brightness, partial inversion, and by corruption"
+    png = figures.overview(settings, measured, 1 / classes)
+    return [
+        Heading(title),
+        contrast_table(settings, measured),
+        alterations_table(settings, measured),
+        Gallery([Picture(f"robustness_{group or study.name}", caption, alt, png, wide=True)]),
+    ]
+
+
+def contrast_table(settings: Sequence[Setting], measured: Measured) -> Table:
+    """Accuracy of every setting at five contrasts."""
+    rows = []
+    for setting in settings:
+        found = [measured.summary(setting.name, "contrast", c) for c in CONTRASTS]
+        cells = [wording.mean_sd(summary, "accuracy") for summary in found]
+        rows.append([setting.title, str(found[0].n), *cells])
+    columns = ["Setting", "Runs", *(f"c = {c:g}" for c in CONTRASTS)]
+    return Table(columns, rows, frozenset(range(1, len(columns))), "Accuracy by contrast.")
+
+
+def alterations_table(settings: Sequence[Setting], measured: Measured) -> Table:
+    """Accuracy of every setting when darker, brighter, half reversed and corrupted."""
+    chosen = {
+        "b = -0.5": ("brightness", -0.5),
+        "b = 0.5": ("brightness", 0.5),
+        "s = 0.5": ("inversion", 0.5),
+    }
+    rows = []
+    for setting in settings:
+        found = [measured.summary(setting.name, *level) for level in chosen.values()]
+        found.append(measured.corrupted(setting.name))
+        name, worst = measured.hardest(setting.name)
+        hardest = f"{name.replace('_', ' ')}: {wording.mean_sd(worst, 'accuracy')}"
+        cells = [wording.mean_sd(summary, "accuracy") for summary in found]
+        rows.append([setting.title, str(worst.n), *cells, hardest])
+    columns = ["Setting", "Runs", *chosen, "Mean of 15 corruptions", "Hardest corruption"]
+    caption = "Accuracy by brightness b, with the left half reversed (s = 0.5), and corrupted."
+    return Table(columns, rows, frozenset(range(1, len(columns) - 1)), caption)
+
+
+def _origin(rows: Sequence[Row], command: str) -> list[Block]:
+    made = (
+        f"Made on {date.today().isoformat()} with torch {torch.__version__} on {cpu_name()}, "
+        f"threads: {torch.get_num_threads()}. Every number comes from `robustness.csv`, a row for "
+        "every network and level."
+    )
+    return [Heading("How it was made"), Code(command), Paragraph(made)]
