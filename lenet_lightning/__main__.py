@@ -1,10 +1,9 @@
 """``python -m lenet_lightning``: hands each subcommand to its module."""
 
-import difflib
 import sys
 
 from lenet_lightning import __version__
-from lenet_lightning.errors import NonFiniteError, UserError
+from lenet_lightning.errors import NonFiniteError, UserError, nearest
 from lenet_lightning.signals import Interrupted
 
 COMMANDS = (
@@ -55,9 +54,8 @@ def main(args: list[str] | None = None) -> int:
 def dispatch(args: list[str]) -> int:
     """Import what the command needs, and nothing else."""
     if args[0] not in COMMANDS:
-        near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(COMMANDS)}."
-        raise UserError(f"{args[0]} is no command: {hint}")
+        hint = nearest(args[0], COMMANDS) or f": expected one of {', '.join(COMMANDS)}."
+        raise UserError(f"{args[0]} is no command{hint}")
     if args[0] == "data":
         from lenet_lightning.data import command as data_command
 

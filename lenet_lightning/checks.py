@@ -19,8 +19,8 @@ from torch.optim import lr_scheduler
 from lenet_lightning.classifier import Classifier, metric_names
 from lenet_lightning.data.base import ImageDataModule, InputSpec
 from lenet_lightning.data.facts import DATASETS
-from lenet_lightning.errors import UserError
-from lenet_lightning.messages import nearest, one_line
+from lenet_lightning.errors import UserError, nearest
+from lenet_lightning.messages import one_line
 
 
 class UniqueKeyLoader(yaml.SafeLoader):

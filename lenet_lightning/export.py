@@ -16,7 +16,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple, NoReturn, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 import lenet_lightning
 from lenet_lightning import checkpoints, resume, runs
+from lenet_lightning.arguments import Parser
 from lenet_lightning.callbacks.predictions import free_path
 from lenet_lightning.classifier import SPEC_KEY, Classifier
 from lenet_lightning.data import sources
@@ -50,14 +51,6 @@ onnx         the network: images -> logits and probabilities, any batch size
 
 Both hold preprocessing, class names, figures and provenance in their metadata, and are compared
 with the network on images before they are there."""
-
-
-class Parser(argparse.ArgumentParser):
-    """Argparse, whose errors are one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise ``UserError`` in place of printing the usage."""
-        raise UserError(f"export: {message} (see python -m lenet_lightning export --help).")
 
 
 def main(args: list[str]) -> int:
@@ -88,7 +81,7 @@ def main(args: list[str]) -> int:
     return 0
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser(
         prog="python -m lenet_lightning export",

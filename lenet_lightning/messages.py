@@ -1,9 +1,7 @@
 """One clear sentence for every mistake on the command line or in a YAML file."""
 
-import difflib
 import inspect
 import re
-from collections.abc import Iterable, Mapping
 
 import torch
 from jsonargparse import ArgumentParser
@@ -12,13 +10,20 @@ from lightning.pytorch.cli import ReduceLROnPlateau as Plateau
 from torch.optim import lr_scheduler
 
 from lenet_lightning.classifier import Classifier
-from lenet_lightning.optimizers import KerasAdam
+from lenet_lightning.errors import nearest
+from lenet_lightning.optimizers import KerasAdam, Muon
 
 # Options beside those of trainer, model and data.
 OPTIONS = ("seed_everything", "logs", "name", "monitor", "resume", "threads", "config", "ckpt_path")
 
 # Parts of a full key that nobody types.
 SILENT = ("init_args", "fit", "validate", "test", "predict")
+
+# Classes that share their name with another of torch's.
+AMBIGUOUS: dict[type, str] = {
+    Plateau: "lightning.pytorch.cli.ReduceLROnPlateau",
+    Muon: "lenet_lightning.optimizers.Muon",
+}
 
 # How the types of options read in a sentence.
 TYPES = {
@@ -34,19 +39,6 @@ TYPES = {
     "str": "a text",
     "NoneType": "null",
 }
-
-
-def nearest(word: str, known: Iterable[str] | Mapping[str, str]) -> str:
-    """Return ``"; did you mean X?"``, or an empty string if nothing is near.
-
-    Args:
-        word: what was typed.
-        known: what may be typed; a mapping gives the name to show for each.
-    """
-    shown = known if isinstance(known, Mapping) else {name: name for name in known}
-    by_lower = {name.lower(): value for name, value in shown.items()}
-    close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
-    return f"; did you mean {by_lower[close[0]]}?" if close else ""
 
 
 def one_line(text: object) -> str:
@@ -121,8 +113,9 @@ def classes(key: str) -> list[type]:
 
     known: dict[str, list[type]] = {
         "data": list(DATAMODULES),
-        "model.optimizer": [KerasAdam, *subclasses(torch.optim, torch.optim.Optimizer)],
-        # Lightning's, which has a monitor, replaces torch's of the same name.
+        # Of classes with one name the last counts: ours takes whole networks, and Lightning's
+        # has a monitor.
+        "model.optimizer": [*subclasses(torch.optim, torch.optim.Optimizer), KerasAdam, Muon],
         "model.scheduler": [*subclasses(lr_scheduler, lr_scheduler.LRScheduler), Plateau],
         "trainer.callbacks": subclasses(callbacks, callbacks.Callback),
     }
@@ -131,7 +124,7 @@ def classes(key: str) -> list[type]:
 
 def class_path(known: type) -> str:
     """Return what to type for a class: its name, or its path where the name means two classes."""
-    return "lightning.pytorch.cli.ReduceLROnPlateau" if known is Plateau else known.__name__
+    return AMBIGUOUS.get(known, known.__name__)
 
 
 def option_names(parser: ArgumentParser) -> set[str]:

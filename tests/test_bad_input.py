@@ -182,7 +182,7 @@ def test_sizes_are_known_before_the_download(run: Run) -> None:
 
 class TestCommand:
     def test_unknown(self, run: Run) -> None:
-        refuse(run, "fti --data Digits", "fti is no command: did you mean fit?")
+        refuse(run, "fti --data Digits", "fti is no command; did you mean fit?")
         refuse(run, "grow", "grow is no command: expected one of fit, validate, test, predict")
 
     def test_none(self, run: Run) -> None:

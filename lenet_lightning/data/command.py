@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import NoReturn
 
+from lenet_lightning.arguments import Parser
 from lenet_lightning.data import show, sources
 from lenet_lightning.data.facts import DATASETS
 from lenet_lightning.errors import UserError
@@ -16,11 +16,6 @@ DESCRIPTION = """Fetch, verify or show the datasets.
 fetch   bring what is absent or damaged
 verify  print the digests of the stored files, and whether they are right
 show    print the statistics of originals and negatives, and save a figure of both"""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"data: {message} (see python -m lenet_lightning data --help).")
 
 
 def main(args: list[str]) -> int:
@@ -54,8 +49,8 @@ def main(args: list[str]) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m lenet_lightning data",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,

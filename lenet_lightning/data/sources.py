@@ -9,7 +9,6 @@ counts only once its digest is right.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
 import importlib.util
 import shutil
@@ -24,7 +23,7 @@ from lenet_lightning.data import downloads, formats, origins
 from lenet_lightning.data.downloads import SlowSourceError, SourceError, say
 from lenet_lightning.data.facts import DATASETS, DatasetFacts, StoredFile
 from lenet_lightning.data.formats import Labels, Pixels
-from lenet_lightning.errors import UserError
+from lenet_lightning.errors import UserError, nearest
 
 
 @dataclass(frozen=True)
@@ -77,9 +76,8 @@ def find_dataset(name: str) -> DatasetFacts:
     wanted = name.lower().replace("-", "").replace("_", "")
     if wanted in known:
         return known[wanted]
-    near = difflib.get_close_matches(wanted, known, n=1)
-    hint = f"did you mean {known[near[0]].name}?" if near else f"expected {', '.join(DATASETS)}."
-    raise UserError(f"There is no dataset {name!r}: {hint}")
+    hint = nearest(wanted, list(DATASETS)) or f": expected {', '.join(DATASETS)}."
+    raise UserError(f"There is no dataset {name!r}{hint}")
 
 
 def load(name: str, root: str | Path, download: bool = True) -> Dataset:

@@ -6,8 +6,9 @@ import argparse
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from lenet_lightning.arguments import Parser, positive, whole_number
 from lenet_lightning.errors import UserError
 from lenet_lightning.signals import interruptible
 
@@ -19,14 +20,6 @@ if TYPE_CHECKING:
 DESCRIPTION = """Measure where the networks of a study break: their accuracy on test images of
 other contrast and brightness, reversed in part, and under the corruptions of MNIST-C.
 Writes robustness.csv, robustness.md and a figure for each group."""
-
-
-class Parser(argparse.ArgumentParser):
-    """Argparse, whose errors are one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise ``UserError`` in place of printing the usage."""
-        raise UserError(f"{self.prog.split()[-1]}: {message} (see {self.prog} --help).")
 
 
 def main(args: Sequence[str]) -> int:
@@ -88,20 +81,6 @@ def make_parser() -> Parser:
         "--output", type=Path, metavar="DIR", help="where to write; FOLDER unless given"
     )
     return parser
-
-
-def whole_number(text: str) -> int:
-    """Read a whole number, 0 or more."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text} given, expected a whole number, 0 or more")
-    return int(text)
-
-
-def positive(text: str) -> int:
-    """Read a whole number above 0."""
-    if not whole_number(text):
-        raise argparse.ArgumentTypeError(f"{text} given, expected a whole number above 0")
-    return int(text)
 
 
 def measure(study: Study, found: Sequence[Result], options: argparse.Namespace) -> list[Row]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from lenet_lightning.arguments import Parser, whole_number
 from lenet_lightning.errors import UserError
-from lenet_lightning.robustness.command import Parser, whole_number
 from lenet_lightning.signals import interruptible
 
 if TYPE_CHECKING:

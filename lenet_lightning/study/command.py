@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from lenet_lightning.arguments import Parser
 from lenet_lightning.errors import UserError
 from lenet_lightning.signals import Interrupted, interruptible
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise UserError(f"study: {message}; see python -m lenet_lightning study --help")
 
 
 def main(args: Sequence[str]) -> int:
@@ -55,8 +50,8 @@ def main(args: Sequence[str]) -> int:
     return 1 if failures else 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m lenet_lightning study",
         description="Run every setting of a study with every seed and write its report. Finished "
         "runs are kept and half-finished ones go on, so it can be stopped and started at will. "
@@ -90,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _report(args: Sequence[str]) -> int:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m lenet_lightning study report",
         description="Rebuild the report of a study from its run folders alone.",
     )

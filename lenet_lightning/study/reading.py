@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from lenet_lightning.errors import UserError
+from lenet_lightning.errors import UserError, nearest
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -50,12 +49,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` for the nearest known name, else the list of known names."""
+    """``; did you mean x?`` for the nearest known name, else the list of known names."""
     names = sorted(set(known))
-    near = difflib.get_close_matches(word, names, n=1)
-    if near:
-        return f"; did you mean '{near[0]}'?"
-    return f"; known: {', '.join(names)}" if names else ""
+    return nearest(word, names) or (f"; known: {', '.join(names)}" if names else "")
 
 
 def check_keys(mapping: Any, known: Iterable[str], where: str) -> Mapping[str, Any]:

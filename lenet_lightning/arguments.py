@@ -1,0 +1,28 @@
+"""The command lines of the commands that are no training: argparse, with errors of one sentence."""
+
+import argparse
+from typing import NoReturn
+
+from lenet_lightning.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """Argparse, whose errors are one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ``UserError`` in place of printing the usage."""
+        raise UserError(f"{self.prog.split()[-1]}: {message} (see {self.prog} --help).")
+
+
+def whole_number(text: str) -> int:
+    """Read a whole number, 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} given, expected a whole number, 0 or more")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """Read a whole number above 0."""
+    if not whole_number(text):
+        raise argparse.ArgumentTypeError(f"{text} given, expected a whole number above 0")
+    return int(text)
