@@ -49,8 +49,8 @@ class Classifier(LightningModule):
         scheduler: any torch learning rate scheduler by name, with its own arguments.
         scheduler_interval: when the scheduler steps.
         gradient_clip_val: largest norm of the gradient; larger ones are scaled down to it.
-        view_shift: the test also averages the logits over views of each image: it and its shifts
-            by this many pixels to the four sides; 0 for none.
+        view_shift: the test also averages the logits over views of each image: every shift by up to
+            this many pixels along both axes.
         view_flip: views of the test: also the mirror image of each.
         kernel: CPU convolutions: ``fused`` (fast), ``torch``, or ``auto``: fused where available.
         seed: of initialisation and dropout; the command line sets it from seed_everything.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 import torch
@@ -133,17 +134,18 @@ def inside(index: Tensor, size: int, padding: Padding) -> Tensor:
 
 
 def views(images: Tensor, pixels: int, flip: bool) -> Iterator[Tensor]:
-    """Yield the images, their shifts by ``pixels`` to the four sides, and the mirror image of each.
+    """Yield every shift of the images by up to ``pixels`` along both axes, and its mirror image.
 
     Args:
         images: float ``[batch, channels, size, size]``.
-        pixels: length of the shifts, which mirror the image at its edge; 0 for none.
+        pixels: longest shift, >= 0; what comes in is the image mirrored at its edge.
         flip: whether to mirror.
+
+    Yields:
+        ``(2 * pixels + 1) ** 2`` batches like ``images``, twice as many with ``flip``.
     """
-    steps = [(0, 0), *(((pixels, 0), (-pixels, 0), (0, pixels), (0, -pixels)) if pixels else ())]
-    for right, down in steps:
-        for mirror in (1.0, -1.0) if flip else (1.0,):
-            unit = 2 / images.shape[-1]
-            rows = [[mirror, 0.0, right * unit], [0.0, 1.0, down * unit]]
-            affine = torch.tensor(rows, device=images.device).expand(len(images), 2, 3)
-            yield shift(images, affine, "reflection")
+    steps, unit = range(-pixels, pixels + 1), 2 / images.shape[-1]
+    for mirror, right, down in product((1.0, -1.0) if flip else (1.0,), steps, steps):
+        rows = [[mirror, 0.0, right * unit], [0.0, 1.0, down * unit]]
+        affine = torch.tensor(rows, device=images.device).expand(len(images), 2, 3)
+        yield shift(images, affine, "reflection")

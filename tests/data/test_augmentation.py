@@ -192,16 +192,17 @@ def test_no_images_to_shift():
 
 
 @pytest.mark.parametrize(
-    ("pixels", "flip", "count"), [(0, False, 1), (0, True, 2), (2, False, 5), (2, True, 10)]
+    ("pixels", "flip", "count"), [(0, False, 1), (0, True, 2), (1, False, 9), (2, True, 50)]
 )
 def test_views(pixels, flip, count):
     x = images()
     seen = list(views(x, pixels, flip))
-    assert len(seen) == count and torch.equal(seen[0], x)
-    if flip:
-        assert torch.equal(seen[1], x.flip(-1))
-    if pixels:
-        assert any(torch.equal(view[..., :-2], x[..., 2:]) for view in seen)
+    assert len(seen) == count
+    expected = [x, *([x.flip(-1)] if flip else [])]
+    assert all(any(torch.equal(view, one) for view in seen) for one in expected)
+    inner = slice(pixels, SIZE - pixels)
+    corner = x[..., : SIZE - 2 * pixels, : SIZE - 2 * pixels]
+    assert any(torch.equal(view[..., inner, inner], corner) for view in seen)
     assert len({view.numpy().tobytes() for view in seen}) == count
 
 
