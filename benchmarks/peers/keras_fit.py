@@ -1,6 +1,12 @@
 """Keras 3 ``fit`` as the report ran it; the backend is KERAS_BACKEND (tensorflow or jax)."""
 
+import os
+import sys
 import time
+
+if os.environ["KERAS_BACKEND"] != "tensorflow":
+    # As where TensorFlow is not installed: set_random_seed would import it, in seconds and MB.
+    sys.modules["tensorflow"] = None
 
 import keras
 from keras import layers, regularizers
