@@ -1,24 +1,26 @@
-"""The floor for eager torch: a bare loop over tensors, no logging, both polarities evaluated."""
+"""The floor for eager torch: a bare loop over tensors, no logging, both polarities evaluated.
+
+``--subset`` trains on the first images only, ``--evaluated`` evaluates the first only.
+"""
 
 import time
 
 import torch
 import torch.nn.functional as F
-from common import arguments, arrays, lenet, report
+from peer import arguments, arrays, groups, lenet, report
 
-options = arguments()
+options = arguments(subset=60000, evaluated=10000)
 train, labels, test, test_labels = (
     torch.from_numpy(a) for a in arrays(options.dataset, options.root)
 )
+train, labels = train[: options.subset], labels[: options.subset]
+test, test_labels = test[: options.evaluated], test_labels[: options.evaluated]
+torch.manual_seed(options.seed)
 net = lenet(train.shape[1])
 # Pooling before ReLU gives the same result for less; channels last and fused Adam are faster.
 net = torch.nn.Sequential(*[net[i] for i in (0, 2, 1, 3, 5, 4, 6, 7, 8, 9, 10, 11)])
 net = net.to(memory_format=torch.channels_last)
-kernels = [p for p in net.parameters() if p.dim() > 1]
-biases = [p for p in net.parameters() if p.dim() == 1]
-groups = [{"params": kernels, "weight_decay": 0.002}, {"params": biases}]
-optimizer = torch.optim.Adam(groups, lr=0.0005, fused=True)
-seconds = []
+optimizer = torch.optim.Adam(groups(net, options.l2), lr=options.lr, fused=True)
 for _ in range(options.epochs):
     start = time.perf_counter()
     for index in torch.randperm(len(train)).split(options.batch):
@@ -32,5 +34,4 @@ for _ in range(options.epochs):
             images = images.float().div_(255)
             correct += int((net(images).argmax(1) == target).sum())
             net(1 - images)
-    seconds.append(time.perf_counter() - start)
-report(seconds, correct / len(test))
+    report(time.perf_counter() - start, correct / len(test))

@@ -1,8 +1,8 @@
 """Lightning with a TensorDataset and a DataLoader."""
 
 import torch
-from common import arrays
 from lightning_common import run
+from peer import arrays
 from torch.utils.data import DataLoader, TensorDataset
 
 

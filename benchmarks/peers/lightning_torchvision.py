@@ -4,12 +4,17 @@ import tempfile
 from pathlib import Path
 
 from lightning_common import run
+from peer import arrays
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import datasets, transforms
 
 
 class Pictures(Dataset):
-    """CIFAR-10 as torchvision serves it: an array turned into a PIL image, sample by sample."""
+    """CIFAR-10 as torchvision serves it: an array turned into a PIL image, sample by sample.
+
+    Not its own class, which reads the Python version of the files; the binary one lies here.
+    """
 
     def __init__(self, images, labels, transform) -> None:
         self.images, self.labels, self.transform = images.transpose(0, 2, 3, 1), labels, transform
@@ -18,29 +23,30 @@ class Pictures(Dataset):
         return len(self.images)
 
     def __getitem__(self, index: int):
-        from PIL import Image
-
         return self.transform(Image.fromarray(self.images[index])), int(self.labels[index])
 
 
-def loaders(options):
-    if options.dataset == "CIFAR10":
-        from common import arrays
+def mnist(name: str, root: str) -> list[Dataset]:
+    """Return torchvision's MNIST or Fashion-MNIST, whose files it expects in a folder ``raw``."""
+    transform = transforms.Compose([transforms.Pad(2), transforms.ToTensor()])
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / name).mkdir()
+        (Path(folder) / name / "raw").symlink_to((Path(root) / name).resolve())
+        kind = getattr(datasets, name)
+        return [kind(folder, train=train, transform=transform) for train in (True, False)]
 
-        train, train_labels, test, test_labels = arrays(options.dataset, options.root)
-        sets = [Pictures(train, train_labels, transforms.ToTensor()),
-                Pictures(test, test_labels, transforms.ToTensor())]  # fmt: skip
-        channels = 3
-    else:
-        folder = Path(tempfile.mkdtemp()) / options.dataset
-        folder.mkdir()
-        (folder / "raw").symlink_to((Path(options.root) / options.dataset).resolve())
-        transform = transforms.Compose([transforms.Pad(2), transforms.ToTensor()])
-        cls = getattr(datasets, options.dataset)
-        sets = [cls(folder.parent, train=t, transform=transform) for t in (True, False)]
-        channels = 1
-    train = DataLoader(sets[0], options.batch, shuffle=True)
-    return channels, train, DataLoader(sets[1], 1000)
+
+def cifar(name: str, root: str) -> list[Dataset]:
+    train, train_labels, test, test_labels = arrays(name, root)
+    transform = transforms.ToTensor()
+    return [Pictures(train, train_labels, transform), Pictures(test, test_labels, transform)]
+
+
+def loaders(options):
+    colour = options.dataset == "CIFAR10"
+    train, test = (cifar if colour else mnist)(options.dataset, options.root)
+    train = DataLoader(train, options.batch, shuffle=True)
+    return 3 if colour else 1, train, DataLoader(test, 1000)
 
 
 run(loaders)
