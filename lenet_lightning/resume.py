@@ -97,8 +97,8 @@ class Continuation(Callback):
     def __init__(self, checkpoint: Path, changed: Changes) -> None:
         self.folder = checkpoint.parent.resolve()
         self.optimizer = {
-            key.removeprefix(OPTIMIZER): new
-            for key, (_, new) in changed.items()
+            key.removeprefix(OPTIMIZER): values
+            for key, values in changed.items()
             if key.startswith(OPTIMIZER)
         }
 
@@ -107,7 +107,10 @@ class Continuation(Callback):
     ) -> None:
         """Put the new arguments of the optimiser and of the callbacks over the old ones."""
         for group in checkpoint["optimizer_states"][0]["param_groups"]:
-            group.update(self.optimizer)
+            for name, (old, new) in self.optimizer.items():
+                # A group with a learning rate of its own keeps it.
+                if name != "lr" or group["lr"] == old:
+                    group[name] = new
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             state = checkpoint["callbacks"].get(callback.state_key)
             if isinstance(callback, ModelCheckpoint) and state:

@@ -160,3 +160,15 @@ def test_folder_that_moved_keeps_its_best(run: Run, trained: Path) -> None:
     states = checkpoints.load("elsewhere/moved/version_0/checkpoints/last.ckpt")["callbacks"]
     paths = [state["best_model_path"] for state in states.values() if "dirpath" in state]
     assert all(path.startswith("elsewhere/moved/") for path in paths)
+
+
+def test_one_learning_rate_of_two_changes(run: Run) -> None:
+    start = GO_ON.partition(" --name")[0]
+    muon = "--model.optimizer lenet_lightning.optimizers.Muon --name muon"
+    assert run(start, muon, "--trainer.max_epochs 1").code == 0
+    last = "lightning_logs/muon/version_0/checkpoints/last.ckpt"
+    gone_on = run(start, muon, "--model.optimizer.lr 0.002", f"--ckpt_path {last}")
+    assert gone_on.code == 0, gone_on.err
+    checkpoint = checkpoints.load("lightning_logs/muon/version_1/checkpoints/last.ckpt")
+    groups = checkpoint["optimizer_states"][0]["param_groups"]
+    assert [group["lr"] for group in groups] == [0.002, 0.003]
