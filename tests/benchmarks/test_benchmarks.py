@@ -14,7 +14,7 @@ import pytest
 from lenet_lightning.callbacks.record import epoch_line
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-SCRIPTS = ["epoch", "time_to_accuracy", "scaling", "throughput", "startup"]
+SCRIPTS = ["epoch", "time_to_accuracy", "scaling", "throughput", "startup", "gpu"]
 
 
 @pytest.fixture
@@ -106,3 +106,14 @@ def test_race_finds_the_first_epoch_of_each_target(load) -> None:
     first, second = race.arrivals(epochs, [0.98, 0.99])
     assert first == (2.0, 2)
     assert math.isnan(second.seconds)
+
+
+def test_gpu_script_on_the_processor(
+    load, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpu = load("gpu")
+    arguments = ["gpu.py", "--device", "cpu", "--rounds", "1", "--steps", "1"]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--output", "gpu.csv"])
+    gpu.main()
+    assert "| MNIST | 64 | eager | 0.0e+00 |" in capsys.readouterr().out
+    assert len(Path("gpu.csv").read_text().splitlines()) == 1 + 2 * 3
