@@ -43,7 +43,7 @@ def judge(claim: Claim, results: Sequence[Result], measure: str = "") -> Judgeme
         results: Every run of the study.
         measure: Another measure than the claim's, for both sides of a comparison.
     """
-    first = measure or claim.measure
+    first, second = measure or claim.measure, measure or claim.against_measure
     by_setting = {name: _values(name, first, results) for name in claim.settings}
     # The order of the file breaks ties, so that the choice never depends on the runs' order.
     setting = max(claim.settings, key=lambda name: _mean(by_setting[name]))
@@ -51,10 +51,11 @@ def judge(claim: Claim, results: Sequence[Result], measure: str = "") -> Judgeme
     if claim.kind not in COMPARISONS:
         summary = summarise(list(values.values()))
         return Judgement(setting, summary, verdict(claim, summary))
-    other = _values(claim.against, measure or claim.against_measure, results)
+    other = _values(claim.against, second, results)
     pairs = [values[seed] - other[seed] for seed in sorted(values.keys() & other.keys())]
     summary = summarise(pairs)
-    test = _tests(claim, setting, first, pairs, results)
+    named = _named_rightly(setting, first, results), _named_rightly(claim.against, second, results)
+    test = _tests(claim, pairs, *named)
     return Judgement(setting, summary, verdict(claim, summary), test)
 
 
@@ -123,27 +124,31 @@ def _mean(values: dict[int, float]) -> float:
 
 
 def _tests(
-    claim: Claim, setting: str, measure: str, pairs: list[float], results: Sequence[Result]
+    claim: Claim, pairs: list[float], first: dict[int, np.ndarray], second: dict[int, np.ndarray]
 ) -> str:
     """Paired t over seeds; McNemar on the test images, for accuracies."""
     parts = []
     if (p := wording.p_value(paired_t(pairs))) and claim.kind != "near_equal":
         parts.append(f"paired t: {p}")
-    if "accuracy" in measure:
-        images = "negative" if "negative" in measure else "original"
-        p_values = _mcnemar(setting, claim.against, images, results)
-        if p_values:
-            found = sum(p < 0.05 for p in p_values)
-            parts.append(f"McNemar: p < 0.05 for {found} of {len(p_values)} seeds")
+    if p_values := _mcnemar(first, second):
+        found = sum(p < 0.05 for p in p_values)
+        parts.append(f"McNemar: p < 0.05 for {found} of {len(p_values)} seeds")
     return "; ".join(parts)
 
 
-def _mcnemar(first: str, second: str, images: str, results: Sequence[Result]) -> list[float]:
+def _named_rightly(setting: str, measure: str, results: Sequence[Result]) -> dict[int, np.ndarray]:
+    """By seed, which test images, or negatives, an accuracy counts as right; empty for others."""
+    if "accuracy" not in measure or measure.endswith("views"):
+        return {}
+    images = "negative" if measure.endswith("negative") else "original"
+    return {
+        result.seed: arrays[images] == arrays["labels"]
+        for result in results
+        if result.setting.name == setting and (arrays := result.predictions()) is not None
+    }
+
+
+def _mcnemar(first: dict[int, np.ndarray], second: dict[int, np.ndarray]) -> list[float]:
     """One exact p for every seed that both settings ran."""
-    correct: dict[str, dict[int, np.ndarray]] = {first: {}, second: {}}
-    for result in results:
-        if result.setting.name in correct and (arrays := result.predictions()) is not None:
-            right = arrays[images] == arrays["labels"]
-            correct[result.setting.name][result.seed] = right
-    seeds = sorted(correct[first].keys() & correct[second].keys())
-    return [mcnemar(correct[first][seed], correct[second][seed]) for seed in seeds]
+    seeds = sorted(first.keys() & second.keys())
+    return [mcnemar(first[seed], second[seed]) for seed in seeds]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lenet_lightning.study import claims, plan, results
+from lenet_lightning.study import claims, plan, results, statistics
 from lenet_lightning.study.compare import Claim
 from lenet_lightning.study.statistics import Summary
 from tests.study.fakes import write_study
@@ -54,6 +54,22 @@ def judged(folder: Path) -> dict[str, claims.Judgement]:
     study = plan.load(folder / "study.yaml", check_base=False)
     found = results.gather(study, folder)
     return {f"{c.says} {c.group}".strip(): claims.judge(c, found) for c in study.claims}
+
+
+def test_mcnemar_compares_what_the_measures_name(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "fake")
+    study = plan.load(folder / "study.yaml", check_base=False)
+    found = results.gather(study, folder)
+    setting = next(name for name in study.settings if "adam" in name)
+    options = {"settings": (setting,), "against": setting, "against_measure": "honest_accuracy"}
+    asked = Claim("says", "lower", "honest_accuracy_negative", **options)
+    (run, *_) = [r for r in found if r.setting.name == setting]
+    arrays = run.predictions()
+    right = [arrays[images] == arrays["labels"] for images in ("negative", "original")]
+    expected = statistics.mcnemar(*right) < 0.05
+    assert expected and "McNemar: p < 0.05 for 3 of 3 seeds" in claims.judge(asked, found).test
+    views = Claim("says", "lower", "honest_accuracy_views", **options)
+    assert "McNemar" not in claims.judge(views, found).test
 
 
 def test_judgements_of_a_study(tmp_path: Path) -> None:
