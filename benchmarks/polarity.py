@@ -3,37 +3,49 @@
     python benchmarks/polarity.py [--rounds 40] [--steps 20]
 
 The networks train side by side in one process on the same random batch, in alternating blocks of
-steps, on one thread. Prints the median step, its quartiles over the blocks, and the median ratio.
+steps, on one thread. Prints the median step, the fastest and slowest block, and the median ratio.
 """
 
-import argparse
-from typing import get_args
+from argparse import Namespace
+from typing import Any, get_args
 
+import common
 import torch
 from kernel import WORKLOADS, measure, training_step
 
 from lenet_lightning.networks.lenet5 import LeNet5, Polarity
 
 
+def compare(workload: str, options: Namespace) -> list[dict[str, Any]]:
+    """Time one workload; return a CSV row for every network."""
+    batch, channels = WORKLOADS[workload]
+    x, target = torch.rand(batch, channels, 32, 32), torch.randint(10, (batch,))
+    centre: dict[str, Any] = {"mean": (0.5,) * channels, "std": (1.0,) * channels}
+    networks = [LeNet5(channels, polarity=p, kernel="auto", **centre) for p in get_args(Polarity)]
+    steps = [training_step(network, x, target) for network in networks]
+    times = measure(steps, options.rounds, options.steps).T.tolist()
+    return [
+        {
+            "torch": torch.__version__, "workload": workload, "polarity": network.polarity,
+            "rounds": options.rounds, **common.columns("ms", own),
+            **common.columns("ratio", common.ratios(own, times[0])),
+        }
+        for network, own in zip(networks, times, strict=True)
+    ]  # fmt: skip
+
+
 def main() -> None:
     """Print a table, one line per workload and network."""
-    parser = argparse.ArgumentParser(description="Time LeNet-5's step by polarity.")
-    parser.add_argument("--rounds", type=int, default=40)
+    parser = common.parser(__doc__, rounds=40)
     parser.add_argument("--steps", type=int, default=20, help="steps in a block")
-    args = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    polarities = get_args(Polarity)
-    print("| workload | network | a step, ms | ratio to plain |\n|---|---|---|---|")
-    for workload, (batch, channels) in WORKLOADS.items():
-        x, target = torch.rand(batch, channels, 32, 32), torch.randint(10, (batch,))
-        centre = {"mean": (0.5,) * channels, "std": (1.0,) * channels, "kernel": "auto"}
-        networks = [LeNet5(channels, polarity=p, **centre) for p in polarities]
-        times = measure([training_step(n, x, target) for n in networks], args.rounds, args.steps)
-        low, middle, high = times.quantile(torch.tensor([0.25, 0.5, 0.75]).double(), dim=0)
-        for i, polarity in enumerate(polarities):
-            cell = f"{middle[i]:.2f} ({low[i]:.2f} to {high[i]:.2f})"
-            ratio = (times[:, i] / times[:, 0]).median()
-            print(f"| {workload} | {polarity} | {cell} | {ratio:.2f} |", flush=True)
+    rows = [row for workload in WORKLOADS for row in compare(workload, options)]
+    keys = ("workload", "polarity", "ms_median", "ms_min", "ms_max", "ratio_median")
+    print(common.table(list(keys), [[str(row[key]) for key in keys] for row in rows]))
+    print(f"\n{options.rounds} rounds of {options.steps} steps, one thread of {common.machine()}, "
+          f"torch {torch.__version__}, {common.today()}.")  # fmt: skip
+    common.append(options.output, 1, rows)
 
 
 if __name__ == "__main__":

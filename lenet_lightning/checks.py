@@ -129,6 +129,17 @@ def hardware(trainer: dict[str, Any]) -> None:
         raise UserError(f"trainer.devices is {number}: expected a whole number above 0, or auto.")
 
 
+def averaging(trainer: Trainer) -> None:
+    """Refuse an average of weights that changes after it was validated."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if getattr(callback, "update_starting_at_epoch", None) is not None:
+            raise UserError(
+                f"{type(callback).__name__}.update_starting_at_epoch averages once the epoch has "
+                "been validated, so what is saved would not be what was validated: use "
+                "update_starting_at_step."
+            )
+
+
 def choose(key: str, value: str, known: list[str], shown: list[str] | None = None) -> None:
     """Refuse a word outside a list."""
     if value not in known:
@@ -192,17 +203,24 @@ def devices(trainer: Trainer, data: ImageDataModule) -> None:
 
 
 def schedule(classifier: Classifier) -> Any:
-    """Build the optimiser and the scheduler for a lone number; return the scheduler.
+    """Build the optimiser and the scheduler for a tiny network; return the scheduler.
 
     Raises:
         UserError: one of them refuses its arguments.
     """
     key = "model.optimizer"
     try:
-        optimizer = classifier.optimizer([torch.nn.Parameter(torch.zeros(1))])
+        # A hidden kernel, its bias, and the output layer's kernel.
+        sizes = ((1, 1), (1,), (1, 1))
+        optimizer = classifier.optimizer([torch.nn.Parameter(torch.zeros(s)) for s in sizes])
         key = "model.scheduler"
         scheduler = classifier.scheduler(optimizer) if classifier.scheduler else None
     except (TypeError, ValueError) as error:
+        if "Muon only supports 2D" in str(error):
+            raise UserError(
+                "model.optimizer is torch's Muon, which takes matrices only: use "
+                "lenet_lightning.optimizers.Muon, which takes whole networks."
+            ) from error
         raise UserError(f"{key} refuses its arguments: {one_line(error).rstrip('.')}.") from error
     if isinstance(optimizer, torch.optim.LBFGS | torch.optim.SparseAdam):
         raise UserError(

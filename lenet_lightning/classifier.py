@@ -38,9 +38,10 @@ class Classifier(LightningModule):
         dropout: probability of dropping a unit of the two hidden dense layers.
         scaling: network input: ``unit`` is [0, 1] as in the report, ``centered`` subtracts 0.5,
             ``standardized`` subtracts the training set's mean and divides by its deviation.
-        polarity: ``plain``, or a construction that cannot tell an image from its negative:
-            ``absolute`` (conv1 without bias, then the absolute value; needs ``scaling`` centered)
-            or ``averaged`` (the mean of the logits of both polarities, at twice the cost).
+        polarity: ``plain``, or a construction that cannot tell an image from its negative, the
+            border included (``data.negate_border``, the default): ``absolute`` (conv1 without
+            bias, then the absolute value; needs ``scaling`` centered) or ``averaged`` (the mean
+            of the logits of both polarities, at twice the cost).
         loss: compares the softmax of the logits with the class.
         label_smoothing: share of the target spread over all classes.
         l1: L1 penalty on kernels, Keras's ``L1(c)``: adds ``c * sum(|w|)`` to the loss.
@@ -50,7 +51,8 @@ class Classifier(LightningModule):
         scheduler_interval: when the scheduler steps.
         gradient_clip_val: largest norm of the gradient; larger ones are scaled down to it.
         view_shift: the test also averages the logits over views of each image: every shift by up to
-            this many pixels along both axes.
+            this many pixels along both axes. Only the test at the end of ``fit``, and ``test``,
+            on originals.
         view_flip: views of the test: also the mirror image of each.
         kernel: CPU convolutions: ``fused`` (fast), ``torch``, or ``auto``: fused where available.
         seed: of initialisation and dropout; the command line sets it from seed_everything.

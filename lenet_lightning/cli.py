@@ -1,5 +1,6 @@
 """``fit``, ``validate``, ``test`` and ``predict`` through LightningCLI."""
 
+import inspect
 import json
 import os
 import sys
@@ -212,6 +213,7 @@ class Command(LightningCLI):
             checks.sizes(self.datamodule)
             checks.devices(self.trainer, self.datamodule)
             checks.monitors(self.trainer, scheduler, self.datamodule)
+            checks.averaging(self.trainer)
             if self.checkpoint:
                 checks.same_input(self.spec, self.options.ckpt_path, self.datamodule)
         elif self.subcommand != "predict":
@@ -221,7 +223,9 @@ class Command(LightningCLI):
         if self.checkpoint and self.subcommand in EVALUATIONS:
             path = self.options.ckpt_path
             trained = checkpoints.config_of(path, self.checkpoint)
-            resume.same_network(self.options.model, trained, path)
+            if trained is not None:
+                trained_model = with_defaults(trained)["model"]
+                resume.same_network(self.options.model, trained_model, path)
         if self.subcommand == "predict":
             checks.one_device(self.trainer, "predict")
 
@@ -281,7 +285,7 @@ class Command(LightningCLI):
                 f"The checkpoint {path} does not tell how it was trained: put it back into its "
                 "run folder."
             )
-        changed = runs.changes(trained, config)
+        changed = runs.changes(with_defaults(trained), config)
         resume.check(changed, config, self.checkpoint)
         return changed
 
@@ -385,6 +389,20 @@ def stage_figures(trainer: Trainer, stage: str) -> dict[str, float]:
     names = [*metric_names(stage), f"{stage}/loss_views", f"{stage}/acc_views"]
     metrics = trainer.callback_metrics
     return {n.split("/")[1]: figure(metrics[n]) for n in names if n in metrics}
+
+
+def with_defaults(config: dict[str, Any]) -> dict[str, Any]:
+    """Complete a run's configuration with options that its version of the code did not know."""
+
+    def complete(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+        options = inspect.signature(kind).parameters
+        # The seed is linked to seed_everything, and no option of its own.
+        return {name: o.default for name, o in options.items() if name != "seed"} | values
+
+    data = config["data"]
+    arguments = complete(ImageDataModule, data["init_args"])
+    model = complete(Classifier, config["model"])
+    return config | {"model": model, "data": data | {"init_args": arguments}}
 
 
 def with_run_config(args: list[str]) -> list[str]:

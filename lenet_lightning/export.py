@@ -207,7 +207,7 @@ def metadata(
     return {
         "title": f"LeNet-5 trained on {spec.name}",
         "preprocessing": preprocessing(spec),
-        "polarity": polarity(config["data"]["init_args"]),
+        "polarity": polarity(config),
         "input": json.dumps(
             {
                 "name": "images",
@@ -243,12 +243,22 @@ def preprocessing(spec: InputSpec) -> str:
     return "; ".join(steps) + ". Any further scaling is part of the network."
 
 
-def polarity(data: dict[str, Any]) -> str:
-    """Say which way round the images are."""
+# What a network's construction makes of polarity.
+CONSTRUCTIONS = {
+    "plain": "The network tells the two apart.",
+    "absolute": "The absolute value follows conv1, so the network gives the same for both.",
+    "averaged": "The network is the mean of the logits that its layers give for x and for 1 - x.",
+}
+
+
+def polarity(config: dict[str, Any]) -> str:
+    """Say which way round the images are, and what the network makes of it."""
+    data = config["data"]["init_args"]
     border = "padding included" if data.get("negate_border", True) else "padding left as it is"
     return (
         "0 is black and 1 is white, in the dataset's own polarity; the negative of x is 1 - x, "
-        f"{border}. Training images: {data.get('train_polarity', 'original')}."
+        f"{border}. Training images: {data.get('train_polarity', 'original')}. "
+        f"{CONSTRUCTIONS[config['model'].get('polarity', 'plain')]}"
     )
 
 

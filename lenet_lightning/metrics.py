@@ -11,7 +11,7 @@ class Sums(Metric):
     """Loss and accuracy over an epoch, one column per polarity; exact on any number of devices.
 
     Args:
-        columns: 1 for training, 2 for originals and negatives.
+        columns: 1 for training or views, 2 for originals and negatives.
     """
 
     full_state_update = False

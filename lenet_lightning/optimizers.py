@@ -1,6 +1,6 @@
 """Optimisers that torch lacks: Keras's Adam, and Muon for whole networks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import torch
@@ -65,11 +65,17 @@ class Muon(torch.optim.AdamW):
         eps: AdamW's epsilon.
         weight_decay: decoupled decay of all parameters, times the learning rate of each.
         fused: use torch's fused implementation of AdamW.
+
+    Schedulers see two parameter groups, hidden kernels first; most scale both learning rates, and
+    those that set one take a list of two.
+
+    Raises:
+        ValueError: a learning rate, a decay or the momentum is out of range.
     """
 
     def __init__(
         self,
-        params: ParamsT,
+        params: Iterable[Tensor],
         lr: float = 0.01,
         momentum: float = 0.95,
         adam_lr: float = 3e-3,
@@ -78,13 +84,18 @@ class Muon(torch.optim.AdamW):
         weight_decay: float = 0.1,
         fused: bool = True,
     ) -> None:
-        parameters = [cast(Tensor, p) for p in params]
+        if adam_lr < 0:
+            raise ValueError(f"Invalid adam_lr: {adam_lr}")
+        if not 0 <= momentum < 1:
+            raise ValueError(f"Invalid momentum: {momentum}")
+        parameters = list(params)
         matrices = [p for p in parameters if p.dim() > 1]
         hidden = {id(p) for p in matrices[:-1]}
         groups: list[dict[str, Any]] = [
             {"params": [p for p in parameters if id(p) in hidden], "lr": lr, "momentum": momentum},
             {"params": [p for p in parameters if id(p) not in hidden], "lr": adam_lr},
         ]
+        groups[1]["own_lr"] = "adam_lr"
         groups = [group for group in groups if group["params"]]
         super().__init__(groups, lr, betas, eps, weight_decay, fused=fused)
 

@@ -28,7 +28,7 @@ FIXED = {
 OPTIMIZER = "model.optimizer.init_args."
 
 # Arguments that an optimiser reads at every step and that its state does not depend on.
-TUNABLE = ("lr", "betas", "eps", "epsilon", "weight_decay")
+TUNABLE = ("lr", "adam_lr", "betas", "eps", "epsilon", "weight_decay")
 
 # What a checkpoint's network computes with beside its weights.
 NETWORK = ("activation", "scaling", "polarity")
@@ -51,7 +51,7 @@ def check(changed: Changes, config: dict[str, Any], checkpoint: dict[str, Any]) 
             name = key.removeprefix(OPTIMIZER)
             if name not in TUNABLE:
                 reason = "the optimiser's state in the checkpoint depends on it"
-            elif name == "lr" and config["model"]["scheduler"]:
+            elif name in ("lr", "adam_lr") and config["model"]["scheduler"]:
                 reason = f"{FIXED['model.scheduler']} and sets the learning rate"
         if reason:
             raise UserError(
@@ -69,16 +69,31 @@ def check(changed: Changes, config: dict[str, Any], checkpoint: dict[str, Any]) 
             )
 
 
-def same_network(model: dict[str, Any], trained: dict[str, Any] | None, path: str | Path) -> None:
-    """Refuse to evaluate a checkpoint as another network than it was trained as."""
+def same_network(model: dict[str, Any], trained: dict[str, Any], path: str | Path) -> None:
+    """Refuse to evaluate a checkpoint as another network than it was trained as.
+
+    Args:
+        model: the options of the model.
+        trained: those of the checkpoint's run, complete.
+        path: the checkpoint.
+    """
     for key in NETWORK:
-        # A checkpoint of a version that did not know the key was trained with its default.
-        before = trained and trained["model"].get(key, model[key])
-        if trained and model[key] != before:
+        if model[key] != trained[key]:
             raise UserError(
                 f"model.{key} is {model[key]}, but the checkpoint {path} was trained with "
-                f"{before}: leave --config out to take its own settings."
+                f"{trained[key]}: leave --config out to take its own settings."
             )
+
+
+def own_arguments(group: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the optimiser's arguments as they are called in a parameter group.
+
+    A group whose learning rate is the argument ``adam_lr``, as one of ``Muon``'s, says so.
+    """
+    rates = {name: value for name, value in arguments.items() if name in ("lr", "adam_lr")}
+    others = {name: value for name, value in arguments.items() if name not in rates}
+    name = "adam_lr" if group.get("own_lr") == "adam_lr" else "lr"
+    return others | ({"lr": rates[name]} if name in rates else {})
 
 
 def lines(changed: Changes) -> list[str]:
@@ -97,8 +112,8 @@ class Continuation(Callback):
     def __init__(self, checkpoint: Path, changed: Changes) -> None:
         self.folder = checkpoint.parent.resolve()
         self.optimizer = {
-            key.removeprefix(OPTIMIZER): values
-            for key, values in changed.items()
+            key.removeprefix(OPTIMIZER): new
+            for key, (_, new) in changed.items()
             if key.startswith(OPTIMIZER)
         }
 
@@ -107,10 +122,7 @@ class Continuation(Callback):
     ) -> None:
         """Put the new arguments of the optimiser and of the callbacks over the old ones."""
         for group in checkpoint["optimizer_states"][0]["param_groups"]:
-            for name, (old, new) in self.optimizer.items():
-                # A group with a learning rate of its own keeps it.
-                if name != "lr" or group["lr"] == old:
-                    group[name] = new
+            group.update(own_arguments(group, self.optimizer))
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             state = checkpoint["callbacks"].get(callback.state_key)
             if isinstance(callback, ModelCheckpoint) and state:

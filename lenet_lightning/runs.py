@@ -212,14 +212,14 @@ def why_not_found(root: str | Path, name: str, config: dict[str, Any]) -> str:
     if not unfinished:
         return f"there is no unfinished run in {parent}"
     run = unfinished[0]
-    if differing := changes(run.config, config):
-        key, (old, new) = next(iter(differing.items()))
-        return f"{run.folder} has another configuration ({key} was {old}, is {new})"
     if run.manifest.get("code") != code_version():
         return (
             f"{run.folder} was made by another version of the code; to go on from it all the same, "
             f"give --ckpt_path {run.folder / 'checkpoints' / 'last.ckpt'}"
         )
+    if differing := changes(run.config, config):
+        key, (old, new) = next(iter(differing.items()))
+        return f"{run.folder} has another configuration ({key} was {old}, is {new})"
     return f"{run.folder} is in use by another process, or has no checkpoint"
 
 

@@ -137,6 +137,8 @@ WRONG_VALUES = {
     "extra": "extra is no option",
 }
 
+MUON = "--model.optimizer lenet_lightning.optimizers.Muon"
+
 CONTRADICTIONS = {
     "--data.num_folds 5 --data.fold 5": "data.fold is 5 and data.num_folds 5: expected at least 2 "
     "folds, and a fold from 0 to num_folds - 1.",
@@ -157,6 +159,15 @@ CONTRADICTIONS = {
     "--trainer.callbacks EarlyStopping --trainer.callbacks.monitor test/acc": "test/acc",
     "--model.scheduler lightning.pytorch.cli.ReduceLROnPlateau --model.scheduler.monitor loss": (
         "ReduceLROnPlateau monitors loss"
+    ),
+    "--model.optimizer torch.optim.Muon": "use lenet_lightning.optimizers.Muon",
+    "--model.optimizer Muon": "did you mean lenet_lightning.optimizers.Muon?",
+    f"{MUON} --model.optimizer.adam_lr -1": "refuses its arguments: Invalid adam_lr",
+    f"{MUON} --model.optimizer.momentum 1": "refuses its arguments: Invalid momentum",
+    f"{MUON} --model.scheduler OneCycleLR --model.scheduler.total_steps 9 "
+    "--model.scheduler.max_lr [0.1]": "model.scheduler refuses its arguments",
+    "--trainer.callbacks EMAWeightAveraging --trainer.callbacks.update_starting_at_epoch 1": (
+        "use update_starting_at_step"
     ),
 }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from lenet_lightning import checkpoints, runs
 from lenet_lightning.checkpoints import CONFIG_KEY
@@ -162,13 +163,37 @@ def test_folder_that_moved_keeps_its_best(run: Run, trained: Path) -> None:
     assert all(path.startswith("elsewhere/moved/") for path in paths)
 
 
-def test_one_learning_rate_of_two_changes(run: Run) -> None:
+@pytest.mark.parametrize("name", ["lr", "adam_lr"])
+def test_one_learning_rate_of_two_changes(run: Run, name: str) -> None:
     start = GO_ON.partition(" --name")[0]
     muon = "--model.optimizer lenet_lightning.optimizers.Muon --name muon"
-    assert run(start, muon, "--trainer.max_epochs 1").code == 0
+    equal = "--model.optimizer.lr 0.003 --model.optimizer.adam_lr 0.003"
+    assert run(start, muon, equal, "--trainer.max_epochs 1").code == 0
     last = "lightning_logs/muon/version_0/checkpoints/last.ckpt"
-    gone_on = run(start, muon, "--model.optimizer.lr 0.002", f"--ckpt_path {last}")
+    gone_on = run(start, muon, equal, f"--model.optimizer.{name} 0.002", f"--ckpt_path {last}")
     assert gone_on.code == 0, gone_on.err
     checkpoint = checkpoints.load("lightning_logs/muon/version_1/checkpoints/last.ckpt")
     groups = checkpoint["optimizer_states"][0]["param_groups"]
-    assert [group["lr"] for group in groups] == [0.002, 0.003]
+    expected = {"lr": [0.002, 0.003], "adam_lr": [0.003, 0.002]}
+    assert [group["lr"] for group in groups] == expected[name]
+
+
+def test_options_that_the_checkpoint_does_not_know_have_their_defaults(
+    run: Run, trained: Path
+) -> None:
+    checkpoint = torch.load(LAST, weights_only=True)
+    config = yaml.safe_load(checkpoint[CONFIG_KEY])
+    for name in ("polarity", "view_shift", "view_flip"):
+        del config["model"][name]
+    for name in ("interpolation", "padding", "zoom"):
+        del config["data"]["init_args"][name]
+    checkpoint[CONFIG_KEY] = yaml.safe_dump(config)
+    torch.save(checkpoint, "old.ckpt")
+    gone_on = run(GO_ON.replace(LAST, "old.ckpt"))
+    assert gone_on.code == 0, gone_on.err
+    assert "polarity" not in gone_on.out and "zoom" not in gone_on.out
+    refused = run(GO_ON.replace(LAST, "old.ckpt"), "--model.polarity averaged")
+    assert refused.code == 2 and "model.polarity was plain and is now averaged" in refused.err
+    trained_plain = f"--config {trained / 'config.yaml'} --model.polarity averaged"
+    refused = run(f"test --ckpt_path old.ckpt {trained_plain}")
+    assert refused.code == 2 and "trained with plain" in refused.err

@@ -101,3 +101,15 @@ def test_preset_runs(run: Run, monkeypatch: pytest.MonkeyPatch, path: Path) -> N
     outcome = run(command, "--logs", "runs", "--trainer.logger", "false")
     assert outcome.code == 0, outcome.err
     assert bool(list(Path().rglob("version_0"))) == ("fast_dev_run" not in path.name)
+
+
+@pytest.mark.parametrize("path", [p for p in JOBS if p.parent.name in ("best", "fast")], ids=name)
+def test_learning_rate_falls_to_the_end(path: Path) -> None:
+    """The schedule has as many steps as the training, of all images but the 5,000 held out."""
+    config = yaml.safe_load(path.read_text())
+    data, model = config["data"], config["model"]
+    images = {"MNIST": 60_000, "FashionMNIST": 60_000, "CIFAR10": 50_000}[data["class_path"]]
+    steps = -(-(images - data["init_args"]["val_size"]) // data["init_args"]["batch_size"])
+    per_epoch = {"step": steps, "epoch": 1}[model["scheduler_interval"]]
+    expected = config["trainer"]["max_epochs"] * per_epoch
+    assert model["scheduler"]["init_args"]["total_iters"] == expected

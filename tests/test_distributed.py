@@ -19,7 +19,7 @@ from tests.test_cli import metrics, weights
 OPTIONS = (
     "fit --data Digits --trainer.accelerator cpu --trainer.max_epochs 2 --trainer.logger false "
     "--data.batch_size 50 --data.rotation 5 --data.train_polarity half --data.eval_batch_size 50 "
-    "--model.l2 0.001 --model.gradient_clip_val 1"
+    "--model.l2 0.001 --model.gradient_clip_val 1 --model.view_shift 1"
 )
 TWO = "--trainer.devices 2 --trainer.strategy ddp"
 
@@ -59,10 +59,11 @@ def test_every_image_counts_once(pair: tuple[Path, Path]) -> None:
     one, two = (runs.read(folder) for folder in pair)
     assert two.manifest["devices"] == 2
     assert two.manifest["data"] == one.manifest["data"]
-    for key in ("acc", "acc_negative"):
+    for key in ("acc", "acc_negative", "acc_views"):
         count = two.manifest["test"][key] * 360
         assert count == pytest.approx(round(count), abs=1e-4)
         assert two.manifest["test"][key] == pytest.approx(one.manifest["test"][key], abs=1e-7)
+    for key in ("acc", "acc_negative"):
         for row in metrics(pair[1]):
             count = float(row[f"val/{key}"]) * 143
             assert count == pytest.approx(round(count), abs=1e-4)
@@ -85,5 +86,5 @@ def test_one_process_can_test_what_two_trained(pair: tuple[Path, Path], run: Run
     assert run(f"test --ckpt_path {best} {options}").code == 0
     manifest = runs.read(pair[1]).manifest
     (test,) = manifest["evaluations"]
-    for key in ("acc", "acc_negative"):
+    for key in ("acc", "acc_negative", "acc_views"):
         assert test[key] == pytest.approx(manifest["test"][key], abs=1e-7)

@@ -92,6 +92,7 @@ def test_metadata(exported: dict[str, Path], digits_run: Path, kind: str) -> Non
     assert "grey picture of 8x8 pixels" in facts["preprocessing"]
     assert "divide by 255" in facts["preprocessing"]
     assert "the negative of x is 1 - x" in facts["polarity"]
+    assert facts["polarity"].endswith("The network tells the two apart.")
     manifest = runs.read(digits_run).manifest
     figures = json.loads(facts["figures"])
     assert figures == {"protocol": "holdout", **manifest["test"]}

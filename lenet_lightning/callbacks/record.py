@@ -212,7 +212,7 @@ class RunRecord(Checkpoint):
             write_predictions(self.folder, cast(Classifier, pl_module))
 
     def finish(self, test: dict[str, float] | None) -> None:
-        """Record the end of the run, with the test's four figures if it was tested."""
+        """Record the end of the run, with the test's figures if it was tested."""
         self.manifest |= {"status": "finished", "test": test}
         self.save()
         self.release()

@@ -22,8 +22,9 @@ class Augmentation:
         translation: largest shift in pixels along each axis, drawn uniformly.
         horizontal_flip: probability of mirroring left and right.
         invert: probability of replacing an image by its negative.
-        interpolation: ``bilinear``, or ``nearest``: shifts by whole pixels, which keep an image
-            as sharp as it is.
+        interpolation: ``bilinear``, or ``nearest``: every pixel is one of the image, which stays
+            as sharp as it is. Without rotation and zoom shifts are whole pixels, up to
+            ``translation`` rounded down.
         padding: what comes in from outside: ``zeros`` (black), ``border`` (the nearest pixel) or
             ``reflection`` (the image mirrored at its edge), as ``grid_sample`` names them.
         zoom: largest change of size: sizes are drawn uniformly from [1 - zoom, 1 + zoom].

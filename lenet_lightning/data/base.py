@@ -108,7 +108,8 @@ class ImageDataModule(LightningDataModule):
         translation: augmentation, largest shift in pixels.
         horizontal_flip: augmentation, probability of mirroring.
         invert: augmentation, probability of replacing an image by its negative.
-        interpolation: of augmentation: ``bilinear``, or ``nearest``, which shifts by whole pixels.
+        interpolation: of augmentation: ``bilinear``, or ``nearest``, which without rotation and
+            zoom shifts by whole pixels.
         padding: what augmentation brings in from outside: ``zeros`` (black), ``border`` (the
             nearest pixel) or ``reflection`` (the image mirrored at its edge).
         zoom: augmentation, largest change of size, as a share: 0.1 is from 90 to 110 %.

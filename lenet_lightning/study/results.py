@@ -126,7 +126,8 @@ class Result:
         value = (self.manifest.get("test") or {}).get(column)
         if value is not None and math.isfinite(value):
             return float(value)
-        return self._chance if self.status == "nonfinite" and "acc" in column else math.nan
+        by_chance = self.status == "nonfinite" and column in ("acc", "acc_negative")
+        return self._chance if by_chance else math.nan
 
 
 def read_study(folder: Path) -> Study:

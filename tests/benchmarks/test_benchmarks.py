@@ -14,7 +14,7 @@ import pytest
 from lenet_lightning.callbacks.record import epoch_line
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-SCRIPTS = ["epoch", "time_to_accuracy", "scaling", "throughput", "startup", "gpu"]
+SCRIPTS = ["epoch", "time_to_accuracy", "scaling", "throughput", "startup", "gpu", "polarity"]
 
 
 @pytest.fixture

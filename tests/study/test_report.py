@@ -113,6 +113,7 @@ def test_failed_and_nonfinite_runs(tmp_path: Path) -> None:
     # Four classes: a network without finite outputs counts at a quarter.
     assert found["easy_ones", "0"]["last_accuracy"] == "0.25"
     assert found["easy_ones", "0"]["honest_accuracy"] == "0.25"
+    assert found["easy_ones", "0"]["honest_accuracy_views"] == ""
     assert found["easy_ones", "1"]["best_accuracy"] == ""
     markdown = (folder / "report.md").read_text()
     assert "2 (1 non-finite)" in markdown
