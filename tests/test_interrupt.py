@@ -106,6 +106,25 @@ def test_interrupted_twice(run: Run, monkeypatch: pytest.MonkeyPatch, whole: Pat
     same_run(Path("lightning_logs/cut/version_0"), whole)
 
 
+def test_a_recipe_goes_on_as_it_began(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Muon, a schedule by step, and a network and augmentation with every newer option."""
+    recipe = (
+        "fit --data Digits --trainer.accelerator cpu --trainer.logger false --trainer.max_epochs 3 "
+        "--model.optimizer lenet_lightning.optimizers.Muon --model.scheduler LinearLR "
+        "--model.scheduler.end_factor 0.1 --model.scheduler.total_iters 60 "
+        "--model.scheduler_interval step --model.scaling centered --model.polarity absolute "
+        "--model.view_shift 1 --data.zoom 0.1 --data.translation 2 --data.padding reflection "
+        "--data.interpolation nearest"
+    )
+    assert run(f"{recipe} --name whole").code == 0
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, cli.Classifier, "training_step", 4, signal.SIGINT)
+        assert run(f"{recipe} --name cut").code == 130
+    assert run(f"{recipe} --name cut --resume must").code == 0
+    folder = Path("lightning_logs/cut/version_0")
+    same_run(folder, Path("lightning_logs/whole/version_0"))
+
+
 def test_early_stopping_stays_stopped(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Training that had stopped early is not taken up again; only the test is left."""
     early = SHORT.replace("val/loss", "val/acc").replace("patience 3", "patience 1")
