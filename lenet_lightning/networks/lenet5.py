@@ -6,7 +6,7 @@ Two constructions of it cannot tell an image from its negative. With ``z = x - 0
 ``absolute``
     conv1 without bias is odd in z, ``w * (-z) = -(w * z)``, and its absolute value is even:
     ``|w * (-z)| = |w * z|``. All that follows sees the same numbers for both polarities, to the
-    rounding of ``1 - x``. It costs no time, and saves the six biases.
+    rounding of ``1 - x``. It saves the six biases and costs one pass.
 ``averaged``
     The mean of a network's logits over both polarities, ``g(x) = (f(x) + f(1 - x)) / 2``, is even
     whatever f is, since ``1 - (1 - x) = x`` only swaps the summands (the group average or Reynolds
