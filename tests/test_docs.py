@@ -1,0 +1,27 @@
+"""Pages hold no placeholder, and their links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+PAGES = sorted(
+    path
+    for pattern in ("*.md", "benchmarks/*.md", "docs/**/*.md", "lightning_logs/*.md")
+    for path in REPOSITORY.glob(pattern)
+    if "version_" not in str(path)
+)
+LINK = re.compile(r"\]\(([^)#:]+)\)|src=\"([^\":]+)\"")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_page(page: Path) -> None:
+    text = page.read_text()
+    assert "@@" not in text
+    for match in LINK.finditer(text):
+        target = match[1] or match[2]
+        assert (page.parent / target).exists(), target
