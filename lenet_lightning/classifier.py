@@ -86,7 +86,7 @@ class Classifier(LightningModule):
         super().__init__()
         if polarity == "absolute" and scaling != "centered":
             raise UserError(
-                f"model.polarity is absolute, but model.scaling {scaling}: use model.scaling "
+                f"model.polarity is absolute, but model.scaling is {scaling}: use model.scaling "
                 "centered, with which the negative of an image is its opposite."
             )
         self.automatic_optimization = False  # several optimizer steps per training_step
