@@ -14,6 +14,16 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{self.prog.split()[-1]}: {message} (see {self.prog} --help).")
 
 
+def make_parser(command: str, description: str) -> Parser:
+    """Return a command's parser: it shows the description as it is, and takes no abbreviations."""
+    return Parser(
+        prog=f"python -m lenet_lightning {command}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
 def whole_number(text: str) -> int:
     """Read a whole number, 0 or more."""
     if not text.isdecimal():

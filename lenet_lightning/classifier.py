@@ -252,11 +252,14 @@ class Classifier(LightningModule):
     def evaluate(self, name: str, batch: EvaluationBatch) -> list[Tensor]:
         """Add a batch and its negatives to the sums of ``name``; return the logits of both."""
         logits = [self.network(batch.images), self.network(batch.negatives)]
-        loss = [class_loss(x, batch.labels, self.loss, self.label_smoothing) for x in logits]
-        correct = [(x.argmax(1) == batch.labels).sum() for x in logits]
-        sums = cast(Sums, self.eval_sums[name])
-        sums.update(torch.stack(loss), torch.stack(correct), len(batch.labels))
+        self.add(cast(Sums, self.eval_sums[name]), logits, batch.labels)
         return logits
+
+    def add(self, sums: Sums, logits: list[Tensor], labels: Tensor) -> None:
+        """Add a batch's losses and right answers to ``sums``, a column for each of ``logits``."""
+        loss = [class_loss(x, labels, self.loss, self.label_smoothing) for x in logits]
+        correct = [(x.argmax(1) == labels).sum() for x in logits]
+        sums.update(torch.stack(loss), torch.stack(correct), len(labels))
 
     def validation_step(
         self, batch: EvaluationBatch, batch_idx: int, dataloader_idx: int = 0
@@ -286,9 +289,7 @@ class Classifier(LightningModule):
         """Add a batch, seen from several views, to the sums of views."""
         seen = views(batch.images, self.view_shift, self.view_flip)
         logits = torch.stack([self.network(view) for view in seen]).mean(0)
-        loss = class_loss(logits, batch.labels, self.loss, self.label_smoothing)
-        correct = (logits.argmax(1) == batch.labels).sum()
-        self.view_sums.update(loss.view(1), correct.view(1), len(batch.labels))
+        self.add(self.view_sums, [logits], batch.labels)
 
     def on_test_epoch_end(self) -> None:
         """Report the test set; ``test_logits``, ``[2, size, classes]``, is then complete."""

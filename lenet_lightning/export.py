@@ -4,7 +4,6 @@ Neither format can hold code. Both carry, as metadata, everything that a strange
 network: the preprocessing in words and numbers, the class names, the figures and the provenance.
 """
 
-import argparse
 import contextlib
 import hashlib
 import importlib
@@ -23,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 import lenet_lightning
-from lenet_lightning import checkpoints, resume, runs
+from lenet_lightning import arguments, checkpoints, resume, runs
 from lenet_lightning.arguments import Parser
 from lenet_lightning.callbacks.predictions import free_path
 from lenet_lightning.classifier import SPEC_KEY, Classifier
@@ -83,12 +82,7 @@ def main(args: list[str]) -> int:
 
 def make_parser() -> Parser:
     """Return the parser of the command line."""
-    parser = Parser(
-        prog="python -m lenet_lightning export",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = arguments.make_parser("export", DESCRIPTION)
     parser.add_argument("--ckpt_path", type=Path, required=True, help="a .ckpt file that fit wrote")
     parser.add_argument("--format", choices=FORMATS, required=True)
     parser.add_argument(

@@ -89,13 +89,13 @@ class Muon(torch.optim.AdamW):
         if not 0 <= momentum < 1:
             raise ValueError(f"Invalid momentum: {momentum}")
         parameters = list(params)
-        matrices = [p for p in parameters if p.dim() > 1]
-        hidden = {id(p) for p in matrices[:-1]}
+        hidden = [p for p in parameters if p.dim() > 1][:-1]
+        known = {id(p) for p in hidden}
+        rest = [p for p in parameters if id(p) not in known]
         groups: list[dict[str, Any]] = [
-            {"params": [p for p in parameters if id(p) in hidden], "lr": lr, "momentum": momentum},
-            {"params": [p for p in parameters if id(p) not in hidden], "lr": adam_lr},
+            {"params": hidden, "lr": lr, "momentum": momentum},
+            {"params": rest, "lr": adam_lr, "own_lr": "adam_lr"},
         ]
-        groups[1]["own_lr"] = "adam_lr"
         groups = [group for group in groups if group["params"]]
         super().__init__(groups, lr, betas, eps, weight_decay, fused=fused)
 
@@ -107,17 +107,15 @@ class Muon(torch.optim.AdamW):
             with torch.enable_grad():
                 loss = closure()
         groups = [group for group in self.param_groups if "momentum" in group]
-        hidden = [p for group in groups for p in group["params"] if p.grad is not None]
-        for group in groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self.step_hidden(parameter, group)
+        hidden = [(p, group) for group in groups for p in group["params"] if p.grad is not None]
+        for parameter, group in hidden:
+            self.step_hidden(parameter, group)
         # AdamW passes over parameters that have no gradient.
-        gradients = [p.grad for p in hidden]
-        for parameter in hidden:
+        gradients = [parameter.grad for parameter, _ in hidden]
+        for parameter, _ in hidden:
             parameter.grad = None
         super().step()
-        for parameter, gradient in zip(hidden, gradients, strict=True):
+        for (parameter, _), gradient in zip(hidden, gradients, strict=True):
             parameter.grad = gradient
         return loss
 

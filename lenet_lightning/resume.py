@@ -92,7 +92,7 @@ def own_arguments(group: dict[str, Any], arguments: dict[str, Any]) -> dict[str,
     """
     rates = {name: value for name, value in arguments.items() if name in ("lr", "adam_lr")}
     others = {name: value for name, value in arguments.items() if name not in rates}
-    name = "adam_lr" if group.get("own_lr") == "adam_lr" else "lr"
+    name = group.get("own_lr", "lr")
     return others | ({"lr": rates[name]} if name in rates else {})
 
 

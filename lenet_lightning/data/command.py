@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from lenet_lightning import arguments
 from lenet_lightning.arguments import Parser
 from lenet_lightning.data import show, sources
 from lenet_lightning.data.facts import DATASETS
@@ -50,12 +51,7 @@ def main(args: list[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        prog="python -m lenet_lightning data",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = arguments.make_parser("data", DESCRIPTION)
     parser.add_argument("action", choices=("fetch", "verify", "show"))
     parser.add_argument("name", metavar="NAME", help=f"{', '.join(DATASETS)} or all")
     parser.add_argument(

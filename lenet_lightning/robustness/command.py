@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lenet_lightning import arguments
 from lenet_lightning.arguments import Parser, positive, whole_number
 from lenet_lightning.errors import UserError
 from lenet_lightning.signals import interruptible
@@ -58,12 +59,7 @@ def main(args: Sequence[str]) -> int:
 
 def make_parser() -> Parser:
     """Return the parser of the command line."""
-    parser = Parser(
-        prog="python -m lenet_lightning robustness",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = arguments.make_parser("robustness", DESCRIPTION)
     parser.add_argument(
         "folder", type=Path, metavar="FOLDER", help="the study's folder: lightning_logs/polarity"
     )

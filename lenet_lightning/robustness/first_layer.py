@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from lenet_lightning import arguments
 from lenet_lightning.arguments import Parser, whole_number
 from lenet_lightning.errors import UserError
 from lenet_lightning.signals import interruptible
@@ -68,12 +68,7 @@ def main(args: Sequence[str]) -> int:
 
 def make_parser() -> Parser:
     """Return the parser of the command line."""
-    parser = Parser(
-        prog="python -m lenet_lightning first_layer",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = arguments.make_parser("first_layer", DESCRIPTION)
     parser.add_argument(
         "--ckpt_path",
         type=Path,
