@@ -1,6 +1,6 @@
 """The LightningModule: one step for training, one for evaluation, sums read once an epoch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, cast
 
 import torch
@@ -57,6 +57,10 @@ class Classifier(LightningModule):
         kernel: CPU convolutions: ``fused`` (fast), ``torch``, or ``auto``: fused where available.
         seed: of initialisation and dropout; the command line sets it from seed_everything.
 
+    Attributes:
+        teacher: maps images and labels of a training batch to the probabilities that are asked of
+            the network in place of the labels; None without one.
+
     Raises:
         UserError: ``polarity`` is ``absolute`` without ``scaling`` centered; from
             :meth:`configure_model`, if ``kernel`` is ``fused`` and that is unavailable.
@@ -107,6 +111,7 @@ class Classifier(LightningModule):
         self.kernel = kernel
         self.seed = seed
         self.spec: InputSpec | None = None
+        self.teacher: Callable[[Tensor, Tensor], Tensor] | None = None
         self.train_sums = Sums(1)
         self.eval_sums = nn.ModuleDict({name: Sums(2) for name in ("val", "test")})
         self.view_sums = Sums(1)
@@ -176,7 +181,8 @@ class Classifier(LightningModule):
                 torch.manual_seed(seed_from(self.seed, self.global_step, self.global_rank))
             optimizer.zero_grad()
             logits = self.network(images)
-            loss = class_loss(logits, targets, self.loss, self.label_smoothing)
+            wanted = self.teacher(images, targets) if self.teacher else targets
+            loss = class_loss(logits, wanted, self.loss, self.label_smoothing)
             # The mean over the whole batch: distributed training averages the processes' gradients.
             self.backward_fast(loss * (self.trainer.world_size / total))
             losses.append(self.with_penalty(loss.detach(), len(targets)))

@@ -10,23 +10,25 @@ from torch import Tensor, nn
 Loss = Literal["cross_entropy", "bce", "mse", "l1"]
 
 
-def class_loss(logits: Tensor, labels: Tensor, loss: Loss, label_smoothing: float = 0.0) -> Tensor:
+def class_loss(logits: Tensor, target: Tensor, loss: Loss, label_smoothing: float = 0.0) -> Tensor:
     """Return the sum over the batch of each sample's loss, a scalar.
 
-    Every loss compares the softmax of the logits with the one-hot target, as a Keras network with a
-    softmax output does; ``bce``, ``mse`` and ``l1`` average over the classes.
+    Every loss compares the softmax of the logits with the target, as a Keras network with a softmax
+    output does; ``bce``, ``mse`` and ``l1`` average over the classes.
 
     Args:
         logits: ``[batch, classes]``.
-        labels: int64 ``[batch]``.
+        target: labels, int64 ``[batch]``, or the probability of each class, float
+            ``[batch, classes]``.
         loss: ``cross_entropy``; ``bce`` (binary cross-entropy of each class's probability);
             ``mse``; ``l1`` (mean absolute error).
         label_smoothing: share of the target spread evenly over the classes, in [0, 1).
     """
     if loss == "cross_entropy":
-        return F.cross_entropy(logits, labels, reduction="sum", label_smoothing=label_smoothing)
+        return F.cross_entropy(logits, target, reduction="sum", label_smoothing=label_smoothing)
     classes = logits.shape[1]
-    target = F.one_hot(labels, classes).to(logits.dtype)
+    if target.dim() == 1:
+        target = F.one_hot(target, classes).to(logits.dtype)
     target = target * (1 - label_smoothing) + label_smoothing / classes
     if loss == "bce":
         # p is kept just below 1, as Keras keeps it, so that log(1 - p) is finite.

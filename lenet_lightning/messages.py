@@ -33,6 +33,7 @@ TYPES = {
     "NonNegativeFloat": "a number, 0 or more",
     "ClosedUnitInterval": "a number from 0 to 1",
     "BelowOne": "a number from 0 to below 1",
+    "Share": "a number above 0, at most 1",
     "int": "a whole number",
     "float": "a number",
     "bool": "true or false",
@@ -66,7 +67,9 @@ def explain(message: str, parser: ArgumentParser) -> str:
         return forbidden(key, found[1])
     if found := re.search(r"unrecognized arguments: (\S+)", message):
         return unknown_option(found[1], parser)
-    if found := re.search(r"(?:Group '(\S+)' does not accept o|O|o)ption '(\S+)'", message):
+    found = re.search(r"(?:Group '(\S+)' does not accept o|O|o)ption '(\S+)'", message)
+    # Of several classes that were tried, the one that knows the option tells what is wrong with it.
+    if found and found[2] not in keys[-1:]:
         return unknown_option(".".join(filter(None, (key, found[1], found[2]))), parser)
     if found := re.search(r"the following arguments are required: (\S+)", message):
         return missing(full_key([key, found[1]]))
@@ -105,6 +108,7 @@ def innermost(message: str) -> str:
 
 def classes(key: str) -> list[type]:
     """Return the classes whose names or arguments make sense for a key."""
+    from lenet_lightning.callbacks.distillation import Distillation
     from lenet_lightning.cli import DATAMODULES
 
     def subclasses(module: object, base: type) -> list[type]:
@@ -117,7 +121,7 @@ def classes(key: str) -> list[type]:
         # has a monitor.
         "model.optimizer": [*subclasses(torch.optim, torch.optim.Optimizer), KerasAdam, Muon],
         "model.scheduler": [*subclasses(lr_scheduler, lr_scheduler.LRScheduler), Plateau],
-        "trainer.callbacks": subclasses(callbacks, callbacks.Callback),
+        "trainer.callbacks": [*subclasses(callbacks, callbacks.Callback), Distillation],
     }
     return known.get(key, [])
 

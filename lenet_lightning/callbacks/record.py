@@ -23,6 +23,7 @@ from torch import Tensor
 
 import lenet_lightning
 from lenet_lightning import checkpoints, runs
+from lenet_lightning.callbacks.distillation import Distillation
 from lenet_lightning.classifier import Classifier
 from lenet_lightning.data.base import ImageDataModule
 from lenet_lightning.errors import NonFiniteError, UserError
@@ -259,6 +260,12 @@ def describe(trainer: Trainer, classifier: Classifier) -> dict[str, Any]:
             "train_size": len(data.train_index),
             "val_size": len(data.val_index),
             "test_size": len(data.test_index),
+        },
+        "teachers": {
+            path: digest
+            for callback in trainer.callbacks  # type: ignore[attr-defined]
+            if isinstance(callback, Distillation)
+            for path, digest in callback.digests.items()
         },
         "device": device.type,
         "devices": trainer.world_size,

@@ -29,6 +29,7 @@ class Setting:
         group: The key of its group; empty in a study without groups.
         base: The config it starts from.
         overrides: Dotted keys, as after ``--`` on the command line, to values.
+        after: The setting whose runs it needs: they all end before its own begin; often empty.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Setting:
     group: str
     base: Path
     overrides: dict[str, Any] = field(default_factory=dict)
+    after: str = ""
 
     def arguments(self) -> list[str]:
         """What ``fit`` is given for it, but for the seed and the name of the run."""
@@ -98,6 +100,17 @@ class Study:
                 raise UserError(f"--only {pattern}: no setting of {self.name} matches it{hint}")
         names = [n for n in self.settings if not patterns or any(fnmatch(n, p) for p in patterns)]
         return [Trial(self.settings[name], seed) for seed in self.seeds for name in names]
+
+    def stages(self, trials: Iterable[Trial]) -> list[list[Trial]]:
+        """The trials in parts, each of which needs no more than what the parts before left."""
+        stages: dict[int, list[Trial]] = {}
+        for trial in trials:
+            stages.setdefault(self._depth(trial.setting), []).append(trial)
+        return [stages[depth] for depth in sorted(stages)]
+
+    def _depth(self, setting: Setting) -> int:
+        """How many settings come before it."""
+        return 1 + self._depth(self.settings[setting.after]) if setting.after else 0
 
     def in_group(self, group: str) -> list[Setting]:
         """The settings of one group, in the file's order."""
@@ -198,7 +211,7 @@ def _settings(
             overrides: dict[str, Any] = {}
             overrides |= _overrides(content, STUDY_KEYS, f"{path}")
             overrides |= _overrides(levels[1], ("title", "base"), f"{path}: groups.{group}")
-            overrides |= _overrides(levels[2], ("title", "base", "groups"), where)
+            overrides |= _overrides(levels[2], ("title", "base", "groups", "after"), where)
             base = next((level["base"] for level in reversed(levels) if level.get("base")), None)
             if base is None:
                 raise UserError(
@@ -208,8 +221,24 @@ def _settings(
             if full in settings:
                 raise UserError(f"{path}: two settings are both called '{full}'; rename one")
             title = str(levels[2].get("title", name))
-            settings[full] = Setting(full, title, group, _resolve(str(base), path), overrides)
+            after = _after(levels[2].get("after"), group, settings, where)
+            base_path = _resolve(str(base).replace("{group}", group), path)
+            settings[full] = Setting(full, title, group, base_path, overrides, after)
     return settings
+
+
+def _after(name: Any, group: str, earlier: Mapping[str, Setting], where: str) -> str:
+    """The full name of the setting that ``after`` names, one further up in the same group."""
+    if name is None:
+        return ""
+    full = f"{group}_{name}" if group else str(name)
+    if full not in earlier:
+        known = [s.name.removeprefix(f"{group}_") for s in earlier.values() if s.group == group]
+        raise UserError(
+            f"{where}.after is {name!r}: expected the name of a setting above it"
+            f"{suggestion(str(name), known)}"
+        )
+    return full
 
 
 def _wanted_groups(entry: Any, groups: Mapping[str, Any], where: str) -> list[str]:

@@ -169,14 +169,14 @@ def _train(
             progress.ended(key, f"failed: {failures[key]}", None, None)
         _save(session, index)
 
-    tasks = [
-        (trial.key, Task(session.arguments(trial), session.folder / trial.key / "output.log"))
-        for trial in todo
-    ]
+    def task(trial: plan.Trial) -> tuple[str, Task]:
+        return trial.key, Task(session.arguments(trial), session.folder / trial.key / "output.log")
+
     devices = gpus(session.configs.values())
     pool = Pool(jobs, max(1, cores() // jobs), devices if jobs > 1 and len(devices) > 1 else ())
     try:
-        pool.run(tasks, ended, progress.tick)
+        for stage in session.study.stages(todo):
+            pool.run(map(task, stage), ended, progress.tick)
     finally:
         progress.close()
     return failures

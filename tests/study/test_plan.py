@@ -25,6 +25,8 @@ settings:
   sgd: {groups: [b], model.optimizer: torch.optim.SGD, model.l2: 0}
 """
 
+HEAD = "name: mine\nbase: base.yaml\nseeds: [0, 1]\n"
+
 
 def write(folder: Path, text: str) -> Path:
     for name in ("base.yaml", "other.yaml"):
@@ -54,6 +56,33 @@ def test_narrower_overrides_win_and_classes_come_before_their_arguments(tmp_path
         *("--trainer.max_epochs", "3"),
     ]
     assert study.settings["a_plain"].overrides["data.batch_size"] == 8
+
+
+def test_stages(tmp_path: Path) -> None:
+    """What needs other runs waits for them, in its own group and whatever the seed."""
+    settings = "{first: {}, second: {after: first}, third: {after: second}, free: {}}"
+    study = plan.load(write(tmp_path, f"{HEAD}groups: {{a: {{}}, b: {{}}}}\nsettings: {settings}"))
+    assert study.settings["b_second"].after == "b_first"
+    stages = [[trial.key for trial in stage] for stage in study.stages(study.trials())]
+    assert stages == [
+        [f"{name}/seed_{seed}" for seed in (0, 1) for name in names]
+        for names in (["a_first", "a_free", "b_first", "b_free"], ["a_second", "b_second"],
+                      ["a_third", "b_third"])
+    ]  # fmt: skip
+    assert len(study.stages(study.trials(["*third"]))) == 1
+
+
+@pytest.mark.parametrize("after", ["secnd", "second", "third"])
+def test_after_names_a_setting_above(tmp_path: Path, after: str) -> None:
+    settings = f"{{first: {{}}, second: {{after: {after}}}, third: {{}}}}"
+    with pytest.raises(UserError, match=rf"settings.second.after is '{after}': expected the name"):
+        plan.load(write(tmp_path, f"{HEAD}settings: {settings}"))
+
+
+def test_base_of_each_group(tmp_path: Path) -> None:
+    groups = 'groups: {base: {}, other: {}}\nsettings: {one: {base: "{group}.yaml"}}'
+    study = plan.load(write(tmp_path, f"{HEAD}{groups}"))
+    assert [s.base.name for s in study.settings.values()] == ["base.yaml", "other.yaml"]
 
 
 def test_values_are_written_as_the_command_line_reads_them() -> None:

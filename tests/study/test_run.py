@@ -47,10 +47,30 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+TAUGHT = """
+name: tiny
+base: base.yaml
+seeds: [0, 1]
+settings:
+  alone: {}
+  taught:
+    after: alone
+    trainer.callbacks: Distillation
+    trainer.callbacks.teachers: lightning_logs/tiny/alone/seed_*/version_*/checkpoints/best.ckpt
+"""
+
+
 def manifest(folder: Path, setting: str, version: int = 0) -> dict[str, Any]:
     path = folder / f"lightning_logs/tiny/{setting}/seed_0/version_{version}/run.json"
     content: dict[str, Any] = json.loads(path.read_text())
     return content
+
+
+def test_runs_that_need_others_wait_for_them(place: Path) -> None:
+    """Seeds come first in the order of runs, yet both teachers are there before a student."""
+    (place / "tiny.yaml").write_text(TAUGHT)
+    assert command.main(["--config", "tiny.yaml", "--jobs", "2"]) == 0
+    assert len(manifest(place, "taught")["teachers"]) == 2
 
 
 def test_a_study_from_nothing_and_again(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
