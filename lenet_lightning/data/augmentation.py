@@ -15,7 +15,7 @@ Padding = Literal["zeros", "border", "reflection"]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random rotation, zoom, translation, horizontal flip and grey-scale inversion.
+    """Random rotation, zoom, translation, horizontal flip, cutout and grey-scale inversion.
 
     Attributes:
         rotation: largest angle in degrees, drawn uniformly from [-rotation, rotation].
@@ -28,6 +28,7 @@ class Augmentation:
         padding: what comes in from outside: ``zeros`` (black), ``border`` (the nearest pixel) or
             ``reflection`` (the image mirrored at its edge), as ``grid_sample`` names them.
         zoom: largest change of size: sizes are drawn uniformly from [1 - zoom, 1 + zoom].
+        cutout: side in pixels of the square that :func:`cut_out` removes; 0 removes nothing.
     """
 
     rotation: float = 0.0
@@ -37,6 +38,7 @@ class Augmentation:
     interpolation: Interpolation = "bilinear"
     padding: Padding = "zeros"
     zoom: float = 0.0
+    cutout: int = 0
 
     @property
     def moves(self) -> bool:
@@ -76,6 +78,19 @@ class Augmentation:
             return (2 * uniform - 1) * self.translation
         most = int(self.translation)
         return (uniform * (2 * most + 1)).floor() - most
+
+    def draw_corners(self, count: int, size: int, generator: torch.Generator) -> Tensor:
+        """Draw the square that each image loses, its centre anywhere in the image.
+
+        Args:
+            count: number of images.
+            size: their height and width in pixels.
+            generator: source of randomness, on the CPU.
+
+        Returns:
+            int64 ``[count, 2]``, row and column of the square's first pixel, which may be negative.
+        """
+        return torch.randint(size, (count, 2), generator=generator) - self.cutout // 2
 
     def apply(self, images: Tensor, affine: Tensor) -> Tensor:
         """Move images ``[batch, channels, height, width]`` by the maps of :meth:`draw`."""
@@ -124,6 +139,23 @@ def shift(images: Tensor, affine: Tensor, padding: Padding = "zeros") -> Tensor:
         return moved
     rows_known, columns_known = (i == i.clamp(0, size - 1) for i in (rows, columns))
     return moved * (rows_known[:, :, None] & columns_known[:, None])[:, None]
+
+
+def cut_out(images: Tensor, corners: Tensor, side: int) -> Tensor:
+    """Replace a square of each image by the image's mean (DeVries & Taylor 2017, "Cutout").
+
+    Args:
+        images: float ``[batch, channels, height, width]``, values in [0, 1].
+        corners: ``[batch, 2]`` from :meth:`Augmentation.draw_corners`, on the same device.
+        side: of the square, in pixels; what lies outside the image is left out.
+    """
+    rows, columns = (
+        torch.arange(length, device=images.device) - corner[:, None]
+        for length, corner in zip(images.shape[2:], corners.unbind(1), strict=True)
+    )
+    rows, columns = ((place >= 0) & (place < side) for place in (rows, columns))
+    square = (rows[:, :, None] & columns[:, None])[:, None]
+    return torch.where(square, images.mean((2, 3), keepdim=True), images)
 
 
 def inside(index: Tensor, size: int, padding: Padding) -> Tensor:

@@ -113,6 +113,8 @@ class ImageDataModule(LightningDataModule):
         padding: what augmentation brings in from outside: ``zeros`` (black), ``border`` (the
             nearest pixel) or ``reflection`` (the image mirrored at its edge).
         zoom: augmentation, largest change of size, as a share: 0.1 is from 90 to 110 %.
+        cutout: augmentation, side in pixels of a square at a random place that gives way to the
+            image's mean.
         seed: of order, polarity and augmentation; the command line sets it from seed_everything.
 
     Raises:
@@ -144,6 +146,7 @@ class ImageDataModule(LightningDataModule):
         interpolation: Interpolation = "bilinear",
         padding: Padding = "zeros",
         zoom: BelowOne = 0.0,  # type: ignore[valid-type]
+        cutout: NonNegativeInt = 0,
         seed: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
@@ -161,7 +164,7 @@ class ImageDataModule(LightningDataModule):
         self.train_polarity = train_polarity
         self.negate_border = negate_border
         self.augmentation = Augmentation(
-            rotation, translation, horizontal_flip, invert, interpolation, padding, zoom
+            rotation, translation, horizontal_flip, invert, interpolation, padding, zoom, cutout
         )
         self.seed = seed
         self.digests: dict[str, str] = {}

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lenet_lightning.data.augmentation import Augmentation
+from lenet_lightning.data.augmentation import Augmentation, cut_out
 from lenet_lightning.data.polarity import TrainPolarity, negate, reversed_images
 
 
@@ -143,6 +143,8 @@ class TrainBatches:
         reverse, affine = self.reversed_by_position(), self.affine_by_position()
         reverse = None if reverse is None else reverse[order].to(device)
         affine = None if affine is None else affine[order].to(device)
+        corners = self.corners_by_position()
+        corners = None if corners is None else corners[order].to(device)
         shares = [
             share(len(self.index), self.batch_size, i, self.rank, self.world_size)
             for i in range(self.steps)
@@ -154,6 +156,9 @@ class TrainBatches:
             if affine is not None:
                 maps = torch.cat([affine[s.start : s.stop] for s in own])
                 images = self.augmentation.apply(images, maps)
+            if corners is not None:
+                squares = torch.cat([corners[s.start : s.stop] for s in own])
+                images = cut_out(images, squares, self.augmentation.cutout)
             if reverse is not None:
                 mask = torch.cat([reverse[s.start : s.stop] for s in own]).view(-1, 1, 1, 1)
                 images = torch.where(mask, negate(images, self.data.border), images)
@@ -166,6 +171,13 @@ class TrainBatches:
             return None
         draws = generator(self.seed, self.epoch, 1)
         return self.augmentation.draw(len(self.index), self.data.pixels.shape[-1], draws)
+
+    def corners_by_position(self) -> Tensor | None:
+        """Return where this epoch's images are cut out, ``[train_size, 2]``; None if nowhere."""
+        if not self.augmentation.cutout:
+            return None
+        draws = generator(self.seed, self.epoch, 4)
+        return self.augmentation.draw_corners(len(self.index), self.data.pixels.shape[-1], draws)
 
     def reversed_by_position(self) -> Tensor | None:
         """Return this epoch's mask ``[train_size]`` of images to reverse; None for none."""

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lenet_lightning.data.augmentation import Augmentation, move, shift, views
+from lenet_lightning.data.augmentation import Augmentation, cut_out, move, shift, views
 
 SIZE = 32
 # Bilinear weights are exact to the rounding of coordinates in a 32-pixel image.
@@ -220,3 +220,29 @@ def test_a_larger_size_enlarges():
     spot[:, :, 12:20, 12:20] = 1
     maps = affine([[1 / 1.5, 0.0, 0.0], [0.0, 1 / 1.5, 0.0]], 1)
     assert float(move(spot, maps).sum()) == pytest.approx(64 * 1.5**2, rel=0.05)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    row=st.integers(-12, 40), column=st.integers(-12, 40), side=st.integers(1, 12),
+    channels=st.sampled_from([1, 3]),
+)  # fmt: skip
+def test_cut_out(row, column, side, channels):
+    x = images(2, channels)
+    expected = x.clone()
+    rows, columns = (slice(max(at, 0), max(at + side, 0)) for at in (row, column))
+    expected[1, :, rows, columns] = x[1].mean((1, 2))[:, None, None]
+    outside = [SIZE, SIZE]
+    torch.testing.assert_close(cut_out(x, torch.tensor([outside, [row, column]]), side), expected)
+
+
+def test_centres_of_squares_are_anywhere():
+    for side in (1, 7, 8):
+        generator = torch.Generator().manual_seed(0)
+        corners = Augmentation(cutout=side).draw_corners(5000, SIZE, generator)
+        centres = corners + side // 2
+        assert corners.shape == (5000, 2)
+        assert (centres.min(), centres.max()) == (0, SIZE - 1)
+        torch.testing.assert_close(
+            centres.float().mean(0), torch.full((2,), 15.5), rtol=0, atol=0.5
+        )
