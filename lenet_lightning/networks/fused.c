@@ -12,8 +12,11 @@
  * contiguous. Weights are [out, channels, 5, 5]. `winner` holds for each pooled cell the window
  * (2 * dy + dx) of its maximum, plus NEGATIVE where an absolute value changed its sign, or SILENT
  * where nothing flows back: ReLU returned zero, or the largest absolute value is zero.
- * The batch is cut into chunks whose gradients are added in order: results do not depend on the
- * number of threads. Both entry points return 0, or 1 when memory ran out.
+ * Several sets of weights can work at once, each on images of its own: weights are then
+ * [sets, out, channels, 5, 5], and images [batch, sets, height, width, channels].
+ * The batch is cut into chunks of one set, whose gradients are added in order: results depend
+ * neither on the number of threads nor on the other sets. Both entry points return 0, or 1 when
+ * memory ran out.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -51,9 +54,10 @@ typedef struct layer {
     float *y, *dx, *packed, *partial;
     uint8_t *winner;
     int *offset;        /* of each tap in the image, from the patch's first */
-    int batch, channels, height, width, out, activation;
+    int batch, sets, channels, height, width, out, activation;
     int rows, columns;  /* of the pooled map */
     int span, patch;    /* floats in a row of a patch and in a cell's patch, rounded up */
+    int packing, gradient;  /* floats of `packed` and of `partial` that one set or chunk takes */
     int next, failed;   /* next chunk to take; whether any thread ran out of memory */
     void (*chunk)(struct layer *, int);
 } layer;
@@ -62,17 +66,19 @@ typedef struct layer {
  * second pool of them on the same cores; without one, the caller does all the work. */
 extern void GOMP_parallel(void (*)(void *), void *, unsigned, unsigned) __attribute__((weak));
 
+static int chunks_of(const layer *l) { return (l->batch + CHUNK - 1) / CHUNK; }
+
 static void work(void *task)
 {
     layer *l = task;
-    int chunks = (l->batch + CHUNK - 1) / CHUNK, i;
+    int chunks = l->sets * chunks_of(l), i;
     while ((i = __atomic_fetch_add(&l->next, 1, __ATOMIC_RELAXED)) < chunks)
         l->chunk(l, i);
 }
 
 static void share(layer *l, int threads)
 {
-    int chunks = (l->batch + CHUNK - 1) / CHUNK;
+    int chunks = l->sets * chunks_of(l);
     if (threads > chunks)
         threads = chunks;
     if (threads > 1 && GOMP_parallel)
@@ -82,6 +88,19 @@ static void share(layer *l, int threads)
 }
 
 static int min(int a, int b) { return a < b ? a : b; }
+
+/* Chunks go through one set after another, so that its weights stay in the cache. */
+static int set_of(const layer *l, int chunk) { return chunk / chunks_of(l); }
+
+/* A chunk's images, first and one past the last; they lie `sets` apart. */
+typedef struct { size_t first, end; } range;
+
+static range images_of(const layer *l, int chunk)
+{
+    int first = chunk % chunks_of(l) * CHUNK, end = min(first + CHUNK, l->batch);
+    size_t set = set_of(l, chunk), sets = l->sets;
+    return (range){first * sets + set, end * sets + set};
+}
 
 static int whole(int count, int unit) { return (count + unit - 1) / unit * unit; }
 
@@ -100,38 +119,41 @@ static float *zeros(size_t count)
  * one, with zeros around them (so that an infinite pixel may come out as NaN). */
 static int pair_of(int out) { return 2 * out <= ROW ? 2 : 1; }
 
-/* Weights as [block][1 + taps][ROW], the first row being the biases; and the taps' places in an
- * image. */
+/* Weights as [set][block][1 + taps][ROW], the first row being the biases; and the taps' places in
+ * an image. */
 static int pack_forward(layer *l)
 {
     int pair = pair_of(l->out), half = ROW / pair, blocks = (l->out + half - 1) / half;
     int run = (K + pair - 1) * l->channels, size = (1 + K * run) * ROW;
-    l->packed = zeros((size_t)blocks * size);
+    l->packing = blocks * size;
+    l->packed = zeros((size_t)l->sets * l->packing);
     l->offset = malloc(K * run * sizeof(int));
     if (!l->packed || !l->offset)
         return 1;
     for (int i = 0; i < K * run; i++)
         l->offset[i] = i / run * l->width * l->channels + i % run;
-    for (int o = 0; o < l->out; o++)
+    for (int n = 0; n < l->sets * l->out; n++)
         for (int dx = 0; dx < pair; dx++) {
-            float *to = l->packed + o / half * size + o % half + dx * half;
-            *to = l->bias ? l->bias[o] : 0;
+            int set = n / l->out, o = n % l->out;
+            float *to = l->packed + set * l->packing + o / half * size + o % half + dx * half;
+            *to = l->bias ? l->bias[n] : 0;
             for (int c = 0; c < l->channels; c++)
                 for (int t = 0; t < K * K; t++)
                     to[(1 + t / K * run + (t % K + dx) * l->channels + c) * ROW] =
-                        l->weight[(o * l->channels + c) * K * K + t];
+                        l->weight[(n * l->channels + c) * K * K + t];
         }
     return 0;
 }
 
 /* `pair` and `absolute` are constants where it is called, so that each has code of its own. */
 static inline __attribute__((always_inline)) void
-forward_image(const layer *l, size_t image, int first, const int pair, const int absolute)
+forward_image(const layer *l, const float *packed, size_t image, int first, const int pair,
+              const int absolute)
 {
     const int relu = l->activation == RELU;
     const int half = ROW / pair, used = min(half, l->out - first), cells = l->rows * l->columns;
     const int stride = l->width * l->channels, taps = K * (K + pair - 1) * l->channels;
-    const float *packed = l->packed + first / half * (1 + taps) * ROW;
+    packed += first / half * (1 + taps) * ROW;
     const float *x = l->x + image * l->height * stride;
     for (int begin = 0; begin < cells; begin += TILE * pair / 4) {
         const float *from[TILE];
@@ -197,23 +219,25 @@ forward_image(const layer *l, size_t image, int first, const int pair, const int
 static void forward_chunk(layer *l, int chunk)
 {
     int pair = pair_of(l->out), half = ROW / pair;
+    const float *packed = l->packed + set_of(l, chunk) * l->packing;
+    range images = images_of(l, chunk);
     /* The last block, which may spill over, comes first. */
     for (int first = (l->out - 1) / half * half; first >= 0; first -= half)
-        for (int image = chunk * CHUNK; image < min(chunk * CHUNK + CHUNK, l->batch); image++)
+        for (size_t image = images.first; image < images.end; image += l->sets)
             if (l->activation == ABSOLUTE)
-                pair == 2 ? forward_image(l, image, first, 2, 1)
-                          : forward_image(l, image, first, 1, 1);
+                pair == 2 ? forward_image(l, packed, image, first, 2, 1)
+                          : forward_image(l, packed, image, first, 1, 1);
             else
-                pair == 2 ? forward_image(l, image, first, 2, 0)
-                          : forward_image(l, image, first, 1, 0);
+                pair == 2 ? forward_image(l, packed, image, first, 2, 0)
+                          : forward_image(l, packed, image, first, 1, 0);
 }
 
 int conv_pool_forward(const float *x, const float *weight, const float *bias, float *y,
-                      uint8_t *winner, int batch, int channels, int height, int width, int out,
-                      int activation, int threads)
+                      uint8_t *winner, int batch, int sets, int channels, int height, int width,
+                      int out, int activation, int threads)
 {
     layer l = {.x = x, .weight = weight, .bias = bias, .y = y, .winner = winner, .batch = batch,
-               .channels = channels, .height = height, .width = width, .out = out,
+               .sets = sets, .channels = channels, .height = height, .width = width, .out = out,
                .activation = activation,
                .rows = (height - K + 1) / 2, .columns = (width - K + 1) / 2,
                .chunk = forward_chunk};
@@ -269,7 +293,8 @@ static void weight_gradient(const layer *l, size_t image, const float *x, float 
 }
 
 /* Writes the gradient of one image, a pooled cell's patch of 6x6 pixels at a time. */
-static void input_gradient(const layer *l, size_t image, float *dx, float *patch, term *live)
+static void input_gradient(const layer *l, const float *packed, size_t image, float *dx,
+                           float *patch, term *live)
 {
     const int stride = l->width * l->channels, side = (K + 1) * l->channels;
     memset(dx, 0, (size_t)l->height * stride * sizeof *dx);
@@ -286,7 +311,7 @@ static void input_gradient(const layer *l, size_t image, float *dx, float *patch
             vec sum[BLOCK] = {{0}};
             for (int i = 0; i < count; i++)
                 for (int n = 0; n < BLOCK; n++)
-                    sum[n] += *(loose *)(l->packed + live[i].at + v + n * LANES) * live[i].dy;
+                    sum[n] += *(loose *)(packed + live[i].at + v + n * LANES) * live[i].dy;
             memcpy(patch + v, sum, sizeof sum);
         }
         float *to = dx + 2 * (cell / l->columns * stride + cell % l->columns * l->channels);
@@ -299,28 +324,30 @@ static void input_gradient(const layer *l, size_t image, float *dx, float *patch
 static void backward_chunk(layer *l, int chunk)
 {
     const int pixels = l->height * l->width * l->channels, cells = l->rows * l->columns;
-    float *dw = l->partial + (size_t)chunk * whole(l->out * (K * l->span + 1), LANES);
+    const float *packed = l->dx ? l->packed + set_of(l, chunk) * l->packing : NULL;
+    float *dw = l->partial + (size_t)chunk * l->gradient;
+    range images = images_of(l, chunk);
     float *x = zeros(pixels + l->span), *patch = zeros(l->patch);
     term *live = malloc((cells + l->out + 1) * sizeof *live);
     if (!x || !patch || !live)
         l->failed = 1;
     else
-        for (int image = chunk * CHUNK; image < min(chunk * CHUNK + CHUNK, l->batch); image++) {
-            memcpy(x, l->x + (size_t)image * pixels, pixels * sizeof *x);
+        for (size_t image = images.first; image < images.end; image += l->sets) {
+            memcpy(x, l->x + image * pixels, pixels * sizeof *x);
             weight_gradient(l, image, x, dw, live);
             if (l->dx)
-                input_gradient(l, image, l->dx + (size_t)image * pixels, patch, live);
+                input_gradient(l, packed, image, l->dx + image * pixels, patch, live);
         }
     free(x);
     free(patch);
     free(live);
 }
 
-/* Weights for the input's gradient: [out][window][patch], each kernel within the 6x6 patch of a
- * pooled cell at the window's place, zeros around it. */
+/* Weights for the input's gradient: [set][out][window][patch], each kernel within the 6x6 patch of
+ * a pooled cell at the window's place, zeros around it. */
 static void pack_backward(layer *l)
 {
-    for (int o = 0; o < l->out; o++)
+    for (int o = 0; o < l->sets * l->out; o++)
         for (int window = 0; window < 4; window++)
             for (int c = 0; c < l->channels; c++)
                 for (int t = 0; t < K * K; t++) {
@@ -331,37 +358,49 @@ static void pack_backward(layer *l)
                 }
 }
 
+/* Adds up the gradients of a set's chunks and puts them in the weights' order. */
+static void sum_chunks(const layer *l, int set, float *total, float *dweight, float *dbias)
+{
+    const int chunks = chunks_of(l);
+    const float *partial = l->partial + (size_t)set * chunks * l->gradient;
+    memset(total, 0, l->gradient * sizeof *total);
+    for (int chunk = 0; chunk < chunks; chunk++)
+        for (int i = 0; i < l->gradient; i++)
+            total[i] += partial[(size_t)chunk * l->gradient + i];
+    memcpy(dbias, total + l->out * K * l->span, l->out * sizeof *dbias);
+    for (int o = 0; o < l->out; o++)
+        for (int c = 0; c < l->channels; c++)
+            for (int t = 0; t < K * K; t++)
+                dweight[(o * l->channels + c) * K * K + t] =
+                    total[(o * K + t / K) * l->span + t % K * l->channels + c];
+}
+
 /* `dx` may be NULL. */
 int conv_pool_backward(const float *x, const float *weight, const uint8_t *winner, const float *dy,
-                       float *dx, float *dweight, float *dbias, int batch, int channels,
+                       float *dx, float *dweight, float *dbias, int batch, int sets, int channels,
                        int height, int width, int out, int threads)
 {
-    int chunks = (batch + CHUNK - 1) / CHUNK;
     layer l = {.x = x, .weight = weight, .winner = (uint8_t *)winner, .dy = dy, .dx = dx,
-               .batch = batch, .channels = channels, .height = height, .width = width, .out = out,
+               .batch = batch, .sets = sets, .channels = channels, .height = height,
+               .width = width, .out = out,
                .rows = (height - K + 1) / 2, .columns = (width - K + 1) / 2,
                .span = whole(K * channels, LANES),
                .patch = whole((K + 1) * (K + 1) * channels, BLOCK * LANES),
                .chunk = backward_chunk};
-    int size = whole(out * (K * l.span + 1), LANES);
-    l.partial = zeros((size_t)(chunks + 1) * size);
-    l.packed = dx ? zeros((size_t)out * 4 * l.patch) : NULL;
+    int chunks = sets * chunks_of(&l), kernel = channels * K * K;
+    l.gradient = whole(out * (K * l.span + 1), LANES);
+    l.packing = out * 4 * l.patch;
+    l.partial = zeros((size_t)(chunks + 1) * l.gradient);
+    l.packed = dx ? zeros((size_t)sets * l.packing) : NULL;
     if (!l.partial || (dx && !l.packed))
         l.failed = 1;
     else {
         if (dx)
             pack_backward(&l);
         share(&l, threads);
-        float *total = l.partial + (size_t)chunks * size;
-        for (int chunk = 0; chunk < chunks; chunk++)
-            for (int i = 0; i < size; i++)
-                total[i] += l.partial[(size_t)chunk * size + i];
-        memcpy(dbias, total + out * K * l.span, out * sizeof *dbias);
-        for (int o = 0; o < out; o++)
-            for (int c = 0; c < channels; c++)
-                for (int t = 0; t < K * K; t++)
-                    dweight[(o * channels + c) * K * K + t] =
-                        total[(o * K + t / K) * l.span + t % K * channels + c];
+        for (int set = 0; set < sets; set++)
+            sum_chunks(&l, set, l.partial + (size_t)chunks * l.gradient,
+                       dweight + set * out * kernel, dbias + set * out);
     }
     free(l.partial);
     free(l.packed);

@@ -79,16 +79,18 @@ def supports(x: Tensor, weight: Tensor) -> bool:
     """Whether `conv_pool` takes these tensors: strided float32 on the CPU, in eager mode.
 
     Args:
-        x: the images, [B, C, H, W]; H and W at least 6.
-        weight: the kernels, [O, C, 5, 5].
+        x: the images, [B, C, H, W] or [B, S, C, H, W]; H and W at least 6.
+        weight: the kernels, [O, C, 5, 5] or [S, O, C, 5, 5].
     """
     return (
-        x.dim() == 4
+        x.dim() == weight.dim()
+        and x.dim() in (4, 5)
         and x.dtype == weight.dtype == torch.float32
         and x.device.type == weight.device.type == "cpu"
-        and weight.shape[1:] == (x.shape[1], KERNEL_SIZE, KERNEL_SIZE)
-        and x.shape[2] > KERNEL_SIZE
-        and x.shape[3] > KERNEL_SIZE
+        and weight.shape[-3:] == (x.shape[-3], KERNEL_SIZE, KERNEL_SIZE)
+        and weight.shape[:-4] == x.shape[1:-3]
+        and x.shape[-2] > KERNEL_SIZE
+        and x.shape[-1] > KERNEL_SIZE
         and x.layout == torch.strided
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
@@ -104,21 +106,26 @@ def conv_pool(
     are those of torch's ``max_pool2d(activation(conv2d(x, weight, bias)), 2)`` to rounding, the
     same for any number of threads; of equal values in a window, the first receives the gradient.
 
+    S sets of weights work as one, each on images of its own: to the last bit what S calls give.
+
     Args:
-        x: float32 [B, C, H, W] in any memory format; channels_last saves a copy.
-        weight: float32 [O, C, 5, 5].
-        bias: float32 [O], or None.
+        x: float32 [B, C, H, W], or [B, S, C, H, W], in any memory format; channels_last saves a
+            copy.
+        weight: float32 [O, C, 5, 5], or [S, O, C, 5, 5].
+        bias: float32 [O], or [S, O], or None.
         activation: ``relu``, ``absolute`` (the absolute value) or ``none``.
 
     Returns:
-        float32 [B, O, (H - 4) // 2, (W - 4) // 2], channels_last.
+        float32 [B, O, (H - 4) // 2, (W - 4) // 2], or [B, S, O, ...], channels_last.
 
     Raises:
         RuntimeError: the kernel is not available.
         MemoryError: the kernel found no memory for its scratch space.
     """
-    y: Tensor = _ConvPool.apply(x, weight, bias, _ACTIVATIONS[activation])
-    return y
+    y: Tensor = _ConvPool.apply(
+        x if weight.dim() == 4 else x.flatten(0, 1), weight, bias, _ACTIVATIONS[activation]
+    )
+    return y if weight.dim() == 4 else y.unflatten(0, x.shape[:2])
 
 
 class _ConvPool(torch.autograd.Function):
@@ -126,18 +133,18 @@ class _ConvPool(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, activation: int
     ) -> Tensor:
-        batch, channels, height, width = x.shape
-        out = weight.shape[0]
+        images, channels, height, width = x.shape
+        sets, out = _sets(weight), weight.shape[-4]
         rows, columns = (height - KERNEL_SIZE + 1) // 2, (width - KERNEL_SIZE + 1) // 2
         x = x.contiguous(memory_format=torch.channels_last)
         weight = weight.contiguous()
         bias = None if bias is None else bias.contiguous()
-        y = torch.empty((batch, out, rows, columns), memory_format=torch.channels_last)
-        winner = torch.empty((batch, rows, columns, out), dtype=torch.uint8)
+        y = torch.empty((images, out, rows, columns), memory_format=torch.channels_last)
+        winner = torch.empty((images, rows, columns, out), dtype=torch.uint8)
         failed = _kernel().conv_pool_forward(
             x.data_ptr(), weight.data_ptr(), None if bias is None else bias.data_ptr(),
-            y.data_ptr(), winner.data_ptr(), batch, channels, height, width, out, activation,
-            _threads(),
+            y.data_ptr(), winner.data_ptr(), images // sets, sets, channels, height, width, out,
+            activation, _threads(),
         )  # fmt: skip
         if failed:
             raise MemoryError("the fused convolution ran out of memory")
@@ -150,15 +157,21 @@ class _ConvPool(torch.autograd.Function):
         x, weight, winner = ctx.saved_tensors
         dy = dy.contiguous(memory_format=torch.channels_last)
         dx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
-        dweight, dbias = torch.empty_like(weight), weight.new_empty(weight.shape[0])
+        dweight, dbias = torch.empty_like(weight), weight.new_empty(weight.shape[:-3])
+        images, *size = x.shape
+        sets = _sets(weight)
         failed = _kernel().conv_pool_backward(
             x.data_ptr(), weight.data_ptr(), winner.data_ptr(), dy.data_ptr(),
             None if dx is None else dx.data_ptr(), dweight.data_ptr(), dbias.data_ptr(),
-            *x.shape, weight.shape[0], _threads(),
+            images // sets, sets, *size, weight.shape[-4], _threads(),
         )  # fmt: skip
         if failed:
             raise MemoryError("the fused convolution ran out of memory")
         return dx, dweight, dbias if ctx.needs_input_grad[2] else None, None
+
+
+def _sets(weight: Tensor) -> int:
+    return weight.shape[0] if weight.dim() == 5 else 1
 
 
 def _kernel() -> ctypes.CDLL:
@@ -239,8 +252,8 @@ def _cpu() -> str:
 def _open(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
     pointer, number = ctypes.c_void_p, ctypes.c_int
-    library.conv_pool_forward.argtypes = [pointer] * 5 + [number] * 7
-    library.conv_pool_backward.argtypes = [pointer] * 7 + [number] * 6
+    library.conv_pool_forward.argtypes = [pointer] * 5 + [number] * 8
+    library.conv_pool_backward.argtypes = [pointer] * 7 + [number] * 7
     return library
 
 
