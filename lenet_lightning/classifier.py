@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal, cast
 
 import torch
-from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -18,7 +18,8 @@ from lenet_lightning.losses import Loss, Penalty, class_loss, kernels
 from lenet_lightning.metrics import POLARITIES, Sums
 from lenet_lightning.networks.initializers import Initializer
 from lenet_lightning.networks.lenet5 import Activation, Kernel, LeNet5, Polarity
-from lenet_lightning.optimizers import KerasAdam
+from lenet_lightning.networks.stacked import StackedLeNet5
+from lenet_lightning.optimizers import KerasAdam, clip_gradients
 
 Scaling = Literal["unit", "centered", "standardized"]
 
@@ -55,6 +56,9 @@ class Classifier(LightningModule):
             on originals.
         view_flip: views of the test: also the mirror image of each.
         kernel: CPU convolutions: ``fused`` (fast), ``torch``, or ``auto``: fused where available.
+        replicas: train this many networks as one program, with the seeds ``seed``, ``seed + 1`` and
+            so on; each is the network that a run with its seed trains. Tensors of a training step
+            then have the replicas as their second dimension.
         seed: of initialisation and dropout; the command line sets it from seed_everything.
 
     Attributes:
@@ -85,6 +89,7 @@ class Classifier(LightningModule):
         view_shift: NonNegativeInt = 0,
         view_flip: bool = False,
         kernel: Kernel = "auto",
+        replicas: PositiveInt = 1,
         seed: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
@@ -109,27 +114,37 @@ class Classifier(LightningModule):
         self.view_shift = view_shift
         self.view_flip = view_flip
         self.kernel = kernel
+        self.replicas = replicas
         self.seed = seed
         self.spec: InputSpec | None = None
         self.teacher: Callable[[Tensor, Tensor], Tensor] | None = None
-        self.train_sums = Sums(1)
-        self.eval_sums = nn.ModuleDict({name: Sums(2) for name in ("val", "test")})
+        self.train_sums = Sums(1, replicas)
+        self.eval_sums = nn.ModuleDict({name: Sums(2, replicas) for name in ("val", "test")})
         self.view_sums = Sums(1)
         self.step_losses: list[Tensor] = []
+        self.failures: dict[int, NonFiniteError] = {}
 
     @property
     def datamodule(self) -> ImageDataModule:
         """The datamodule of the current run."""
         return cast(ImageDataModule, self.trainer.datamodule)  # type: ignore[attr-defined]
 
+    @property
+    def seeds(self) -> range:
+        """The seed of each replica."""
+        return range(self.seed, self.seed + self.replicas)
+
     def configure_model(self) -> None:
         """Build the network for the data at hand; its weights depend on ``seed`` alone."""
         if self.spec is not None:
             return
         self.spec = self.datamodule.spec
+        networks = []
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            self.network = self.build(self.spec)
+            for seed in self.seeds:
+                torch.manual_seed(seed)
+                networks.append(self.build(self.spec))
+        self.network = networks[0] if self.replicas == 1 else StackedLeNet5(networks)
         self.kernels = kernels(self.network)
 
     def build(self, spec: InputSpec) -> LeNet5:
@@ -177,10 +192,8 @@ class Classifier(LightningModule):
         optimizer: Any = self.optimizers()
         losses, outputs, labels = [], [], []
         for images, targets, total in self.until_max_steps(batch):
-            if self.dropout:
-                torch.manual_seed(seed_from(self.seed, self.global_step, self.global_rank))
             optimizer.zero_grad()
-            logits = self.network(images)
+            logits = self.training_logits(images)
             wanted = self.teacher(images, targets) if self.teacher else targets
             loss = class_loss(logits, wanted, self.loss, self.label_smoothing)
             # The mean over the whole batch: distributed training averages the processes' gradients.
@@ -189,7 +202,7 @@ class Classifier(LightningModule):
             if self.penalty:
                 self.penalty.add_gradients(self.kernels)
             if self.gradient_clip_val:
-                nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip_val)
+                self.clip(self.gradient_clip_val)
             optimizer.step()
             if self.scheduler and self.scheduler_interval == "step":
                 self.step_scheduler()
@@ -205,8 +218,27 @@ class Classifier(LightningModule):
                 return
             yield item
 
+    def training_logits(self, images: Tensor) -> Tensor:
+        """Logits of a training batch; what dropout drops depends on (seed, step) alone."""
+        if not self.dropout:
+            return self.network(images)
+        seeds = [seed_from(seed, self.global_step, self.global_rank) for seed in self.seeds]
+        if isinstance(self.network, StackedLeNet5):
+            return self.network(images, seeds)
+        torch.manual_seed(seeds[0])
+        return self.network(images)
+
+    def clip(self, largest: float) -> None:
+        """Scale the gradient down to a norm of at most ``largest``, that of each replica."""
+        if self.replicas > 1:
+            clip_gradients(self.network.parameters(), largest)
+        else:
+            nn.utils.clip_grad_norm_(self.network.parameters(), largest)
+
     def backward_fast(self, loss: Tensor) -> None:
         """Backpropagate, past Lightning's hooks where they have nothing to do."""
+        if self.replicas > 1:
+            loss = loss.sum()
         if self.trainer.world_size == 1 and self.trainer.precision == "32-true":
             loss.backward()
         else:
@@ -218,8 +250,8 @@ class Classifier(LightningModule):
 
     def record(self, losses: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add an execution's results to the epoch's sums; nothing is read back."""
-        correct = (logits.argmax(1) == labels).sum()
-        self.train_sums.update(losses.sum().view(1), correct.view(1), len(labels))
+        correct = (logits.argmax(-1) == labels).sum(0)
+        self.train_sums.update(losses.sum(0).unsqueeze(-1), correct.unsqueeze(-1), len(labels))
         self.step_losses.append(losses)
 
     def step_scheduler(self) -> None:
@@ -238,18 +270,36 @@ class Classifier(LightningModule):
             self.step_scheduler()
 
     def refuse_non_finite(self) -> None:
-        """Raise if a loss of this epoch or a weight is not finite; checkpoints keep finite ones."""
+        """Raise if a loss of this epoch or a weight is not finite; checkpoints keep finite ones.
+
+        A replica that fails is only noted in ``failures``, as long as another one goes on.
+        """
         losses, self.step_losses = torch.cat(self.step_losses), []
+        weights = torch.cat(
+            [p.detach().reshape(self.replicas, -1) for p in self.network.parameters()], 1
+        )
+        for number, own in enumerate(losses.view(-1, self.replicas).unbind(1)):
+            val_loss = self.trainer.callback_metrics.get(
+                f"{prefix(number if self.replicas > 1 else None)}val/loss"
+            )
+            error = self.non_finite(own, val_loss, weights[number])
+            if error is not None and number not in self.failures:
+                self.failures[number] = error
+        if len(self.failures) == self.replicas:
+            raise list(self.failures.values())[-1]
+
+    def non_finite(
+        self, losses: Tensor, val_loss: Tensor | None, weights: Tensor
+    ) -> NonFiniteError | None:
+        """Return what to say if a loss ``[steps]`` of this epoch or a weight is not finite."""
         bad = (~losses.isfinite()).nonzero()
-        val_loss = self.trainer.callback_metrics.get("val/loss")
-        weights = torch.cat([p.detach().flatten() for p in self.network.parameters()])
         finite = weights.isfinite().all()
         if not len(bad) and (val_loss is None or val_loss.isfinite()) and finite:
-            return
+            return None
         what = "loss is" if len(bad) or finite else "weights are"
         step = self.global_step - len(losses) + (int(bad[0]) if len(bad) else len(losses) - 1)
         optimizer: Any = self.optimizers()
-        raise NonFiniteError(
+        return NonFiniteError(
             f"The {what} no longer finite at step {step} (epoch {self.current_epoch}, learning "
             f"rate {optimizer.param_groups[0]['lr']:g}): most likely the learning rate is too "
             "high; try a tenth of it, or model.gradient_clip_val 1."
@@ -257,15 +307,20 @@ class Classifier(LightningModule):
 
     def evaluate(self, name: str, batch: EvaluationBatch) -> list[Tensor]:
         """Add a batch and its negatives to the sums of ``name``; return the logits of both."""
-        logits = [self.network(batch.images), self.network(batch.negatives)]
+        network = self.network
+        evaluated = network.shared if isinstance(network, StackedLeNet5) else network
+        logits = [evaluated(batch.images), evaluated(batch.negatives)]
         self.add(cast(Sums, self.eval_sums[name]), logits, batch.labels)
         return logits
 
     def add(self, sums: Sums, logits: list[Tensor], labels: Tensor) -> None:
         """Add a batch's losses and right answers to ``sums``, a column for each of ``logits``."""
+        count = len(labels)
+        if self.replicas > 1:
+            labels = labels.unsqueeze(1).expand(-1, self.replicas)
         loss = [class_loss(x, labels, self.loss, self.label_smoothing) for x in logits]
-        correct = [(x.argmax(1) == labels).sum() for x in logits]
-        sums.update(torch.stack(loss), torch.stack(correct), len(labels))
+        correct = [(x.argmax(-1) == labels).sum(0) for x in logits]
+        sums.update(torch.stack(loss, -1), torch.stack(correct, -1), count)
 
     def validation_step(
         self, batch: EvaluationBatch, batch_idx: int, dataloader_idx: int = 0
@@ -312,9 +367,16 @@ class Classifier(LightningModule):
         for key, value in sums.compute().items():
             if key.startswith("loss") and name != "train":
                 value = self.with_penalty(value, 1)
-            # Every process holds the same value; sync_dist tells Lightning so.
-            self.log(f"{name}/{key}{suffix}", value, logger=False, sync_dist=True)
+            self.publish(f"{name}/{key}{suffix}", value)
         sums.reset()
+
+    def publish(self, name: str, value: Tensor) -> None:
+        """Log a value; of several replicas their mean, and each by a name of its own."""
+        if self.replicas > 1:
+            for number, own in enumerate(value):
+                self.log(f"{prefix(number)}{name}", own, logger=False)
+        # Every process holds the same value; sync_dist tells Lightning so.
+        self.log(name, value.mean(), logger=False, sync_dist=True)
 
     def predict_step(self, batch: EvaluationBatch, batch_idx: int) -> Tensor:
         """Return class probabilities of images and of negatives, ``[2, batch, classes]``."""
@@ -323,6 +385,11 @@ class Classifier(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what the network must know of its input beside its weights."""
         checkpoint[SPEC_KEY] = cast(InputSpec, self.spec).to_dict()
+
+
+def prefix(replica: int | None) -> str:
+    """Return what the metrics of one of several replicas begin with; nothing for a lone network."""
+    return "" if replica is None else f"replica_{replica}/"
 
 
 def metric_names(stage: str) -> list[str]:

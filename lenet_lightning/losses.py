@@ -7,44 +7,50 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lenet_lightning.networks.stacked import StackedLayer, is_stacked
+
 Loss = Literal["cross_entropy", "bce", "mse", "l1"]
 
 
 def class_loss(logits: Tensor, target: Tensor, loss: Loss, label_smoothing: float = 0.0) -> Tensor:
-    """Return the sum over the batch of each sample's loss, a scalar.
+    """Return the sum over the batch of each sample's loss: a scalar, or one for each replica.
 
     Every loss compares the softmax of the logits with the target, as a Keras network with a softmax
     output does; ``bce``, ``mse`` and ``l1`` average over the classes.
 
     Args:
-        logits: ``[batch, classes]``.
-        target: labels, int64 ``[batch]``, or the probability of each class, float
-            ``[batch, classes]``.
+        logits: ``[batch, classes]``, or ``[batch, replicas, classes]``.
+        target: labels, int64 of the same shape but for the classes; or the probability of each
+            class, float of the same shape.
         loss: ``cross_entropy``; ``bce`` (binary cross-entropy of each class's probability);
             ``mse``; ``l1`` (mean absolute error).
         label_smoothing: share of the target spread evenly over the classes, in [0, 1).
     """
-    if loss == "cross_entropy":
+    if loss == "cross_entropy" and logits.dim() == 2:
         return F.cross_entropy(logits, target, reduction="sum", label_smoothing=label_smoothing)
-    classes = logits.shape[1]
-    if target.dim() == 1:
+    if loss == "cross_entropy":
+        together = logits.flatten(0, 1), target.flatten(0, 1)
+        each = F.cross_entropy(*together, reduction="none", label_smoothing=label_smoothing)
+        return each.view(logits.shape[:2]).sum(0)
+    classes = logits.shape[-1]
+    if not target.is_floating_point():
         target = F.one_hot(target, classes).to(logits.dtype)
     target = target * (1 - label_smoothing) + label_smoothing / classes
     if loss == "bce":
         # p is kept just below 1, as Keras keeps it, so that log(1 - p) is finite.
-        log_p = F.log_softmax(logits, 1)
+        log_p = F.log_softmax(logits, -1)
         log_not_p = torch.log1p(-log_p.exp().clamp(max=1 - torch.finfo(log_p.dtype).eps))
         per_class = -(target * log_p + (1 - target) * log_not_p)
     elif loss == "mse":
-        per_class = (logits.softmax(1) - target).square()
+        per_class = (logits.softmax(-1) - target).square()
     else:
-        per_class = (logits.softmax(1) - target).abs()
-    return per_class.mean(1).sum()
+        per_class = (logits.softmax(-1) - target).abs()
+    return per_class.mean(-1).sum(0)
 
 
 def kernels(module: nn.Module) -> list[nn.Parameter]:
     """Return the weights that Keras's ``kernel_regularizer`` acts on: no biases."""
-    layers = (m for m in module.modules() if isinstance(m, nn.Conv2d | nn.Linear))
+    layers = (m for m in module.modules() if isinstance(m, nn.Conv2d | nn.Linear | StackedLayer))
     return [cast(nn.Parameter, layer.weight) for layer in layers]
 
 
@@ -68,7 +74,10 @@ class Penalty:
 
     @torch.no_grad()
     def value(self, weights: list[nn.Parameter]) -> Tensor:
-        """Return the penalty, a scalar on the weights' device."""
+        """Return the penalty on the weights' device: a scalar, or one for each replica."""
+        if is_stacked(weights[0]):
+            flat = torch.cat([weight.flatten(1) for weight in weights], 1)
+            return self.l2 * flat.square().sum(1) + self.l1 * flat.abs().sum(1)
         flat = torch.cat([weight.flatten() for weight in weights])
         penalty = self.l2 * flat.dot(flat)
         return penalty + self.l1 * flat.abs().sum() if self.l1 else penalty

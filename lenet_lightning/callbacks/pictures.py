@@ -67,9 +67,10 @@ class TensorBoardPictures(Callback):
         if logger is None or self.folder is None or self.continued:
             return
         classifier = cast(Classifier, pl_module)
+        network = cast(LeNet5, classifier.network)
         add_picture(trainer, "visuals/samples", samples(classifier.datamodule))
-        add_picture(trainer, "visuals/filters", first_filters(classifier.network))
-        add_graph(logger, classifier.network)
+        add_picture(trainer, "visuals/filters", first_filters(network))
+        add_graph(logger, network)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show what the best checkpoint does on the test set."""
@@ -78,7 +79,7 @@ class TensorBoardPictures(Callback):
             return
         classifier = cast(Classifier, pl_module)
         data, logits = classifier.datamodule, classifier.test_logits.cpu()
-        add_picture(trainer, "visuals/filters", first_filters(classifier.network))
+        add_picture(trainer, "visuals/filters", first_filters(cast(LeNet5, classifier.network)))
         add_picture(trainer, "visuals/confusion", confusion(logits, data))
         add_picture(trainer, "visuals/worst_mistakes", worst_mistakes(logits, data))
         test = {name: float(trainer.callback_metrics[name]) for name in metric_names("test")}

@@ -116,6 +116,8 @@ class ImageDataModule(LightningDataModule):
         cutout: augmentation, side in pixels of a square at a random place that gives way to the
             image's mean.
         seed: of order, polarity and augmentation; the command line sets it from seed_everything.
+        replicas: networks trained as one, each with its own draws; the command line sets it from
+            model.replicas.
 
     Raises:
         UserError: from :meth:`setup`, if the options do not fit the dataset or each other.
@@ -148,6 +150,7 @@ class ImageDataModule(LightningDataModule):
         zoom: BelowOne = 0.0,  # type: ignore[valid-type]
         cutout: NonNegativeInt = 0,
         seed: NonNegativeInt = 0,
+        replicas: PositiveInt = 1,
     ) -> None:
         super().__init__()
         self.root = root
@@ -167,6 +170,7 @@ class ImageDataModule(LightningDataModule):
             rotation, translation, horizontal_flip, invert, interpolation, padding, zoom, cutout
         )
         self.seed = seed
+        self.replicas = replicas
         self.digests: dict[str, str] = {}
         self.check_folds()
 
@@ -291,6 +295,7 @@ class ImageDataModule(LightningDataModule):
             self.augmentation,
             rank,
             world_size,
+            self.replicas,
         )
 
     def choose_steps_per_execution(self, batch_size: int) -> int:
@@ -309,7 +314,8 @@ class ImageDataModule(LightningDataModule):
             return 1
         if self.steps_per_execution != "auto":
             return self.steps_per_execution
-        return max(1, min(MAX_STEPS_PER_EXECUTION, IMAGES_PER_EXECUTION // batch_size))
+        images = batch_size * self.replicas
+        return max(1, min(MAX_STEPS_PER_EXECUTION, IMAGES_PER_EXECUTION // images))
 
     def val_dataloader(self) -> EvaluationBatches | list[EvaluationBatches]:
         """Return what is evaluated every epoch: validation images, then test images if watched."""

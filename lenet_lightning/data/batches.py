@@ -33,9 +33,10 @@ class Execution(NamedTuple):
     """Several consecutive training batches, delivered together.
 
     Attributes:
-        images: float32 ``[sum(sizes), channels, 32, 32]``, values in [0, 1].
-        labels: int64 ``[sum(sizes)]``.
-        sizes: images of each batch that this process trains on.
+        images: float32 ``[sum(sizes), channels, 32, 32]``, values in [0, 1]; of several replicas
+            ``[sum(sizes), replicas, channels, 32, 32]``.
+        labels: int64 ``[sum(sizes)]``, or ``[sum(sizes), replicas]``.
+        sizes: images of each batch, of one replica, that this process trains on.
         totals: images of each batch over all processes.
     """
 
@@ -81,6 +82,46 @@ def to_unit(pixels: Tensor) -> Tensor:
     return pixels.to(torch.float32).div_(255)
 
 
+class Share(NamedTuple):
+    """One process's part ``[start, stop)`` of a batch of ``total`` images, by position."""
+
+    start: int
+    stop: int
+    total: int
+
+
+class Draws(NamedTuple):
+    """What an epoch draws for each training image, in the order in which they come.
+
+    Attributes:
+        position: int64 ``[train_size]``, where the image lies among all images.
+        reverse: bool ``[train_size]``, whether it is replaced by its negative; None for none.
+        affine: float32 ``[train_size, 2, 3]``, its affine map; None if nothing moves.
+        corners: ``[train_size, 2]``, where a square is cut out of it; None if none is.
+
+    Of several replicas the second dimension counts them.
+    """
+
+    position: Tensor
+    reverse: Tensor | None
+    affine: Tensor | None
+    corners: Tensor | None
+
+    def of(self, shares: list[Share]) -> "Draws":
+        """Return the draws for parts of batches."""
+        parts = (
+            None if each is None else torch.cat([each[s.start : s.stop] for s in shares])
+            for each in self
+        )
+        return Draws(*parts)  # type: ignore[arg-type]
+
+
+def side_by_side(draws: list[Draws]) -> Draws:
+    """Join the draws of several replicas."""
+    joined = (None if own[0] is None else torch.stack(own, 1) for own in zip(*draws, strict=True))
+    return Draws(*joined)  # type: ignore[arg-type]
+
+
 class TrainBatches:
     """One epoch of shuffled training batches each time it is iterated.
 
@@ -94,6 +135,8 @@ class TrainBatches:
         augmentation: what happens to each image before that.
         rank: this process, from 0.
         world_size: number of processes; each gets its share of every batch.
+        replicas: networks trained as one; each gets the batches that a run with its own seed gets:
+            seed, seed + 1, and so on.
     """
 
     def __init__(
@@ -107,6 +150,7 @@ class TrainBatches:
         augmentation: Augmentation | None = None,
         rank: int = 0,
         world_size: int = 1,
+        replicas: int = 1,
     ) -> None:
         self.data = data
         self.index = index
@@ -117,6 +161,7 @@ class TrainBatches:
         self.augmentation = augmentation or Augmentation()
         self.rank = rank
         self.world_size = world_size
+        self.replicas = replicas
         self.epoch = 0
 
     @property
@@ -137,69 +182,68 @@ class TrainBatches:
         return -(-self.steps // self.steps_per_execution)
 
     def __iter__(self) -> Iterator[Execution]:
-        count, device = len(self.index), self.data.labels.device
-        order = torch.randperm(count, generator=generator(self.seed, self.epoch, 0))
-        index = self.index[order].to(device)
-        reverse, affine = self.reversed_by_position(), self.affine_by_position()
-        reverse = None if reverse is None else reverse[order].to(device)
-        affine = None if affine is None else affine[order].to(device)
-        corners = self.corners_by_position()
-        corners = None if corners is None else corners[order].to(device)
+        each = [self.draw(self.seed + replica) for replica in range(self.replicas)]
+        draws = each[0] if self.replicas == 1 else side_by_side(each)
         shares = [
             share(len(self.index), self.batch_size, i, self.rank, self.world_size)
             for i in range(self.steps)
         ]
         for first in range(0, self.steps, self.steps_per_execution):
             own = shares[first : first + self.steps_per_execution]
-            rows = torch.cat([index[s.start : s.stop] for s in own])
-            images = to_unit(self.data.pixels[rows])
-            if affine is not None:
-                maps = torch.cat([affine[s.start : s.stop] for s in own])
-                images = self.augmentation.apply(images, maps)
-            if corners is not None:
-                squares = torch.cat([corners[s.start : s.stop] for s in own])
-                images = cut_out(images, squares, self.augmentation.cutout)
-            if reverse is not None:
-                mask = torch.cat([reverse[s.start : s.stop] for s in own]).view(-1, 1, 1, 1)
-                images = torch.where(mask, negate(images, self.data.border), images)
-            sizes = [s.stop - s.start for s in own]
-            yield Execution(images, self.data.labels[rows], sizes, [s.total for s in own])
+            drawn = draws.of(own)
+            labels, sizes = self.data.labels[drawn.position], [s.stop - s.start for s in own]
+            yield Execution(self.images(drawn), labels, sizes, [s.total for s in own])
 
-    def affine_by_position(self) -> Tensor | None:
+    def images(self, drawn: Draws) -> Tensor:
+        """Gather images and change them as it was drawn."""
+        images = to_unit(self.data.pixels[drawn.position])
+        flat = images.flatten(0, -4)
+        if drawn.affine is not None:
+            flat = self.augmentation.apply(flat, drawn.affine.flatten(0, -3))
+        if drawn.corners is not None:
+            flat = cut_out(flat, drawn.corners.flatten(0, -2), self.augmentation.cutout)
+        if drawn.reverse is not None:
+            mask = drawn.reverse.view(-1, 1, 1, 1)
+            flat = torch.where(mask, negate(flat, self.data.border), flat)
+        return flat.view_as(images)
+
+    def draw(self, seed: int) -> Draws:
+        """Return this epoch's draws for one network, on the images' device."""
+        order = torch.randperm(len(self.index), generator=generator(seed, self.epoch, 0))
+        position, device = self.index[order], self.data.labels.device
+        changes = (
+            self.reversed_by_position(seed),
+            self.affine_by_position(seed),
+            self.corners_by_position(seed),
+        )
+        ordered = (None if each is None else each[order].to(device) for each in changes)
+        return Draws(position.to(device), *ordered)
+
+    def affine_by_position(self, seed: int) -> Tensor | None:
         """Return this epoch's affine maps ``[train_size, 2, 3]``; None if nothing moves."""
         if not self.augmentation.moves:
             return None
-        draws = generator(self.seed, self.epoch, 1)
+        draws = generator(seed, self.epoch, 1)
         return self.augmentation.draw(len(self.index), self.data.pixels.shape[-1], draws)
 
-    def corners_by_position(self) -> Tensor | None:
+    def corners_by_position(self, seed: int) -> Tensor | None:
         """Return where this epoch's images are cut out, ``[train_size, 2]``; None if nowhere."""
         if not self.augmentation.cutout:
             return None
-        draws = generator(self.seed, self.epoch, 4)
+        draws = generator(seed, self.epoch, 4)
         return self.augmentation.draw_corners(len(self.index), self.data.pixels.shape[-1], draws)
 
-    def reversed_by_position(self) -> Tensor | None:
+    def reversed_by_position(self, seed: int) -> Tensor | None:
         """Return this epoch's mask ``[train_size]`` of images to reverse; None for none."""
         count, invert = len(self.index), self.augmentation.invert
         if self.polarity == "original" and not invert:
             return None
         # The half that is reversed is the same in every epoch.
         epoch = 0 if self.polarity == "half" else self.epoch
-        mask = reversed_images(self.polarity, count, generator(self.seed, epoch, 2))
+        mask = reversed_images(self.polarity, count, generator(seed, epoch, 2))
         if invert:
-            mask = mask ^ (
-                torch.rand(count, generator=generator(self.seed, self.epoch, 3)) < invert
-            )
+            mask = mask ^ (torch.rand(count, generator=generator(seed, self.epoch, 3)) < invert)
         return mask
-
-
-class Share(NamedTuple):
-    """One process's part ``[start, stop)`` of a batch of ``total`` images, by position."""
-
-    start: int
-    stop: int
-    total: int
 
 
 def share(count: int, batch_size: int, batch: int, rank: int, world_size: int) -> Share:

@@ -20,10 +20,15 @@ from lenet_lightning.networks.lenet5 import ACTIVATIONS, LeNet5
 
 
 def stack(parameters: Sequence[Tensor]) -> nn.Parameter:
-    """Stack parameters of equal shape; the attribute ``stacked`` tells optimisers of it."""
+    """Stack parameters of equal shape; see :func:`is_stacked`."""
     stacked = nn.Parameter(torch.stack([p.detach() for p in parameters]))
     stacked.stacked = True  # type: ignore[attr-defined]
     return stacked
+
+
+def is_stacked(parameter: Tensor) -> bool:
+    """Whether a parameter's first dimension counts replicas, as :func:`stack` makes it."""
+    return getattr(parameter, "stacked", False)
 
 
 class StackedLayer(nn.Module):

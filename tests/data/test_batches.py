@@ -277,3 +277,18 @@ def test_to_unit():
     values = to_unit(torch.arange(256, dtype=torch.uint8))
     assert values.dtype == torch.float32
     assert torch.equal(values, torch.arange(256) / 255)
+
+
+@pytest.mark.parametrize("options", [{}, {"polarity": "half"}, EVERYTHING])
+def test_replicas_get_the_batches_of_their_seeds(options):
+    index = torch.arange(COUNT)
+    for number in (0, 3):
+        together = TrainBatches(data(), index, 7, 2, seed=4, replicas=3, **options)
+        together.set_epoch(number)
+        for replica in range(3):
+            alone = TrainBatches(data(), index, 7, 2, seed=4 + replica, **options)
+            alone.set_epoch(number)
+            for ours, own in zip(together, alone, strict=True):
+                assert torch.equal(ours.images[:, replica], own.images)
+                assert torch.equal(ours.labels[:, replica], own.labels)
+                assert (ours.sizes, ours.totals) == (own.sizes, own.totals)
