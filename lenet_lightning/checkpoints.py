@@ -5,6 +5,7 @@ import io
 import os
 import pickle
 import warnings
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -147,18 +148,29 @@ def config_of(path: str | Path, checkpoint: dict[str, Any]) -> dict[str, Any] | 
     return runs.read_config(folder) if folder else None
 
 
-def newest_valid(folder: Path) -> Path | None:
-    """Return the newest undamaged checkpoint from which a run folder can continue.
+def valid(folder: Path) -> Iterator[tuple[Path, int]]:
+    """Yield the undamaged checkpoints from which a run folder can continue, newest first.
 
-    A damaged one is named in a warning and passed over.
+    Each comes with its number of optimizer steps. A damaged one is named in a warning and passed
+    over.
     """
     for name in (LAST, PREVIOUS, BEST):
         path = folder / "checkpoints" / name
         if not path.exists():
             continue
         try:
-            load(path)
-            return path
+            yield path, load(path)["global_step"]
         except UserError as error:
             warnings.warn(f"{error} The one before it is tried.", stacklevel=2)
-    return None
+
+
+def newest_valid(folder: Path) -> Path | None:
+    """Return the newest undamaged checkpoint from which a run folder can continue."""
+    return next((path for path, _ in valid(folder)), None)
+
+
+def newest_common(folders: list[Path]) -> list[Path]:
+    """Return a checkpoint of each folder, after as many steps in all; none if they never met."""
+    by_step = [{step: path for path, step in reversed(list(valid(f)))} for f in folders]
+    common = set.intersection(*map(set, by_step))
+    return [own[max(common)] for own in by_step] if common else []

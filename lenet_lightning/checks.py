@@ -20,7 +20,11 @@ from lenet_lightning.classifier import Classifier, metric_names
 from lenet_lightning.data.base import ImageDataModule, InputSpec
 from lenet_lightning.data.facts import DATASETS
 from lenet_lightning.errors import UserError, nearest
-from lenet_lightning.messages import one_line
+from lenet_lightning.messages import class_path, one_line
+from lenet_lightning.optimizers import ELEMENTWISE, KerasAdam, Muon
+
+# Optimisers with which replicas stay what they are on their own.
+SEPARATE = (*ELEMENTWISE, KerasAdam, Muon)
 
 
 class UniqueKeyLoader(yaml.SafeLoader):
@@ -83,6 +87,8 @@ def configuration(config: dict[str, Any]) -> None:
     folder_name(config["name"])
     hardware(config["trainer"])
     training(config["trainer"])
+    if config["model"]["replicas"] > 1:
+        replicas(config)
 
 
 def nulls(config: dict[str, Any]) -> None:
@@ -179,6 +185,40 @@ def training(trainer: dict[str, Any]) -> None:
         raise UserError(
             f"trainer.precision is {trainer['precision']}: expected 32-true or bf16-mixed, whose "
             "gradients need no scaling."
+        )
+
+
+def replicas(config: dict[str, Any]) -> None:
+    """Refuse what would tie together runs that are trained as one, or act on all as on one."""
+    model, trainer = config["model"], config["trainer"]
+    beside = f"with model.replicas {model['replicas']}"
+    if config.get("ckpt_path"):
+        raise UserError(
+            f"--ckpt_path is given {beside}, but a checkpoint holds one network: leave model.replicas "
+            "out; a replica's own checkpoint goes on like any other."
+        )
+    if trainer["callbacks"]:
+        given = trainer["callbacks"]
+        first = given[0] if isinstance(given, list) else given
+        raise UserError(
+            f"trainer.callbacks names {first['class_path'].rpartition('.')[2]}, which would act on "
+            f"all replicas as on one {beside}: leave it out, or run the seeds one by one."
+        )
+    if trainer["logger"]:
+        raise UserError(
+            f"trainer.logger is given {beside}: leave it out, and each replica has TensorBoard's "
+            "event file in its own folder, or give false."
+        )
+    if pydoc.locate(model["optimizer"]["class_path"]) not in SEPARATE:
+        known = ", ".join(class_path(kind) for kind in SEPARATE)
+        raise UserError(
+            f"model.optimizer is {model['optimizer']['class_path']}, which is not known to treat "
+            f"every weight on its own: {beside} expected one of {known}."
+        )
+    if model["scheduler"] and model["scheduler"]["class_path"].endswith(Plateau.__name__):
+        raise UserError(
+            f"model.scheduler is {Plateau.__name__}, which would act on all replicas by their mean "
+            f"{beside}: choose one that depends on the epoch alone, or run the seeds one by one."
         )
 
 

@@ -1,5 +1,6 @@
 """The LightningModule: one step for training, one for evaluation, sums read once an epoch."""
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, cast
 
@@ -118,9 +119,6 @@ class Classifier(LightningModule):
         self.seed = seed
         self.spec: InputSpec | None = None
         self.teacher: Callable[[Tensor, Tensor], Tensor] | None = None
-        self.train_sums = Sums(1, replicas)
-        self.eval_sums = nn.ModuleDict({name: Sums(2, replicas) for name in ("val", "test")})
-        self.view_sums = Sums(1)
         self.step_losses: list[Tensor] = []
         self.failures: dict[int, NonFiniteError] = {}
 
@@ -134,6 +132,12 @@ class Classifier(LightningModule):
         """The seed of each replica."""
         return range(self.seed, self.seed + self.replicas)
 
+    def alone(self, replica: int) -> "Classifier":
+        """Return the classifier of one replica on its own, before any network is built."""
+        classifier = copy.deepcopy(self)
+        classifier.seed, classifier.replicas = self.seeds[replica], 1
+        return classifier
+
     def configure_model(self) -> None:
         """Build the network for the data at hand; its weights depend on ``seed`` alone."""
         if self.spec is not None:
@@ -146,6 +150,9 @@ class Classifier(LightningModule):
                 networks.append(self.build(self.spec))
         self.network = networks[0] if self.replicas == 1 else StackedLeNet5(networks)
         self.kernels = kernels(self.network)
+        self.train_sums = Sums(1, self.replicas)
+        self.eval_sums = nn.ModuleDict({n: Sums(2, self.replicas) for n in ("val", "test")})
+        self.view_sums = Sums(1, self.replicas)
 
     def build(self, spec: InputSpec) -> LeNet5:
         """Return a new network for data of this kind."""

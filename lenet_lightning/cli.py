@@ -12,18 +12,18 @@ import torch
 import yaml
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lenet_lightning import checkpoints, checks, messages, process, resume, runs, summary, trust
-from lenet_lightning.callbacks.curves import Curves
-from lenet_lightning.callbacks.pictures import TensorBoardPictures
+from lenet_lightning.callbacks.keeper import Keeper
 from lenet_lightning.callbacks.predictions import PredictionTable
 from lenet_lightning.callbacks.progress import StepBar
-from lenet_lightning.callbacks.record import RunRecord, add_evaluation, figure
+from lenet_lightning.callbacks.record import Replica, add_evaluation, figure
+from lenet_lightning.callbacks.replicas import JoiningCheckpointIO, Replicas, unfinished
 from lenet_lightning.classifier import SPEC_KEY, Classifier, metric_names
 from lenet_lightning.data.base import ImageDataModule, InputSpec
 from lenet_lightning.data.cifar10 import CIFAR10
@@ -31,7 +31,7 @@ from lenet_lightning.data.digits import Digits
 from lenet_lightning.data.fashion_mnist import FashionMNIST
 from lenet_lightning.data.mnist import MNIST
 from lenet_lightning.data.pictures import Pictures
-from lenet_lightning.errors import UserError
+from lenet_lightning.errors import NonFiniteError, UserError
 from lenet_lightning.networks import fused
 from lenet_lightning.signals import interruptible
 
@@ -112,7 +112,8 @@ class Command(LightningCLI):
             "--name",
             type=str | None,
             default=None,
-            help="runs go to logs/name/version_N; the dataset's name by default",
+            help="runs go to logs/name/version_N, {seed} in it being the run's seed; the dataset's "
+            "name by default",
         )
         add("--monitor", type=Monitor, default="val/acc", help="what chooses the best epoch")
         add(
@@ -137,6 +138,7 @@ class Command(LightningCLI):
         )
         parser.link_arguments("seed_everything", "model.seed")
         parser.link_arguments("seed_everything", "data.init_args.seed")
+        parser.link_arguments("model.replicas", "data.init_args.replicas")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse ``self.args`` and prove the checkpoint they name, before Lightning opens it."""
@@ -176,32 +178,25 @@ class Command(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the callbacks that keep a run's folder, and durable checkpoints."""
         options = self.config_init[cast(str, self.subcommand)]
-        self.record = RunRecord(options.monitor, options.seed_everything)
-        self.best = ModelCheckpoint(
-            monitor=options.monitor,
-            mode="min" if "loss" in options.monitor else "max",
-            filename="best",
-            enable_version_counter=False,
-            save_on_train_epoch_end=True,
+        seed, count = options.seed_everything, self.options.model.replicas
+        self.keeper = Keeper(options.monitor, seed)
+        self.replicas = Replicas(
+            [Keeper(options.monitor, seed + r, Replica(r, count)) for r in range(count)]
         )
-        # Not save_last: Lightning saves that only in epochs that improve on the best.
-        self.last = ModelCheckpoint(
-            filename="last", enable_version_counter=False, save_on_train_epoch_end=True
-        )
-        self.curves, self.pictures = Curves(), TensorBoardPictures()
+        self.joining = JoiningCheckpointIO(self.replicas.state_key)
         self.table = PredictionTable()
         callbacks: list[Any] = [] if options.trainer.enable_progress_bar is False else [StepBar()]
-        own: dict[str, list[Any]] = {
-            "fit": [self.record, self.pictures, self.curves],
-            "predict": [self.table],
-        }
-        callbacks += own.get(str(self.subcommand), [])
-        if not options.trainer.fast_dev_run:
-            callbacks += [self.best, self.last]
+        if count > 1:
+            callbacks.append(self.replicas)
+        else:
+            *folder, best, last = self.keeper.callbacks
+            own: dict[str, list[Any]] = {"fit": folder, "predict": [self.table]}
+            callbacks += own.get(str(self.subcommand), [])
+            callbacks += [] if options.trainer.fast_dev_run else [best, last]
         self.trainer_defaults["callbacks"] = callbacks
         given = options.trainer.plugins or []
         plugins = [*(given if isinstance(given, list) else [given])]
-        plugins.append(checkpoints.DurableCheckpointIO())
+        plugins.append(self.joining if count > 1 else checkpoints.DurableCheckpointIO())
         # Lightning's default logger would make a folder before anything is checked.
         logger = options.trainer.logger or False
         return super().instantiate_trainer(plugins=plugins, logger=logger, **kwargs)
@@ -228,6 +223,8 @@ class Command(LightningCLI):
                 resume.same_network(self.options.model, trained_model, path)
         if self.subcommand == "predict":
             checks.one_device(self.trainer, "predict")
+        if self.model.replicas > 1:
+            checks.one_device(self.trainer, f"fit with model.replicas {self.model.replicas}")
 
     @property
     def spec(self) -> InputSpec:
@@ -243,23 +240,35 @@ class Command(LightningCLI):
         name = config["name"] or config["data"]["class_path"].rsplit(".", 1)[1].lower()
         return {k: v for k, v in config.items() if k not in TRANSIENT} | {"name": name}
 
+    @property
+    def configs(self) -> list[dict[str, Any]]:
+        """The configuration of each run: those of several replicas are of runs of their own."""
+        whole = self.complete_config
+        model = whole["model"] | {"replicas": 1}
+        return [
+            whole
+            | {"seed_everything": seed, "model": model}
+            | {"name": whole["name"].replace("{seed}", str(seed))}
+            for seed in self.model.seeds
+        ]
+
     def before_fit(self) -> None:
         """Choose the run's folder and attach what writes into it."""
         options = self.config_init["fit"]
         options.weights_only = True
         if self.options.trainer.fast_dev_run:
             return
-        config = self.complete_config
+        if self.model.replicas > 1:
+            self.open_replicas()
+            return
+        (config,) = self.configs
         changed = self.changed_settings(config)
         if is_rank_zero():
             folder, resumed = self.choose_folder(config)
             os.environ[RUN_VARIABLE] = json.dumps([str(folder), resumed and str(resumed)])
         chosen = json.loads(os.environ.get(RUN_VARIABLE, json.dumps([config["logs"], None])))
         self.folder, options.ckpt_path = Path(chosen[0]), chosen[1] or options.ckpt_path
-        self.record.open(self.folder, yaml.safe_dump(config, sort_keys=False))
-        self.curves.open(self.folder)
-        self.pictures.open(self.folder, config)
-        self.best.dirpath = self.last.dirpath = str(self.folder / "checkpoints")
+        self.keeper.open(self.folder, config)
         if self.options.trainer.logger is None:
             self.trainer.logger = TensorBoardLogger(
                 self.folder.parent, name="", version=self.folder.name, default_hp_metric=False
@@ -268,11 +277,46 @@ class Command(LightningCLI):
             # Absolute: Lightning takes some words for a search of its own.
             options.ckpt_path = str(Path(path).absolute())
             self.trainer.callbacks.insert(0, resume.Continuation(Path(path), changed))  # type: ignore[attr-defined]
-            self.record.origin = None if chosen[1] else {"checkpoint": path, "changed": changed}
+            self.keeper.record.origin = (
+                None if chosen[1] else {"checkpoint": path, "changed": changed}
+            )
         if is_rank_zero():
             print(f"Run folder {self.folder}" + (", continued" if chosen[1] else ""))
             for line in resume.lines(changed):
                 print(line)
+
+    def open_replicas(self) -> None:
+        """Choose a folder for each replica."""
+        keepers, options = self.replicas.keepers, self.config_init["fit"]
+        found = None if self.options.resume == "never" else unfinished(keepers, self.configs)
+        if found:
+            self.joining.together = [str(checkpoint.absolute()) for _, checkpoint in found]
+            options.ckpt_path = self.joining.together[0]
+        elif self.options.resume == "must":
+            raise UserError(
+                f"--resume must: not all {len(keepers)} seeds have an unfinished run of this "
+                "configuration with a checkpoint of the same epoch; continue each on its own with "
+                "fit --config FOLDER/config.yaml --resume must, or leave --resume out."
+            )
+        folders = [folder for folder, _ in found] if found else self.create_folders()
+        for keeper, folder, config in zip(keepers, folders, self.configs, strict=True):
+            keeper.open(folder, config)
+        alone = [self.model.alone(replica) for replica in range(len(keepers))]
+        self.replicas.open(alone, tensorboard=self.options.trainer.logger is None)
+        print(f"Run folders {folders[0]} to {folders[-1]}" + (", continued" if found else ""))
+
+    def create_folders(self) -> list[Path]:
+        """Make a folder for each replica, or none."""
+        folders: list[Path] = []
+        try:
+            for keeper, config in zip(self.replicas.keepers, self.configs, strict=True):
+                folders.append(runs.create(config["logs"], config["name"]))
+                keeper.record.hold(folders[-1])
+        except UserError:
+            for folder in folders:
+                runs.discard(folder)
+            raise
+        return folders
 
     def changed_settings(self, config: dict[str, Any]) -> resume.Changes:
         """Return how ``config`` differs from what ``--ckpt_path`` was trained with."""
@@ -291,55 +335,90 @@ class Command(LightningCLI):
 
     def choose_folder(self, config: dict[str, Any]) -> tuple[Path, Path | None]:
         """Return the run folder, and the checkpoint from which to continue in it."""
-        resume = self.options.resume
+        resume, record = self.options.resume, self.keeper.record
         if resume != "never":
             for run in runs.find(config["logs"], config["name"], config):
-                if run.manifest["status"] == "finished" or not self.record.hold(run.folder):
+                if run.manifest["status"] == "finished" or not record.hold(run.folder):
                     continue
                 if checkpoint := checkpoints.newest_valid(run.folder):
                     return run.folder, checkpoint
-                self.record.release()
+                record.release()
         if resume == "must":
             reason = runs.why_not_found(config["logs"], config["name"], config)
             raise UserError(f"--resume must: {reason}. Without it, a new run is started.")
         folder = runs.create(config["logs"], config["name"])
-        self.record.hold(folder)
+        record.hold(folder)
         return folder, None
 
     def after_fit(self) -> None:
         """Test the best checkpoint, once, and print the result."""
         if self.options.trainer.fast_dev_run:
             return
+        if self.model.replicas > 1:
+            self.after_replicas()
+            return
         figures = None
         # A checkpoint's weights are the average; the callback would put the last step's in place.
         callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
         callbacks[:] = [c for c in callbacks if not isinstance(c, WeightAveraging)]
-        if best := self.best.best_model_path:
+        if best := self.keeper.best.best_model_path:
             self.trainer.test(
                 self.model, self.datamodule, ckpt_path=best, weights_only=True, verbose=False
             )
             figures = stage_figures(self.trainer, "test")
         if is_rank_zero():
-            self.record.finish(figures)
+            self.keeper.record.finish(figures)
             print(self.closing_words(figures))
 
     def closing_words(self, figures: dict[str, float] | None) -> str:
         """Return the table that ends ``fit``."""
-        manifest, data = self.record.manifest, self.datamodule
+        manifest = self.keeper.record.manifest
         lines = [f"Run folder {self.folder}, {summary.duration(manifest['seconds'])}"]
         if figures is not None:
-            chosen = (
-                "the test set itself: protocol report"
-                if data.protocol == "report"
-                else f"{len(data.val_index):,} validation images: protocol {data.protocol}"
-            )
             lines += [
-                f"{data.dataset} test set, {len(data.test_index):,} images; epoch "
-                f"{manifest['best_epoch']} of {manifest['epochs']}, chosen by "
-                f"{self.record.monitor} on {chosen}",
-                summary.table(figures, len(data.test_index)),
+                self.test_words(f"epoch {manifest['best_epoch']}", manifest["epochs"]),
+                summary.table(figures, len(self.datamodule.test_index)),
             ]
         return "\n".join(lines)
+
+    def test_words(self, chosen: str, epochs: int) -> str:
+        """Say what the test at the end of ``fit`` was made of, and how its epoch was chosen."""
+        data = self.datamodule
+        by = (
+            "the test set itself: protocol report"
+            if data.protocol == "report"
+            else f"{len(data.val_index):,} validation images: protocol {data.protocol}"
+        )
+        return (
+            f"{data.dataset} test set, {len(data.test_index):,} images; {chosen} of {epochs}, "
+            f"chosen by {self.options.monitor} on {by}"
+        )
+
+    def after_replicas(self) -> None:
+        """Test the best checkpoint of each replica, and print all of them and their mean."""
+        self.joining.together = []
+        figures: dict[str, dict[str, float]] = {}
+        for keeper in list(self.replicas.running):
+            test = None
+            if keeper.best.best_model_path:
+                self.replicas.test(self.trainer, keeper)
+                test = stage_figures(self.trainer, "test")
+                best = keeper.record.manifest["best_epoch"]
+                figures[f"{keeper.folder} (seed {keeper.record.seed}, epoch {best})"] = test
+            keeper.record.finish(test)
+            self.replicas.finish(keeper, "success")
+        manifests = [keeper.record.manifest for keeper in self.replicas.keepers]
+        seconds = sum(manifest["seconds"] for manifest in manifests)
+        print(f"{len(manifests)} run folders, {summary.duration(seconds)}")
+        if figures:
+            epochs = max(manifest["epochs"] for manifest in manifests)
+            print(self.test_words("best epochs", epochs))
+            print(summary.replica_table(list(figures.values()), list(figures)))
+        for number, error in self.model.failures.items():
+            raise NonFiniteError(
+                f"Replica {number} (seed {self.model.seeds[number]}) stopped, the others are "
+                f"finished. {error}"
+            )
 
     def before_evaluation(self) -> None:
         """Load weights only, and write into the folder of the run that made the checkpoint."""
@@ -348,7 +427,8 @@ class Command(LightningCLI):
         if self.subcommand != "predict":
             options.verbose = False
         self.folder = runs.folder_of(options.ckpt_path)
-        self.best.dirpath = self.last.dirpath = str(Path(options.ckpt_path).parent)
+        for checkpoint in (self.keeper.best, self.keeper.last):
+            checkpoint.dirpath = str(Path(options.ckpt_path).parent)
 
     before_validate = before_test = before_evaluation
 
@@ -394,14 +474,14 @@ def stage_figures(trainer: Trainer, stage: str) -> dict[str, float]:
 def with_defaults(config: dict[str, Any]) -> dict[str, Any]:
     """Complete a run's configuration with options that its version of the code did not know."""
 
-    def complete(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+    def complete(kind: type, values: dict[str, Any], *linked: str) -> dict[str, Any]:
         options = inspect.signature(kind).parameters
-        # The seed is linked to seed_everything, and no option of its own.
-        return {name: o.default for name, o in options.items() if name != "seed"} | values
+        # What is linked to another option is none of its own.
+        return {name: o.default for name, o in options.items() if name not in linked} | values
 
     data = config["data"]
-    arguments = complete(ImageDataModule, data["init_args"])
-    model = complete(Classifier, config["model"])
+    arguments = complete(ImageDataModule, data["init_args"], "seed", "replicas")
+    model = complete(Classifier, config["model"], "seed")
     return config | {"model": model, "data": data | {"init_args": arguments}}
 
 

@@ -1,6 +1,7 @@
 """The short table that ends ``fit`` and ``test``."""
 
-from statistics import NormalDist
+from collections.abc import Sequence
+from statistics import NormalDist, mean, stdev
 
 
 def wilson_interval(share: float, count: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -15,6 +16,20 @@ def wilson_interval(share: float, count: int, confidence: float = 0.95) -> tuple
     center = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * (share * (1 - share) / count + z * z / (4 * count**2)) ** 0.5
     return max(0.0, center - half), min(1.0, center + half)
+
+
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Return Student's t interval of the mean of independent values.
+
+    Args:
+        values: two or more.
+        confidence: in (0, 1).
+    """
+    from scipy import stats  # here, for a run of its own needs none
+
+    count = len(values)
+    half = float(stats.t.ppf((1 + confidence) / 2, count - 1)) * stdev(values) / count**0.5
+    return mean(values) - half, mean(values) + half
 
 
 def table(figures: dict[str, float], count: int) -> str:
@@ -32,6 +47,32 @@ def table(figures: dict[str, float], count: int) -> str:
         low, high = wilson_interval(accuracy, count)
         interval = f"{low:.2%} to {high:.2%}"
         lines.append(f"{label:12}{accuracy:>10.2%}{interval:>20}{loss:>10.4f}")
+    return "\n".join(lines)
+
+
+def replica_table(figures: Sequence[dict[str, float]], labels: Sequence[str]) -> str:
+    """Return accuracies and losses, a line for each replica, their mean and its 95 % interval.
+
+    Args:
+        figures: acc, loss, acc_negative and loss_negative of each; acc_views where there are any.
+        labels: what to call each replica.
+    """
+    columns = {"accuracy": "acc", "negatives": "acc_negative", "views": "acc_views", "loss": "loss"}
+    columns = {title: key for title, key in columns.items() if key in figures[0]}
+    rows = dict(zip(labels, figures, strict=True))
+    if len(figures) > 1:
+        series = {key: [own[key] for own in figures] for key in columns.values()}
+        rows["mean"] = {key: mean(values) for key, values in series.items()}
+        bounds = {key: mean_interval(values) for key, values in series.items()}
+        for i, label in enumerate(("95 % from", "95 % to")):
+            rows[label] = {key: pair[i] for key, pair in bounds.items()}
+    width = max(map(len, rows))
+    lines = [" " * width + "".join(f"{title:>12}" for title in columns)]
+    for label, own in rows.items():
+        cells = (
+            f"{own[k]:>12.4f}" if k == "loss" else f"{own[k]:>12.2%}" for k in columns.values()
+        )
+        lines.append(f"{label:{width}}{''.join(cells)}")
     return "\n".join(lines)
 
 

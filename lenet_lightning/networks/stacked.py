@@ -7,6 +7,7 @@ product for each dense layer. The dense layers hold features first, ``[replicas,
 with which both the product and the gradient of its weights need no copy.
 """
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import cast
 
@@ -84,7 +85,7 @@ class StackedLeNet5(nn.Module):
         self.fused = first.fused
         self.widths = first.dense1.out_features, first.dense2.out_features
         # In a tuple it is no submodule: its weights are not this network's.
-        self.alone = (first.eval(),)
+        self.alone = (copy.deepcopy(first).eval(),)
 
     def forward(self, x: Tensor, seeds: Sequence[int] = ()) -> Tensor:
         """Map images of each replica to its logits ``[batch, replicas, classes]``.

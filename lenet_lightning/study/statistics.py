@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from lenet_lightning.summary import wilson_interval
+from lenet_lightning.summary import mean_interval, wilson_interval
 
 WARM_UP = 5
 """Epochs left out of the epoch-to-epoch variation, while every curve still rises."""
@@ -47,9 +47,7 @@ def summarise(values: ArrayLike, confidence: float = 0.95) -> Summary:
     mean = float(finite.mean()) if n else math.nan
     if n < 2:
         return Summary(n, mean, math.nan, math.nan, math.nan)
-    sd = float(finite.std(ddof=1))
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * sd / math.sqrt(n)
-    return Summary(n, mean, sd, mean - half, mean + half)
+    return Summary(n, mean, float(finite.std(ddof=1)), *mean_interval(finite.tolist(), confidence))
 
 
 def wilson(accuracy: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
