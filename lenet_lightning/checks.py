@@ -194,8 +194,8 @@ def replicas(config: dict[str, Any]) -> None:
     beside = f"with model.replicas {model['replicas']}"
     if config.get("ckpt_path"):
         raise UserError(
-            f"--ckpt_path is given {beside}, but a checkpoint holds one network: leave model.replicas "
-            "out; a replica's own checkpoint goes on like any other."
+            f"--ckpt_path is given {beside}, but a checkpoint holds one network: leave "
+            "model.replicas out; a replica's own checkpoint is used like any other."
         )
     if trainer["callbacks"]:
         given = trainer["callbacks"]

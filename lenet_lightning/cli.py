@@ -313,7 +313,8 @@ class Command(LightningCLI):
                 folders.append(runs.create(config["logs"], config["name"]))
                 keeper.record.hold(folders[-1])
         except UserError:
-            for folder in folders:
+            for keeper, folder in zip(self.replicas.keepers, folders, strict=False):
+                keeper.record.release()
                 runs.discard(folder)
             raise
         return folders

@@ -144,7 +144,8 @@ class Replicas(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Record why the runs stopped, and how they can go on."""
-        if isinstance(exception, Interrupted) and self.running:
+        started = self.running and self.running[0].record.manifest
+        if isinstance(exception, Interrupted) and started:
             exception.add_note(f"Continue with: {self.continue_command()}")
         self.stop(trainer, pl_module, list(self.running), exception)
 
@@ -209,21 +210,20 @@ class Replicas(Checkpoint):
 def epoch_line(rows: list[dict[str, str]]) -> str:
     """Format the rows of an epoch for the terminal: means and standard deviations."""
 
-    def figure(name: str, form: str, unit: str = "", scale: float = 1.0) -> str:
+    def figure(name: str, form: str = ".4f", scale: float = 1.0) -> str:
         values = [scale * float(row[name]) for row in rows]
         spread = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
-        return f"{statistics.mean(values):{form}}{spread}{unit}"
+        return f"{statistics.mean(values):{form}}{spread}"
+
+    def share(name: str) -> str:
+        return f"{figure(name, '.2f', 100)}%"
 
     parts = [f"epoch {int(rows[0]['epoch']):3d}"]
     for stage in ("train", "val", "test"):
         if f"{stage}/acc" in rows[0]:
-            loss, accuracy = (
-                figure(f"{stage}/loss", ".4f"),
-                figure(f"{stage}/acc", ".2f", "%", 100),
-            )
-            parts.append(f"{stage} loss {loss} acc {accuracy}")
+            parts.append(f"{stage} loss {figure(f'{stage}/loss')} acc {share(f'{stage}/acc')}")
         if f"{stage}/acc_negative" in rows[0]:
-            parts.append(f"negatives {figure(f'{stage}/acc_negative', '.2f', '%', 100)}")
+            parts.append(f"negatives {share(f'{stage}/acc_negative')}")
     seconds = sum(float(row["seconds"]) for row in rows)
     return "  ".join([*parts, f"{len(rows)} replicas", f"{seconds:.1f} s"])
 
