@@ -148,10 +148,10 @@ def config_of(path: str | Path, checkpoint: dict[str, Any]) -> dict[str, Any] | 
     return runs.read_config(folder) if folder else None
 
 
-def valid(folder: Path) -> Iterator[tuple[Path, int]]:
+def valid(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield the undamaged checkpoints from which a run folder can continue, newest first.
 
-    Each comes with its number of optimizer steps. A damaged one is named in a warning and passed
+    Each path comes with what :func:`load` returns. A damaged one is named in a warning and passed
     over.
     """
     for name in (LAST, PREVIOUS, BEST):
@@ -159,7 +159,7 @@ def valid(folder: Path) -> Iterator[tuple[Path, int]]:
         if not path.exists():
             continue
         try:
-            yield path, load(path)["global_step"]
+            yield path, load(path)
         except UserError as error:
             warnings.warn(f"{error} The one before it is tried.", stacklevel=2)
 
@@ -171,6 +171,9 @@ def newest_valid(folder: Path) -> Path | None:
 
 def newest_common(folders: list[Path]) -> list[Path]:
     """Return a checkpoint of each folder, after as many steps in all; none if they never met."""
-    by_step = [{step: path for path, step in reversed(list(valid(f)))} for f in folders]
+    by_step = [
+        {checkpoint["global_step"]: path for path, checkpoint in reversed(list(valid(folder)))}
+        for folder in folders
+    ]
     common = set.intersection(*map(set, by_step))
     return [own[max(common)] for own in by_step] if common else []

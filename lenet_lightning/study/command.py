@@ -45,7 +45,7 @@ def main(args: Sequence[str]) -> int:
         run.say(f"Stopped. What is finished is kept; to go on:\n  {command}")
         return int(str(end.code))
     for key, error in failures.items():
-        run.say(f"failed: {key}: {error}\n  see {session.folder / key / 'output.log'}")
+        run.say(f"failed: {key}: {error}\n  see {session.log(key)}")
     print(session.folder / "report.html")
     return 1 if failures else 0
 

@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class Session:
         trials: The runs that were asked for, in order.
         configs: The complete configuration of every run of the study, by key.
         command: What was typed, for the report.
+        leaders: For the key of a run that is trained with others, that of the first of them.
     """
 
     study: plan.Study
@@ -44,15 +45,33 @@ class Session:
     trials: list[plan.Trial]
     configs: dict[str, dict[str, Any]]
     command: str
+    leaders: dict[str, str] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
         """The study's folder."""
         return self.logs / self.study.name
 
-    def arguments(self, trial: plan.Trial) -> list[str]:
-        """The command line of one run, which goes on where it was stopped."""
-        return [*trial_arguments(self.study, trial, self.logs), "--resume", "auto"]
+    def arguments(self, group: list[plan.Trial]) -> list[str]:
+        """The command line of runs that are trained as one, which go on where they were stopped."""
+        own = trial_arguments(self.study, group[0], self.logs, len(group))
+        return [*own, "--resume", "auto"]
+
+    def log(self, key: str) -> Path:
+        """The file that keeps what a run prints."""
+        return self.folder / self.leaders.get(key, key) / "output.log"
+
+    def begun(self, key: str) -> bool:
+        """Whether a run of a key can be gone on with."""
+        return bool(runs.find(self.logs, f"{self.study.name}/{key}", self.configs[key]))
+
+    def groups(self, trials: list[plan.Trial]) -> list[list[plan.Trial]]:
+        """What is trained as one: only runs that all begin, or that were all begun before."""
+        begun = {trial.key for trial in trials if self.begun(trial.key)}
+        old = [trial for trial in trials if trial.key in begun]
+        new = [trial for trial in trials if trial.key not in begun]
+        size = self.study.replicas
+        return [*plan.together(old, size), *plan.together(new, size)]
 
     def complete(self, key: str) -> runs.Run | None:
         """The finished run of a key with the same full configuration and code, if any."""
@@ -60,11 +79,14 @@ class Session:
         return next((run for run in found if run.manifest.get("status") in COMPLETE), None)
 
 
-def trial_arguments(study: plan.Study, trial: plan.Trial, logs: Path) -> list[str]:
-    """The command line of one run, but for resuming."""
-    name = f"{study.name}/{trial.key}"
+def trial_arguments(
+    study: plan.Study, trial: plan.Trial, logs: Path, replicas: int = 1
+) -> list[str]:
+    """The command line of one run, or of as many as begin with it, but for resuming."""
+    key = trial.key if replicas == 1 else f"{trial.setting.name}/seed_{{seed}}"
+    name = f"{study.name}/{key}"
     place = ["--seed_everything", str(trial.seed), "--name", name, "--logs", str(logs)]
-    return ["fit", *trial.setting.arguments(), *place]
+    return ["fit", *trial.setting.arguments(), *place, "--model.replicas", str(replicas)]
 
 
 def open_session(file: Path, logs: Path, only: Sequence[str], command: str) -> Session:
@@ -84,11 +106,13 @@ def open_session(file: Path, logs: Path, only: Sequence[str], command: str) -> S
         name = trial.setting.name
         try:
             if name not in by_setting:
-                by_setting[name] = cli.parse(trial_arguments(study, trial, logs))
+                arguments = trial_arguments(study, trial, logs, study.replicas)
+                by_setting[name] = cli.parse(arguments)
         except UserError as error:
             raise UserError(f"{file}: setting '{name}': {error}") from None
         # Seeds differ in nothing else; parsing each again would only take time.
         own = {"seed_everything": trial.seed, "name": f"{study.name}/{trial.key}"}
+        own["model"] = by_setting[name]["model"] | {"replicas": 1}
         configs[trial.key] = by_setting[name] | own
     return Session(study, file, logs, trials, configs, command)
 
@@ -96,16 +120,18 @@ def open_session(file: Path, logs: Path, only: Sequence[str], command: str) -> S
 def dry_run(session: Session, jobs: int) -> Iterator[str]:
     """The plan in lines: every setting, what is complete, how long the rest may take."""
     yield from plan.describe(session.trials)
-    todo = [trial.key for trial in session.trials if not session.complete(trial.key)]
+    todo = [trial for trial in session.trials if not session.complete(trial.key)]
     times = estimate.EpochTimes()
     times.learn_folder(session.logs)
-    configs = [session.configs[key] for key in todo]
+    configs = [session.configs[trial.key] for trial in todo]
     seconds = sum(times.seconds(config) * estimate.epochs(config) for config in configs)
-    jobs = max(1, min(jobs, len(todo)))
+    groups = session.groups(todo)
+    jobs = max(1, min(jobs, len(groups)))
+    programs = f" as {len(groups)} programs" if len(groups) < len(todo) else ""
     settings = len({trial.setting.name for trial in session.trials})
     yield (
         f"{len(session.trials)} runs of {settings} settings; {len(session.trials) - len(todo)} "
-        f"complete, {len(todo)} to run, {jobs} at a time, into {session.folder}"
+        f"complete, {len(todo)} to run{programs}, {jobs} at a time, into {session.folder}"
     )
     if todo:
         source = times.source(configs)
@@ -144,7 +170,9 @@ def _train(
     session: Session, todo: list[plan.Trial], jobs: int, index: dict[str, Any]
 ) -> dict[str, str]:
     """Run trials in workers; the index is saved after each."""
-    jobs = max(1, min(jobs, len(todo)))
+    groups = {group[0].key: group for group in session.groups(todo)}
+    session.leaders = {t.key: first for first, group in groups.items() for t in group}
+    jobs = max(1, min(jobs, len(groups)))
     times = estimate.EpochTimes()
     times.learn_folder(session.folder)
     configs = {trial.key: session.configs[trial.key] for trial in todo}
@@ -152,9 +180,14 @@ def _train(
     progress = Progress(configs, session.folder, done, jobs, times)
     failures: dict[str, str] = {}
 
-    def ended(key: str, outcome: Outcome) -> None:
+    def ended(first: str, outcome: Outcome) -> None:
         if outcome.interrupted:
             raise Interrupted(signal.SIGTERM)
+        for trial in groups[first]:
+            one_ended(trial.key, outcome)
+        _save(session, index)
+
+    def one_ended(key: str, outcome: Outcome) -> None:
         run = session.complete(key)
         if run is not None:
             index["runs"][key] = _entry(session, run)
@@ -167,16 +200,19 @@ def _train(
             )
             index["runs"][key] = {"folder": "", "error": failures[key]}
             progress.ended(key, f"failed: {failures[key]}", None, None)
-        _save(session, index)
 
-    def task(trial: plan.Trial) -> tuple[str, Task]:
-        return trial.key, Task(session.arguments(trial), session.folder / trial.key / "output.log")
+    def tick(running: list[str]) -> None:
+        progress.tick([trial.key for first in running for trial in groups[first]])
+
+    def task(leader: plan.Trial) -> tuple[str, Task]:
+        first = leader.key
+        return first, Task(session.arguments(groups[first]), session.log(first))
 
     devices = gpus(session.configs.values())
     pool = Pool(jobs, max(1, cores() // jobs), devices if jobs > 1 and len(devices) > 1 else ())
     try:
-        for stage in session.study.stages(todo):
-            pool.run(map(task, stage), ended, progress.tick)
+        for stage in session.study.stages(group[0] for group in groups.values()):
+            pool.run(map(task, stage), ended, tick)
     finally:
         progress.close()
     return failures
