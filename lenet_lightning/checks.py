@@ -16,6 +16,7 @@ from lightning.pytorch.cli import ReduceLROnPlateau as Plateau
 from lightning.pytorch.strategies import StrategyRegistry
 from torch.optim import lr_scheduler
 
+from lenet_lightning.callbacks.distillation import Distillation
 from lenet_lightning.classifier import Classifier, metric_names
 from lenet_lightning.data.base import ImageDataModule, InputSpec
 from lenet_lightning.data.facts import DATASETS
@@ -197,13 +198,14 @@ def replicas(config: dict[str, Any]) -> None:
             f"--ckpt_path is given {beside}, but a checkpoint holds one network: leave "
             "model.replicas out; a replica's own checkpoint is used like any other."
         )
-    if trainer["callbacks"]:
-        given = trainer["callbacks"]
-        first = given[0] if isinstance(given, list) else given
-        raise UserError(
-            f"trainer.callbacks names {first['class_path'].rpartition('.')[2]}, which would act on "
-            f"all replicas as on one {beside}: leave it out, or run the seeds one by one."
-        )
+    given = trainer["callbacks"] or []
+    for callback in given if isinstance(given, list) else [given]:
+        name = callback["class_path"].rpartition(".")[2]
+        if name != Distillation.__name__:  # teaches each replica what it would teach it alone
+            raise UserError(
+                f"trainer.callbacks names {name}, which would act on all replicas as on one "
+                f"{beside}: leave it out, or run the seeds one by one."
+            )
     if trainer["logger"]:
         raise UserError(
             f"trainer.logger is given {beside}: leave it out, and each replica has TensorBoard's "

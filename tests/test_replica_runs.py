@@ -109,6 +109,17 @@ def test_tensorboard_has_a_file_for_each(run: Run) -> None:
         assert (folder / "curves.png").exists()
 
 
+def test_each_is_taught_what_it_would_be_taught_alone(run: Run, trained: Path) -> None:
+    teachers = f"--trainer.callbacks.teachers {trained}/checkpoints/best.ckpt"
+    taught = f"--trainer.callbacks Distillation {teachers} --trainer.callbacks.weight 0.7"
+    assert run(GROUP, taught, "--name group").code == 0
+    assert run(FIT, taught, f"--seed_everything {SEEDS[1]} --name alone").code == 0
+    ours, alone = folders("group")[1], Path("lightning_logs/alone/version_0")
+    assert_same_figures(ours, alone)
+    assert runs.read(ours).manifest["teachers"] == runs.read(alone).manifest["teachers"]
+    assert runs.read(ours).config["trainer"] == runs.read(alone).config["trainer"]
+
+
 def test_names_can_hold_the_seed(run: Run) -> None:
     assert run(GROUP, "--name 'group/seed_{seed}'").code == 0
     for seed in SEEDS:

@@ -279,7 +279,10 @@ def test_to_unit():
     assert torch.equal(values, torch.arange(256) / 255)
 
 
-@pytest.mark.parametrize("options", [{}, {"polarity": "half"}, EVERYTHING])
+CUT = {"augmentation": Augmentation(cutout=8, translation=2, interpolation="nearest")}
+
+
+@pytest.mark.parametrize("options", [{}, {"polarity": "half"}, EVERYTHING, CUT])
 def test_replicas_get_the_batches_of_their_seeds(options):
     index = torch.arange(COUNT)
     for number in (0, 3):

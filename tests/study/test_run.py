@@ -159,8 +159,9 @@ def test_a_stopped_study_goes_on(place: Path) -> None:
 TOGETHER = """
 name: {name}
 base: base.yaml
-seeds: [0, 1, 2, 5]
+seeds: [0, 1]
 replicas: {replicas}
+trainer.logger: false
 settings:
   plain: {{}}
   diverging: {{model.optimizer.lr: 1.0e+30}}
@@ -177,7 +178,7 @@ def test_seeds_that_train_as_one_give_the_same_results(place: Path) -> None:
         (place / f"{name}.yaml").write_text(TOGETHER.format(name=name, replicas=replicas))
         assert command.main(["--config", f"{name}.yaml", "--jobs", "1"]) == 0
     one, several = (results(place / f"lightning_logs/{name}") for name in ("one", "several"))
-    assert len(one) == len(several) == 8
+    assert len(one) == len(several) == 4
     for alone, together in zip(one, several, strict=True):
         assert alone.keys() == together.keys()
         for key, value in alone.items():
@@ -191,7 +192,7 @@ def test_seeds_that_train_as_one_give_the_same_results(place: Path) -> None:
         json.loads(path.read_text())["replica"]
         for path in sorted(place.glob("lightning_logs/several/plain/seed_*/version_0/run.json"))
     ]
-    assert replicas == [{"number": 0, "of": 2}, {"number": 1, "of": 2}, None, None]
+    assert replicas == [{"number": 0, "of": 2}, {"number": 1, "of": 2}]
     log = place / "lightning_logs/several/plain/seed_0/output.log"
     assert "2 replicas" in log.read_text()
 
@@ -200,9 +201,9 @@ def test_only_seeds_that_are_missing_are_trained(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = TOGETHER.format(name="grown", replicas=4).replace("diverging", "other")
-    (place / "grown.yaml").write_text(text.replace("[0, 1, 2, 5]", "[1]"))
+    (place / "grown.yaml").write_text(text.replace("[0, 1]", "[1]"))
     assert command.main(["--config", "grown.yaml", "--only", "plain", "--jobs", "1"]) == 0
-    (place / "grown.yaml").write_text(text)
+    (place / "grown.yaml").write_text(text.replace("[0, 1]", "[0, 1, 2, 5]"))
     assert command.main(["--config", "grown.yaml", "--dry_run", "--jobs", "1"]) == 0
     # Of plain 0, 2 and 5 on their own; of other 0 to 2 as one, and 5.
     assert "1 complete, 7 to run as 5 programs, 1 at a time" in capsys.readouterr().out
