@@ -23,7 +23,12 @@ from lenet_lightning.callbacks.keeper import Keeper
 from lenet_lightning.callbacks.predictions import PredictionTable
 from lenet_lightning.callbacks.progress import StepBar
 from lenet_lightning.callbacks.record import Replica, add_evaluation, figure
-from lenet_lightning.callbacks.replicas import JoiningCheckpointIO, Replicas, unfinished
+from lenet_lightning.callbacks.replicas import (
+    JoiningCheckpointIO,
+    Replicas,
+    create_folders,
+    unfinished,
+)
 from lenet_lightning.classifier import SPEC_KEY, Classifier, metric_names
 from lenet_lightning.data.base import ImageDataModule, InputSpec
 from lenet_lightning.data.cifar10 import CIFAR10
@@ -179,10 +184,11 @@ class Command(LightningCLI):
         """Add the callbacks that keep a run's folder, and durable checkpoints."""
         options = self.config_init[cast(str, self.subcommand)]
         seed, count = options.seed_everything, self.options.model.replicas
-        self.keeper = Keeper(options.monitor, seed)
-        self.replicas = Replicas(
-            [Keeper(options.monitor, seed + r, Replica(r, count)) for r in range(count)]
-        )
+        keepers = [
+            Keeper(options.monitor, seed + number, Replica(number, count) if count > 1 else None)
+            for number in range(count)
+        ]
+        self.keeper, self.replicas = keepers[0], Replicas(keepers)
         self.joining = JoiningCheckpointIO(self.replicas.state_key)
         self.table = PredictionTable()
         callbacks: list[Any] = [] if options.trainer.enable_progress_bar is False else [StepBar()]
@@ -298,26 +304,12 @@ class Command(LightningCLI):
                 "configuration with a checkpoint of the same epoch; continue each on its own with "
                 "fit --config FOLDER/config.yaml --resume must, or leave --resume out."
             )
-        folders = [folder for folder, _ in found] if found else self.create_folders()
+        folders = [f for f, _ in found] if found else create_folders(keepers, self.configs)
         for keeper, folder, config in zip(keepers, folders, self.configs, strict=True):
             keeper.open(folder, config)
         alone = [self.model.alone(replica) for replica in range(len(keepers))]
         self.replicas.open(alone, tensorboard=self.options.trainer.logger is None)
         print(f"Run folders {folders[0]} to {folders[-1]}" + (", continued" if found else ""))
-
-    def create_folders(self) -> list[Path]:
-        """Make a folder for each replica, or none."""
-        folders: list[Path] = []
-        try:
-            for keeper, config in zip(self.replicas.keepers, self.configs, strict=True):
-                folders.append(runs.create(config["logs"], config["name"]))
-                keeper.record.hold(folders[-1])
-        except UserError:
-            for keeper, folder in zip(self.replicas.keepers, folders, strict=False):
-                keeper.record.release()
-                runs.discard(folder)
-            raise
-        return folders
 
     def changed_settings(self, config: dict[str, Any]) -> resume.Changes:
         """Return how ``config`` differs from what ``--ckpt_path`` was trained with."""
@@ -415,10 +407,11 @@ class Command(LightningCLI):
             epochs = max(manifest["epochs"] for manifest in manifests)
             print(self.test_words("best epochs", epochs))
             print(summary.replica_table(list(figures.values()), list(figures)))
-        for number, error in self.model.failures.items():
+        if failures := self.model.failures:
+            seeds = " and ".join(str(self.model.seeds[number]) for number in failures)
             raise NonFiniteError(
-                f"Replica {number} (seed {self.model.seeds[number]}) stopped, the others are "
-                f"finished. {error}"
+                f"Of {len(manifests)} replicas that of seed {seeds} stopped, the others finished. "
+                f"{next(iter(failures.values()))}"
             )
 
     def before_evaluation(self) -> None:

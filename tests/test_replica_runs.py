@@ -218,7 +218,7 @@ def test_one_that_fails_does_not_stop_the_others(run: Run, monkeypatch: MonkeyPa
     monkeypatch.setattr(cli.Classifier, "training_step", spoil)
     failed = run(GROUP, "--name group")
     assert failed.code == 3 and failed.err.count("\n") == 1
-    assert "Replica 1 (seed 6) stopped, the others are finished. The " in failed.err
+    assert "Of 2 replicas that of seed 6 stopped, the others finished. The " in failed.err
     first, second = folders("group")
     assert_same_figures(first, folders("whole")[0], exactly=True)
     manifest = runs.read(second).manifest

@@ -15,6 +15,7 @@ from lenet_lightning import checkpoints, runs
 from lenet_lightning.callbacks.keeper import Keeper
 from lenet_lightning.callbacks.record import continue_command
 from lenet_lightning.classifier import Classifier
+from lenet_lightning.errors import UserError
 from lenet_lightning.signals import Interrupted
 
 
@@ -39,6 +40,25 @@ def unfinished(
     for keeper in keepers:
         keeper.record.release()
     return None
+
+
+def create_folders(keepers: list[Keeper], configs: list[dict[str, Any]]) -> list[Path]:
+    """Make and hold a run folder for each replica.
+
+    Raises:
+        UserError: one cannot be made; then none is left.
+    """
+    folders: list[Path] = []
+    try:
+        for keeper, config in zip(keepers, configs, strict=True):
+            folders.append(runs.create(config["logs"], config["name"]))
+            keeper.record.hold(folders[-1])
+    except UserError:
+        for keeper, folder in zip(keepers, folders, strict=False):
+            keeper.record.release()
+            runs.discard(folder)
+        raise
+    return folders
 
 
 class Replicas(Checkpoint):
