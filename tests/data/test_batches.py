@@ -11,6 +11,7 @@ from lenet_lightning.data.batches import (
     Execution,
     Images,
     TrainBatches,
+    gather,
     seed_from,
     share,
     to_unit,
@@ -82,6 +83,12 @@ def test_every_image_once_an_epoch(count, batch_size, steps, seed, number):
     assert sizes == [min(batch_size, count - i) for i in range(0, count, batch_size)]
     assert loader.steps == len(sizes)
     assert len(loader) == -(-len(sizes) // steps) == len(list(loader))
+
+
+@pytest.mark.parametrize("shape", [(0,), (5,), (3, 2)])
+def test_gather_is_indexing(shape):
+    position = torch.randint(COUNT, shape)
+    assert torch.equal(gather(data().pixels, position), to_unit(data().pixels[position]))
 
 
 def test_what_a_batch_holds():
