@@ -16,7 +16,7 @@ from lightning.pytorch.cli import ReduceLROnPlateau as Plateau
 from lightning.pytorch.strategies import StrategyRegistry
 from torch.optim import lr_scheduler
 
-from lenet_lightning.callbacks.distillation import Distillation
+from lenet_lightning.callbacks.distillation import Distillation, find
 from lenet_lightning.classifier import Classifier, metric_names
 from lenet_lightning.data.base import ImageDataModule, InputSpec
 from lenet_lightning.data.facts import DATASETS
@@ -134,6 +134,13 @@ def hardware(trainer: dict[str, Any]) -> None:
     number = str(trainer["devices"])
     if (accelerator == "cpu" or not there["gpu"]) and not re.fullmatch(r"auto|[1-9]\d*", number):
         raise UserError(f"trainer.devices is {number}: expected a whole number above 0, or auto.")
+
+
+def teachers(trainer: Trainer) -> None:
+    """Refuse teachers that are not there, before anything is fetched."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Distillation):
+            find(callback.teachers)
 
 
 def averaging(trainer: Trainer) -> None:

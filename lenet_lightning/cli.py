@@ -227,6 +227,8 @@ class Command(LightningCLI):
             if trained is not None:
                 trained_model = with_defaults(trained)["model"]
                 resume.same_network(self.options.model, trained_model, path)
+        if self.subcommand == "fit":
+            checks.teachers(self.trainer)
         if self.subcommand == "predict":
             checks.one_device(self.trainer, "predict")
         if self.model.replicas > 1:

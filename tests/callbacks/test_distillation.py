@@ -118,7 +118,8 @@ class TestRefused:
         assert not FOLDER.exists()
         return outcome.err
 
-    def test_none_there(self, run: Run) -> None:
+    def test_none_there(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Digits, "prepare_data", None)  # not even called
         assert "teachers is no/*.ckpt, but there is no such" in self.refused(run, "no/*.ckpt")
 
     def test_unfinished(self, run: Run, teachers: list[Path]) -> None:
