@@ -296,7 +296,8 @@ class Command(LightningCLI):
     def open_replicas(self) -> None:
         """Choose a folder for each replica."""
         keepers, options = self.replicas.keepers, self.config_init["fit"]
-        found = None if self.options.resume == "never" else unfinished(keepers, self.configs)
+        configs = self.configs
+        found = None if self.options.resume == "never" else unfinished(keepers, configs)
         if found:
             self.joining.together = [str(checkpoint.absolute()) for _, checkpoint in found]
             options.ckpt_path = self.joining.together[0]
@@ -306,8 +307,8 @@ class Command(LightningCLI):
                 "configuration with a checkpoint of the same epoch; continue each on its own with "
                 "fit --config FOLDER/config.yaml --resume must, or leave --resume out."
             )
-        folders = [f for f, _ in found] if found else create_folders(keepers, self.configs)
-        for keeper, folder, config in zip(keepers, folders, self.configs, strict=True):
+        folders = [f for f, _ in found] if found else create_folders(keepers, configs)
+        for keeper, folder, config in zip(keepers, folders, configs, strict=True):
             keeper.open(folder, config)
         alone = [self.model.alone(replica) for replica in range(len(keepers))]
         self.replicas.open(alone, tensorboard=self.options.trainer.logger is None)

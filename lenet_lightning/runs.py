@@ -67,8 +67,7 @@ def create(root: str | Path, name: str) -> Path:
     parent = Path(root) / name
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        taken = [int(p.name[8:]) for p in parent.glob("version_*") if p.name[8:].isdigit()]
-        number = max(taken, default=-1) + 1
+        number = max(map(version, parent.iterdir()), default=-1) + 1
         while True:
             folder = parent / f"version_{number}"
             try:
@@ -199,10 +198,16 @@ def read_all(parent: Path) -> list[Run]:
     """Read every undamaged ``version_N`` in a folder, newest first."""
     found = []
     for folder in parent.glob("version_*"):
-        if re.fullmatch(r"version_\d+", folder.name):
+        if version(folder) >= 0:
             with contextlib.suppress(UserError):
                 found.append(read(folder))
-    return sorted(found, key=lambda run: int(run.folder.name[8:]), reverse=True)
+    return sorted(found, key=lambda run: version(run.folder), reverse=True)
+
+
+def version(folder: Path) -> int:
+    """Return N of a run folder ``version_N``, -1 of any other path."""
+    found = re.fullmatch(r"version_(\d+)", folder.name)
+    return int(found[1]) if found else -1
 
 
 def why_not_found(root: str | Path, name: str, config: dict[str, Any]) -> str:

@@ -63,7 +63,7 @@ class Distillation(Callback):
         self.networks.clear()
         for path in find(self.teachers):
             network, checkpoint, config = export.load(path, classifier.kernel)
-            same_images(path, InputSpec.from_dict(checkpoint[export.SPEC_KEY]), config, data)
+            same_images(path, export.spec_of(checkpoint), config, data)
             self.digests[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
             self.networks.append(network.to(trainer.strategy.root_device))
         classifier.teacher = self.target
@@ -92,7 +92,8 @@ def find(pattern: str) -> list[Path]:
         UserError: there is none, or one is of an unfinished run.
     """
     newest: dict[Any, Path] = {}
-    for path in sorted(map(Path, glob.glob(pattern)), key=version):
+    paths = map(Path, glob.glob(pattern))
+    for path in sorted(paths, key=lambda path: runs.version(path.parent.parent)):
         folder = runs.folder_of(path)
         if folder and runs.read(folder).manifest["status"] != "finished":
             raise UserError(f"The teacher {path} is of a run that is not finished: finish it.")
@@ -103,12 +104,6 @@ def find(pattern: str) -> list[Path]:
             "teachers first, or name others."
         )
     return sorted(newest.values())
-
-
-def version(path: Path) -> int:
-    """Return N of the run folder ``version_N`` that a checkpoint lies in, 0 elsewhere."""
-    number = path.parent.parent.name.removeprefix("version_")
-    return int(number) if number.isdigit() else 0
 
 
 def same_images(path: Path, spec: InputSpec, config: dict[str, Any], data: ImageDataModule) -> None:
