@@ -4,6 +4,7 @@ import inspect
 import json
 import os
 import sys
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NoReturn, cast
@@ -18,7 +19,17 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from lenet_lightning import checkpoints, checks, messages, process, resume, runs, summary, trust
+from lenet_lightning import (
+    checkpoints,
+    checks,
+    ensemble,
+    messages,
+    process,
+    resume,
+    runs,
+    summary,
+    trust,
+)
 from lenet_lightning.callbacks.keeper import Keeper
 from lenet_lightning.callbacks.predictions import PredictionTable
 from lenet_lightning.callbacks.progress import StepBar
@@ -78,7 +89,7 @@ class Command(LightningCLI):
     def __init__(self, args: list[str], run: bool = True) -> None:
         self.args = args
         self.folder: Path | None = None
-        self.checkpoint: dict[str, Any] | None = None
+        self.checkpoints: dict[str, dict[str, Any]] = {}
         super().__init__(
             Classifier,
             LightningDataModule,
@@ -150,13 +161,16 @@ class Command(LightningCLI):
         self.config = parser.parse_args(self.args)
         trust.classes_only(self.config, self.args)
         self.options = self.config.get(self.config.get("subcommand"), self.config)
-        if path := self.options.get("ckpt_path"):
-            self.checkpoint = checkpoints.load(path)
+        if given := self.options.get("ckpt_path"):
+            several = self.config.get("subcommand") in EVALUATIONS
+            paths = ensemble.members(given) if several else [given]
+            self.checkpoints = {path: checkpoints.load(path) for path in paths}
+            self.options.ckpt_path = paths[0]
 
     def before_instantiate_classes(self) -> None:
         """Check the configuration as a whole."""
         checks.configuration(self.options)
-        if self.subcommand in EVALUATIONS and self.checkpoint is None:
+        if self.subcommand in EVALUATIONS and not self.checkpoints:
             raise UserError(NO_CHECKPOINT)
 
     def instantiate_classes(self) -> None:
@@ -215,29 +229,24 @@ class Command(LightningCLI):
             checks.devices(self.trainer, self.datamodule)
             checks.monitors(self.trainer, scheduler, self.datamodule)
             checks.averaging(self.trainer)
-            if self.checkpoint:
-                checks.same_input(self.spec, self.options.ckpt_path, self.datamodule)
+            for path, checkpoint in self.checkpoints.items():
+                checks.same_input(spec_of(checkpoint), path, self.datamodule)
         elif self.subcommand != "predict":
             raise UserError(
                 f"data is Pictures, but {self.subcommand} needs a dataset with classes."
             )
-        if self.checkpoint and self.subcommand in EVALUATIONS:
-            path = self.options.ckpt_path
-            trained = checkpoints.config_of(path, self.checkpoint)
+        for path, checkpoint in self.checkpoints.items() if self.subcommand != "fit" else ():
+            trained = checkpoints.config_of(path, checkpoint)
             if trained is not None:
                 trained_model = with_defaults(trained)["model"]
-                resume.same_network(self.options.model, trained_model, path)
+                alone = len(self.checkpoints) == 1
+                resume.same_network(self.options.model, trained_model, path, alone)
         if self.subcommand == "fit":
             checks.teachers(self.trainer)
         if self.subcommand == "predict":
             checks.one_device(self.trainer, "predict")
         if self.model.replicas > 1:
             checks.one_device(self.trainer, f"fit with model.replicas {self.model.replicas}")
-
-    @property
-    def spec(self) -> InputSpec:
-        """What the checkpoint's network expects of its input."""
-        return InputSpec.from_dict(cast(dict[str, Any], self.checkpoint)[SPEC_KEY])
 
     @property
     def complete_config(self) -> dict[str, Any]:
@@ -316,17 +325,17 @@ class Command(LightningCLI):
 
     def changed_settings(self, config: dict[str, Any]) -> resume.Changes:
         """Return how ``config`` differs from what ``--ckpt_path`` was trained with."""
-        if self.checkpoint is None:
+        if not self.checkpoints:
             return {}
-        path = self.options.ckpt_path
-        trained = checkpoints.config_of(path, self.checkpoint)
+        ((path, checkpoint),) = self.checkpoints.items()
+        trained = checkpoints.config_of(path, checkpoint)
         if trained is None:
             raise UserError(
                 f"The checkpoint {path} does not tell how it was trained: put it back into its "
                 "run folder."
             )
         changed = runs.changes(with_defaults(trained), config)
-        resume.check(changed, config, self.checkpoint)
+        resume.check(changed, config, checkpoint)
         return changed
 
     def choose_folder(self, config: dict[str, Any]) -> tuple[Path, Path | None]:
@@ -394,11 +403,13 @@ class Command(LightningCLI):
         """Test the best checkpoint of each replica, and print all of them and their mean."""
         self.joining.together = []
         figures: dict[str, dict[str, float]] = {}
+        together = ensemble.Ensemble()
         for keeper in list(self.replicas.running):
             test = None
             if keeper.best.best_model_path:
                 self.replicas.test(self.trainer, keeper)
                 test = stage_figures(self.trainer, "test")
+                together.add(self.replicas.alone[keeper])
                 best = keeper.record.manifest["best_epoch"]
                 figures[f"{keeper.folder} (seed {keeper.record.seed}, epoch {best})"] = test
             keeper.record.finish(test)
@@ -409,7 +420,8 @@ class Command(LightningCLI):
         if figures:
             epochs = max(manifest["epochs"] for manifest in manifests)
             print(self.test_words("best epochs", epochs))
-            print(summary.replica_table(list(figures.values()), list(figures)))
+            row = together.figures(self.datamodule.test_images.labels)
+            print(summary.replica_table(list(figures.values()), list(figures), row))
         if failures := self.model.failures:
             seeds = " and ".join(str(self.model.seeds[number]) for number in failures)
             raise NonFiniteError(
@@ -423,37 +435,80 @@ class Command(LightningCLI):
         options.weights_only = True
         if self.subcommand != "predict":
             options.verbose = False
-        self.folder = runs.folder_of(options.ckpt_path)
-        for checkpoint in (self.keeper.best, self.keeper.last):
-            checkpoint.dirpath = str(Path(options.ckpt_path).parent)
+        self.expect(options.ckpt_path)
 
     before_validate = before_test = before_evaluation
 
+    def expect(self, path: str) -> None:
+        """Tell the callbacks that know their checkpoints' folder which one is loaded next."""
+        for checkpoint in (self.keeper.best, self.keeper.last):
+            checkpoint.dirpath = str(Path(path).parent)
+
+    def each_checkpoint(self) -> Iterator[str]:
+        """Yield every checkpoint that is evaluated, once it has been; the first one has."""
+        first, *others = self.checkpoints
+        yield first
+        evaluate = getattr(self.trainer, cast(str, self.subcommand))
+        quiet = {} if self.subcommand == "predict" else {"verbose": False}
+        for path in others:
+            self.expect(path)
+            evaluate(self.model, self.datamodule, ckpt_path=path, weights_only=True, **quiet)
+            yield path
+
     def after_validate(self) -> None:
         """Print the figures on the validation set."""
-        self.conclude("val", self.trainer.val_dataloaders)
+        self.conclude("val", [stage_figures(self.trainer, "val") for _ in self.each_checkpoint()])
 
     def after_test(self) -> None:
         """Print the figures on the test set and keep them with the run."""
-        self.conclude("test", self.trainer.test_dataloaders)
+        figures, together = [], ensemble.Ensemble()
+        for _ in self.each_checkpoint():
+            figures.append(stage_figures(self.trainer, "test"))
+            together.add(self.model)
+        self.conclude("test", figures, together)
 
-    def conclude(self, stage: str, batches: Any) -> None:
-        """Print an evaluation's table and add it to the run's record."""
+    def conclude(
+        self,
+        stage: str,
+        figures: list[dict[str, float]],
+        together: ensemble.Ensemble | None = None,
+    ) -> None:
+        """Print the table of an evaluation and add it to each run's record."""
         if not is_rank_zero():
             return
-        batches = batches[0] if isinstance(batches, list) else batches
-        path, figures = Path(self.options.ckpt_path), stage_figures(self.trainer, stage)
-        print(f"{path}: {self.datamodule.dataset}, {batches.size:,} images ({stage})")
-        print(summary.table(figures, batches.size))
-        if self.folder:
-            add_evaluation(self.folder, path.name, self.datamodule.dataset, stage, figures)
+        data, paths = self.datamodule, list(self.checkpoints)
+        count = len(
+            data.test_index if stage == "test" or data.protocol == "report" else data.val_index
+        )
+        what = f"{data.dataset}, {count:,} images ({stage})"
+        if len(paths) == 1:
+            print(f"{paths[0]}: {what}\n{summary.table(figures[0], count)}")
+        else:
+            print(f"{len(paths)} checkpoints: {what}")
+            row = together.figures(data.test_images.labels) if together else None
+            print(summary.replica_table(figures, paths, row))
+        for path, own in zip(paths, figures, strict=True):
+            if folder := runs.folder_of(path):
+                add_evaluation(folder, Path(path).name, data.dataset, stage, own)
 
     def before_predict(self) -> None:
         """Read the pictures as the checkpoint's network wants them."""
         self.before_evaluation()
+        first, *others = self.checkpoints
         if isinstance(self.datamodule, Pictures):
-            self.datamodule.read(self.spec)
-        self.table.folder = self.folder or Path()
+            self.datamodule.read(spec_of(self.checkpoints[first]))
+        self.table.networks = len(self.checkpoints)
+        self.table.folder = Path() if others else runs.folder_of(first) or Path()
+
+    def after_predict(self) -> None:
+        """Let the other networks predict, where there are several; the last ends the table."""
+        for _ in self.each_checkpoint():
+            pass
+
+
+def spec_of(checkpoint: dict[str, Any]) -> InputSpec:
+    """Return what a checkpoint's network expects of its input."""
+    return InputSpec.from_dict(checkpoint[SPEC_KEY])
 
 
 def is_rank_zero() -> bool:
@@ -495,6 +550,7 @@ def with_run_config(args: list[str]) -> list[str]:
     )
     if not path:
         raise UserError(NO_CHECKPOINT)
+    path = ensemble.members(path)[0]
     config = checkpoints.config_of(path, checkpoints.load(path))
     if config is None:
         return args

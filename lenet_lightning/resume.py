@@ -69,19 +69,27 @@ def check(changed: Changes, config: dict[str, Any], checkpoint: dict[str, Any]) 
             )
 
 
-def same_network(model: dict[str, Any], trained: dict[str, Any], path: str | Path) -> None:
+def same_network(
+    model: dict[str, Any], trained: dict[str, Any], path: str | Path, alone: bool = True
+) -> None:
     """Refuse to evaluate a checkpoint as another network than it was trained as.
 
     Args:
         model: the options of the model.
         trained: those of the checkpoint's run, complete.
         path: the checkpoint.
+        alone: whether it is the only one.
     """
+    remedy = (
+        "leave --config out to take its own settings"
+        if alone
+        else "choose checkpoints of one kind of network"
+    )
     for key in NETWORK:
         if model[key] != trained[key]:
             raise UserError(
                 f"model.{key} is {model[key]}, but the checkpoint {path} was trained with "
-                f"{trained[key]}: leave --config out to take its own settings."
+                f"{trained[key]}: {remedy}."
             )
 
 

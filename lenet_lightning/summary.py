@@ -50,12 +50,17 @@ def table(figures: dict[str, float], count: int) -> str:
     return "\n".join(lines)
 
 
-def replica_table(figures: Sequence[dict[str, float]], labels: Sequence[str]) -> str:
-    """Return accuracies and losses, a line for each replica, their mean and its 95 % interval.
+def replica_table(
+    figures: Sequence[dict[str, float]],
+    labels: Sequence[str],
+    together: dict[str, float] | None = None,
+) -> str:
+    """Return accuracies and losses, a line for each network, their mean and its 95 % interval.
 
     Args:
         figures: acc, loss, acc_negative and loss_negative of each; acc_views where there are any.
-        labels: what to call each replica.
+        labels: what to call each network.
+        together: such figures of all networks as one, for a line at the end.
     """
     columns = {"accuracy": "acc", "negatives": "acc_negative", "views": "acc_views", "loss": "loss"}
     columns = {title: key for title, key in columns.items() if key in figures[0]}
@@ -66,13 +71,14 @@ def replica_table(figures: Sequence[dict[str, float]], labels: Sequence[str]) ->
         bounds = {key: mean_interval(values) for key, values in series.items()}
         for i, label in enumerate(("95 % from", "95 % to")):
             rows[label] = {key: pair[i] for key, pair in bounds.items()}
+        if together:
+            rows["ensemble"] = together
     width = max(map(len, rows))
     lines = [" " * width + "".join(f"{title:>12}" for title in columns)]
     for label, own in rows.items():
-        cells = (
-            f"{own[k]:>12.4f}" if k == "loss" else f"{own[k]:>12.2%}" for k in columns.values()
-        )
-        lines.append(f"{label:{width}}{''.join(cells)}")
+        forms = {key: ".4f" if key == "loss" else ".2%" for key in columns.values()}
+        cells = (f"{own[key]:{form}}" if key in own else "" for key, form in forms.items())
+        lines.append(f"{label:{width}}" + "".join(f"{cell:>12}" for cell in cells).rstrip())
     return "\n".join(lines)
 
 

@@ -19,15 +19,18 @@ COLUMNS = ("file", "class", "probability", "negative_class", "negative_probabili
 
 
 class PredictionTable(Callback):
-    """Writes ``predictions.csv``.
+    """Writes ``predictions.csv``, of one network or of the mean of several.
 
     Attributes:
         folder: where to write it, an existing folder.
+        networks: how many predict, one after another.
     """
 
     def __init__(self) -> None:
         self.folder = Path()
+        self.networks = 1
         self.probabilities: list[Tensor] = []
+        self.complete: list[Tensor] = []
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any
@@ -36,13 +39,18 @@ class PredictionTable(Callback):
         self.probabilities.append(outputs)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the table and say where it is."""
-        probabilities = torch.cat(self.probabilities, dim=1).cpu()
+        """Write the table, once the last network has predicted, and say where it is."""
+        self.complete.append(torch.cat(self.probabilities, dim=1).cpu())
+        self.probabilities.clear()
+        if len(self.complete) < self.networks:
+            return
+        probabilities = torch.stack(self.complete).mean(0)
         classes = cast(InputSpec, cast(Classifier, pl_module).spec).classes
         path = free_path(self.folder / "predictions.csv")
         names = trainer.datamodule.picture_names  # type: ignore[attr-defined]
         runs.replace(path, table(names, probabilities, classes))
-        print(f"{len(names)} predictions: {path}")
+        of = f", each the mean of {self.networks} networks" if self.networks > 1 else ""
+        print(f"{len(names)} predictions{of}: {path}")
 
 
 def table(files: Sequence[str], probabilities: Tensor, classes: Sequence[str]) -> str:

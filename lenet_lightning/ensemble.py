@@ -1,0 +1,68 @@
+"""Several networks as one: the mean of their probabilities (Lakshminarayanan et al. 2017)."""
+
+import glob
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lenet_lightning.classifier import Classifier
+from lenet_lightning.errors import UserError
+from lenet_lightning.losses import class_loss
+from lenet_lightning.metrics import POLARITIES
+
+
+def members(pattern: str) -> list[str]:
+    """Return the checkpoints that ``--ckpt_path`` names, sorted.
+
+    Args:
+        pattern: a file, there or not; or a pattern with ``*``, ``?`` or ``[...]`` for several.
+
+    Raises:
+        UserError: a pattern fits no file.
+    """
+    if Path(pattern).exists() or not glob.has_magic(pattern):
+        return [pattern]
+    if found := sorted(glob.glob(pattern)):
+        return found
+    raise UserError(
+        f"ckpt_path is {pattern}, but no file fits that pattern: expected .ckpt files such as "
+        "lightning_logs/mnist/version_*/checkpoints/best.ckpt."
+    )
+
+
+class Ensemble:
+    """Networks that are tested one after another, as one."""
+
+    def __init__(self) -> None:
+        self.probabilities: list[Tensor] = []
+        self.penalties: list[Tensor] = []
+
+    def add(self, classifier: Classifier) -> None:
+        """Add a network whose test has ended."""
+        self.classifier = classifier
+        self.probabilities.append(classifier.test_logits.softmax(-1))
+        self.penalties.append(classifier.with_penalty(torch.zeros(()), 1))
+
+    def figures(self, labels: Tensor) -> dict[str, float]:
+        """Return accuracies in [0, 1] and losses of the mean probabilities.
+
+        Losses are comparable with those of each network: they include the mean penalty.
+
+        Args:
+            labels: int64 ``[count]``, of the test images.
+
+        Returns:
+            acc, loss, acc_negative, loss_negative.
+        """
+        figures = {}
+        together = torch.stack(self.probabilities).mean(0).to(labels.device)
+        penalty = float(torch.stack(self.penalties).mean())
+        for suffix, probabilities in zip(POLARITIES, together, strict=True):
+            # The softmax of a logarithm of probabilities is these probabilities.
+            logits = probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
+            own = self.classifier
+            loss = class_loss(logits, labels, own.loss, own.label_smoothing)
+            figures[f"acc{suffix}"] = float((logits.argmax(-1) == labels).float().mean())
+            figures[f"loss{suffix}"] = float(loss) / len(labels) + penalty
+        return figures

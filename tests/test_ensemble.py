@@ -1,0 +1,111 @@
+"""``--ckpt_path`` with a pattern: several networks, each on its own and all as one."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from lenet_lightning import ensemble, export, runs
+from lenet_lightning.data.batches import to_unit
+from lenet_lightning.data.digits import Digits
+from tests.conftest import PLAIN, Run
+
+PATTERN = "lightning_logs/group/version_*/checkpoints/best.ckpt"
+COUNT = 360  # test images of Digits
+
+
+@pytest.fixture
+def fitted(run: Run) -> str:
+    """What the training of three replicas with a penalty printed."""
+    outcome = run(f"{PLAIN} --model.replicas 3 --model.l2 0.001 --name group")
+    assert (outcome.code, outcome.err) == (0, "")
+    return outcome.out
+
+
+def table(out: str) -> list[str]:
+    """The lines of the last table, without the column of labels."""
+    lines = out.strip().splitlines()
+    return [re.split(r"\) +|ckpt +| {2,}", line, maxsplit=1)[-1].strip() for line in lines[-7:]]
+
+
+def mean_of_all() -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean probabilities of the test images ``[360, 10]``, and their labels."""
+    data = Digits()
+    data.setup()
+    images = to_unit(data.test_images.pixels)
+    networks = [export.load(path).network for path in ensemble.members(PATTERN)]
+    with torch.no_grad():
+        probabilities = [network(images).softmax(1) for network in networks]
+    return torch.stack(probabilities).mean(0), data.test_images.labels
+
+
+class TestTest:
+    def test_prints_each_their_mean_and_all_as_one(self, run: Run, fitted: str) -> None:
+        tested = run(f"test --ckpt_path {PATTERN}")
+        assert (tested.code, tested.err) == (0, "")
+        assert f"3 checkpoints: Digits, {COUNT} images (test)" in tested.out
+        assert table(tested.out) == table(fitted)  # fit ends with the same figures
+        for folder in sorted(Path("lightning_logs/group").iterdir()):
+            manifest = runs.read(folder).manifest
+            (evaluation,) = manifest["evaluations"]
+            assert manifest["test"].items() <= evaluation.items()
+
+    def test_the_ensemble_is_the_mean_of_the_probabilities(self, fitted: str) -> None:
+        probabilities, labels = mean_of_all()
+        accuracy = float((probabilities.argmax(1) == labels).float().mean())
+        own = probabilities[torch.arange(COUNT), labels].log().neg().mean()
+        networks = [export.load(path).network for path in ensemble.members(PATTERN)]
+        weights = [p for n in networks for name, p in n.named_parameters() if "weight" in name]
+        penalty = 0.001 * sum(float(p.detach().square().sum()) for p in weights) / len(networks)
+        (line,) = re.findall(r"^ensemble +([\d.]+)% +[\d.]+% +([\d.]+)$", fitted, re.M)
+        assert float(line[0]) == pytest.approx(100 * accuracy, abs=0.006)
+        assert float(line[1]) == pytest.approx(float(own) + penalty, abs=1e-4)
+
+    def test_validate_prints_each_and_their_mean(self, run: Run, fitted: str) -> None:
+        validated = run(f"validate --ckpt_path {PATTERN}")
+        assert (validated.code, validated.err) == (0, "")
+        assert "3 checkpoints: Digits, 143 images (val)" in validated.out
+        assert "mean" in validated.out and "ensemble" not in validated.out
+
+
+class TestPredict:
+    def test_writes_mean_probabilities(self, run: Run, fitted: str) -> None:
+        predicted = run(f"predict --ckpt_path {PATTERN} --data Digits")
+        assert (predicted.code, predicted.err) == (0, "")
+        said = f"{COUNT} predictions, each the mean of 3 networks: predictions.csv"
+        assert predicted.out.strip().splitlines() == [said]
+        with Path("predictions.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        best = mean_of_all()[0].max(1)
+        assert [int(row["class"]) for row in rows] == best.indices.tolist()
+        found = [float(row["probability"]) for row in rows]
+        assert found == pytest.approx(best.values.tolist(), abs=1e-5)
+
+
+class TestPattern:
+    def test_a_file_is_itself(self) -> None:
+        Path("odd[1].ckpt").write_text("")
+        assert ensemble.members("odd[1].ckpt") == ["odd[1].ckpt"]
+        assert ensemble.members("absent.ckpt") == ["absent.ckpt"]
+
+    def test_fits_nothing(self, run: Run) -> None:
+        refused = run("test --ckpt_path lightning_logs/*/best.ckpt")
+        assert refused.code == 2
+        assert "lightning_logs/*/best.ckpt, but no file fits that pattern" in refused.err
+
+    def test_networks_of_different_kinds(self, run: Run, trained: Path) -> None:
+        assert run(f"{PLAIN} --model.activation tanh --name trained").code == 0
+        refused = run("test --ckpt_path lightning_logs/trained/*/checkpoints/best.ckpt")
+        assert refused.code == 2
+        assert "model.activation is relu" in refused.err and "version_1" in refused.err
+        assert "choose checkpoints of one kind" in refused.err
+
+    def test_one_of_them_is_damaged(self, run: Run, trained: Path) -> None:
+        (trained / "checkpoints/last.ckpt").write_bytes(b"damaged")
+        refused = run(f"test --ckpt_path {trained}/checkpoints/*.ckpt")
+        assert refused.code == 2 and f"{trained}/checkpoints/last.ckpt is damaged" in refused.err
+        assert "evaluations" not in runs.read(trained).manifest
