@@ -17,12 +17,15 @@ from lenet_lightning.data.batches import EvaluationBatch, Execution, seed_from
 from lenet_lightning.errors import NonFiniteError, UserError
 from lenet_lightning.losses import Loss, Penalty, class_loss, kernels
 from lenet_lightning.metrics import POLARITIES, Sums
+from lenet_lightning.networks.graphed import GraphedLoss
 from lenet_lightning.networks.initializers import Initializer
 from lenet_lightning.networks.lenet5 import Activation, Kernel, LeNet5, Polarity
 from lenet_lightning.networks.stacked import StackedLeNet5
 from lenet_lightning.optimizers import KerasAdam, clip_gradients
 
 Scaling = Literal["unit", "centered", "standardized"]
+
+NO_GRAPH = "model.cuda_graph: kernels are launched one by one, since {}."
 
 # What this package adds to a Lightning checkpoint.
 SPEC_KEY = "lenet_lightning_input"
@@ -57,6 +60,9 @@ class Classifier(LightningModule):
             on originals.
         view_flip: views of the test: also the mirror image of each.
         kernel: CPU convolutions: ``fused`` (fast), ``torch``, or ``auto``: fused where available.
+        cuda_graph: replay forward and backward pass of each training batch as a CUDA graph, once it
+            has been seen to give the gradients that launching kernel by kernel gives; where it
+            cannot be used, one line says why. Not with dropout, nor on several devices.
         replicas: train this many networks as one program, with the seeds ``seed``, ``seed + 1`` and
             so on; each is the network that a run with its seed trains. Tensors of a training step
             then have the replicas as their second dimension.
@@ -90,6 +96,7 @@ class Classifier(LightningModule):
         view_shift: NonNegativeInt = 0,
         view_flip: bool = False,
         kernel: Kernel = "auto",
+        cuda_graph: bool = False,
         replicas: PositiveInt = 1,
         seed: NonNegativeInt = 0,
     ) -> None:
@@ -115,10 +122,12 @@ class Classifier(LightningModule):
         self.view_shift = view_shift
         self.view_flip = view_flip
         self.kernel = kernel
+        self.cuda_graph = cuda_graph
         self.replicas = replicas
         self.seed = seed
         self.spec: InputSpec | None = None
         self.teacher: Callable[[Tensor, Tensor], Tensor] | None = None
+        self.graphed: GraphedLoss | None = None
         self.step_losses: list[Tensor] = []
         self.failures: dict[int, NonFiniteError] = {}
 
@@ -194,15 +203,39 @@ class Classifier(LightningModule):
         """Map float32 images ``[batch, channels, 32, 32]`` in [0, 1] to logits."""
         return self.network(images)
 
+    def on_train_start(self) -> None:
+        """Prepare the CUDA graph, or say why there is none."""
+        if not self.cuda_graph:
+            return
+        if refusal := self.no_graph_for():
+            self.print(NO_GRAPH.format(refusal))
+        else:
+            self.graphed = GraphedLoss(
+                self.network,
+                self.loss,
+                self.label_smoothing,
+                refuse=lambda reason: self.print(NO_GRAPH.format(reason)),
+            )
+
+    def no_graph_for(self) -> str | None:
+        """Return what in the configuration rules out a CUDA graph."""
+        if self.device.type != "cuda":
+            return f"the device is {self.device.type}"
+        if self.dropout:
+            return "dropout is drawn anew in every step"
+        if self.trainer.world_size > 1:
+            return "several devices train"
+        precision = self.trainer.precision
+        return None if precision == "32-true" else f"trainer.precision is {precision}"
+
     def training_step(self, batch: Execution, batch_idx: int) -> None:
         """Take one optimizer step per batch of the execution."""
         optimizer: Any = self.optimizers()
         losses, outputs, labels = [], [], []
         for images, targets, total in self.until_max_steps(batch):
             optimizer.zero_grad()
-            logits = self.training_logits(images)
             wanted = self.teacher(images, targets) if self.teacher else targets
-            loss = class_loss(logits, wanted, self.loss, self.label_smoothing)
+            loss, logits = self.batch_loss(images, wanted)
             # The mean over the whole batch: distributed training averages the processes' gradients.
             self.backward_fast(loss * (self.trainer.world_size / total))
             losses.append(self.with_penalty(loss.detach(), len(targets)))
@@ -213,7 +246,7 @@ class Classifier(LightningModule):
             optimizer.step()
             if self.scheduler and self.scheduler_interval == "step":
                 self.step_scheduler()
-            outputs.append(logits.detach())
+            outputs.append(logits)
             labels.append(targets)
         self.record(torch.stack(losses), torch.cat(outputs), torch.cat(labels))
 
@@ -224,6 +257,13 @@ class Classifier(LightningModule):
             if 0 <= limit <= self.global_step:
                 return
             yield item
+
+    def batch_loss(self, images: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sum of a training batch's losses, and its logits without a gradient."""
+        if self.graphed:
+            return self.graphed(images, wanted)
+        logits = self.training_logits(images)
+        return class_loss(logits, wanted, self.loss, self.label_smoothing), logits.detach()
 
     def training_logits(self, images: Tensor) -> Tensor:
         """Logits of a training batch; what dropout drops depends on (seed, step) alone."""
