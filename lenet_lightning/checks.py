@@ -16,6 +16,7 @@ from lightning.pytorch.cli import ReduceLROnPlateau as Plateau
 from lightning.pytorch.strategies import StrategyRegistry
 from torch.optim import lr_scheduler
 
+from lenet_lightning.callbacks.averaging import CycleAveraging
 from lenet_lightning.callbacks.distillation import Distillation, find
 from lenet_lightning.classifier import Classifier, metric_names
 from lenet_lightning.data.base import ImageDataModule, InputSpec
@@ -23,6 +24,7 @@ from lenet_lightning.data.facts import DATASETS
 from lenet_lightning.errors import UserError, nearest
 from lenet_lightning.messages import class_path, one_line
 from lenet_lightning.optimizers import ELEMENTWISE, KerasAdam, Muon
+from lenet_lightning.schedulers import LinearCycles
 
 # Optimisers with which replicas stay what they are on their own.
 SEPARATE = (*ELEMENTWISE, KerasAdam, Muon)
@@ -143,9 +145,17 @@ def teachers(trainer: Trainer) -> None:
             find(callback.teachers)
 
 
-def averaging(trainer: Trainer) -> None:
-    """Refuse an average of weights that changes after it was validated."""
+def averaging(trainer: Trainer, classifier: Classifier, scheduler: Any) -> None:
+    """Refuse an average of weights that changes after it was validated, or of no cycles."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, CycleAveraging) and not (
+            isinstance(scheduler, LinearCycles) and classifier.scheduler_interval == "epoch"
+        ):
+            raise UserError(
+                "CycleAveraging averages where cycles of the learning rate end: it needs "
+                "model.scheduler lenet_lightning.schedulers.LinearCycles with "
+                "model.scheduler_interval epoch."
+            )
         if getattr(callback, "update_starting_at_epoch", None) is not None:
             raise UserError(
                 f"{type(callback).__name__}.update_starting_at_epoch averages once the epoch has "

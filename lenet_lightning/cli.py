@@ -228,7 +228,7 @@ class Command(LightningCLI):
             checks.sizes(self.datamodule)
             checks.devices(self.trainer, self.datamodule)
             checks.monitors(self.trainer, scheduler, self.datamodule)
-            checks.averaging(self.trainer)
+            checks.averaging(self.trainer, self.model, scheduler)
             for path, checkpoint in self.checkpoints.items():
                 checks.same_input(spec_of(checkpoint), path, self.datamodule)
         elif self.subcommand != "predict":

@@ -32,7 +32,7 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty")
     # No layer is sharded here; and what it averages is what a checkpoint holds as its weights.
     warnings.filterwarnings("ignore", r"You're using the WeightAveraging callback")
-    warnings.filterwarnings("ignore", r"Be aware that when using `ckpt_path`.*WeightAveraging")
+    warnings.filterwarnings("ignore", r"Be aware that when using `ckpt_path`.*Averaging")
     # A moved run folder: a fit that goes on there follows it, an evaluation needs nothing of it.
     warnings.filterwarnings("ignore", r"The dirpath has changed from")
 

@@ -13,8 +13,9 @@ from jsonargparse.typing import (
     restricted_number_type,
 )
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.callbacks import Callback, WeightAveraging
 
+from lenet_lightning.callbacks.averaging import CycleAveraging
 from lenet_lightning.data import sources, splits
 from lenet_lightning.data.augmentation import Augmentation, Interpolation, Padding
 from lenet_lightning.data.batches import EvaluationBatches, Images, TrainBatches
@@ -309,7 +310,7 @@ class ImageDataModule(LightningDataModule):
             trainer.val_check_interval == 1.0
             and trainer.limit_train_batches == 1.0
             and trainer.overfit_batches == 0.0  # type: ignore[attr-defined]
-            and not any(isinstance(c, WeightAveraging) for c in trainer.callbacks)  # type: ignore[attr-defined]
+            and not any(map(averages_steps, trainer.callbacks))  # type: ignore[attr-defined]
         ):
             return 1
         if self.steps_per_execution != "auto":
@@ -340,3 +341,8 @@ class ImageDataModule(LightningDataModule):
     def evaluation(self, images: Images, index: torch.Tensor) -> EvaluationBatches:
         """Return the batches that evaluate the chosen images."""
         return EvaluationBatches(images, index, self.eval_batch_size, *self.ranks)
+
+
+def averages_steps(callback: Callback) -> bool:
+    """Whether a callback averages weights over single steps."""
+    return isinstance(callback, WeightAveraging) and not isinstance(callback, CycleAveraging)
