@@ -12,10 +12,13 @@ from torch import Tensor
 Interpolation = Literal["bilinear", "nearest"]
 Padding = Literal["zeros", "border", "reflection"]
 
+# Points along each axis whose moves make a warp.
+WARP_POINTS = 5
+
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random rotation, zoom, translation, horizontal flip, cutout and grey-scale inversion.
+    """Random rotation, zoom, translation, warp, horizontal flip, cutout and grey-scale inversion.
 
     Attributes:
         rotation: largest angle in degrees, drawn uniformly from [-rotation, rotation].
@@ -29,6 +32,9 @@ class Augmentation:
             ``reflection`` (the image mirrored at its edge), as ``grid_sample`` names them.
         zoom: largest change of size: sizes are drawn uniformly from [1 - zoom, 1 + zoom].
         cutout: side in pixels of the square that :func:`cut_out` removes; 0 removes nothing.
+        elastic: standard deviation in pixels by which an image is warped, smoothly and differently
+            from place to place (Simard et al. 2003, "Best practices for convolutional neural
+            networks"): 5 by 5 points move at random, what lies between them follows.
     """
 
     rotation: float = 0.0
@@ -39,16 +45,19 @@ class Augmentation:
     padding: Padding = "zeros"
     zoom: float = 0.0
     cutout: int = 0
+    elastic: float = 0.0
 
     @property
     def moves(self) -> bool:
         """Whether any geometric change is on."""
-        return bool(self.rotation or self.zoom or self.translation or self.horizontal_flip)
+        affine = self.rotation or self.zoom or self.translation or self.horizontal_flip
+        return bool(affine or self.elastic)
 
     @property
     def whole_pixels(self) -> bool:
         """Whether every pixel of the result is one of the image."""
-        return self.interpolation == "nearest" and not self.rotation and not self.zoom
+        bends = self.rotation or self.zoom or self.elastic
+        return self.interpolation == "nearest" and not bends
 
     def draw(self, count: int, size: int, generator: torch.Generator) -> Tensor:
         """Draw one affine map per image.
@@ -79,6 +88,20 @@ class Augmentation:
         most = int(self.translation)
         return (uniform * (2 * most + 1)).floor() - most
 
+    def draw_warp(self, count: int, size: int, generator: torch.Generator) -> Tensor:
+        """Draw how far the points of each image move.
+
+        Args:
+            count: number of images.
+            size: their height and width in pixels.
+            generator: source of randomness, on the CPU.
+
+        Returns:
+            float32 ``[count, 2, 5, 5]``, right and down, in the coordinates of ``affine_grid``.
+        """
+        points = torch.randn(count, 2, WARP_POINTS, WARP_POINTS, generator=generator)
+        return points.mul_(2 / size * self.elastic)
+
     def draw_corners(self, count: int, size: int, generator: torch.Generator) -> Tensor:
         """Draw the square that each image loses, its centre anywhere in the image.
 
@@ -92,11 +115,11 @@ class Augmentation:
         """
         return torch.randint(size, (count, 2), generator=generator) - self.cutout // 2
 
-    def apply(self, images: Tensor, affine: Tensor) -> Tensor:
-        """Move images ``[batch, channels, height, width]`` by the maps of :meth:`draw`."""
+    def apply(self, images: Tensor, affine: Tensor, warp: Tensor | None = None) -> Tensor:
+        """Move images ``[batch, channels, height, width]`` by what the methods above drew."""
         if self.whole_pixels:
             return shift(images, affine, self.padding)
-        return move(images, affine, self.interpolation, self.padding)
+        return move(images, affine, self.interpolation, self.padding, warp)
 
 
 def move(
@@ -104,18 +127,23 @@ def move(
     affine: Tensor,
     interpolation: Interpolation = "bilinear",
     padding: Padding = "zeros",
+    warp: Tensor | None = None,
 ) -> Tensor:
-    """Apply one affine map per image.
+    """Apply one affine map per image, and a warp.
 
     Args:
         images: float ``[batch, channels, height, width]``, values in [0, 1].
         affine: ``[batch, 2, 3]`` from :meth:`Augmentation.draw`, on the same device.
         interpolation: ``bilinear`` or ``nearest``.
         padding: what comes in from outside.
+        warp: ``[batch, 2, 5, 5]`` from :meth:`Augmentation.draw_warp`, on the same device.
     """
     if not len(images):  # a process without a share of the batch; affine_grid takes no empty ones
         return images
     grid = F.affine_grid(affine, list(images.shape), align_corners=False)
+    if warp is not None:
+        smooth = F.interpolate(warp, images.shape[2:], mode="bicubic", align_corners=True)
+        grid = grid + smooth.permute(0, 2, 3, 1)
     return F.grid_sample(images, grid, interpolation, padding, align_corners=False)
 
 

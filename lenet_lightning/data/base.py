@@ -114,6 +114,8 @@ class ImageDataModule(LightningDataModule):
         padding: what augmentation brings in from outside: ``zeros`` (black), ``border`` (the
             nearest pixel) or ``reflection`` (the image mirrored at its edge).
         zoom: augmentation, largest change of size, as a share: 0.1 is from 90 to 110 %.
+        elastic: augmentation, standard deviation in pixels by which an image is warped, smoothly
+            and differently from place to place.
         cutout: augmentation, side in pixels of a square at a random place that gives way to the
             image's mean.
         seed: of order, polarity and augmentation; the command line sets it from seed_everything.
@@ -150,6 +152,7 @@ class ImageDataModule(LightningDataModule):
         padding: Padding = "zeros",
         zoom: BelowOne = 0.0,  # type: ignore[valid-type]
         cutout: NonNegativeInt = 0,
+        elastic: NonNegativeFloat = 0.0,
         seed: NonNegativeInt = 0,
         replicas: PositiveInt = 1,
     ) -> None:
@@ -168,7 +171,15 @@ class ImageDataModule(LightningDataModule):
         self.train_polarity = train_polarity
         self.negate_border = negate_border
         self.augmentation = Augmentation(
-            rotation, translation, horizontal_flip, invert, interpolation, padding, zoom, cutout
+            rotation,
+            translation,
+            horizontal_flip,
+            invert,
+            interpolation,
+            padding,
+            zoom,
+            cutout,
+            elastic,
         )
         self.seed = seed
         self.replicas = replicas

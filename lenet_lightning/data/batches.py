@@ -110,6 +110,7 @@ class Draws(NamedTuple):
         position: int64 ``[train_size]``, where the image lies among all images.
         reverse: bool ``[train_size]``, whether it is replaced by its negative; None for none.
         affine: float32 ``[train_size, 2, 3]``, its affine map; None if nothing moves.
+        warp: float32 ``[train_size, 2, 5, 5]``, how it is warped; None if nothing is.
         corners: ``[train_size, 2]``, where a square is cut out of it; None if none is.
 
     Of several replicas the second dimension counts them.
@@ -118,6 +119,7 @@ class Draws(NamedTuple):
     position: Tensor
     reverse: Tensor | None
     affine: Tensor | None
+    warp: Tensor | None
     corners: Tensor | None
 
     def of(self, shares: list[Share]) -> "Draws":
@@ -212,7 +214,8 @@ class TrainBatches:
         images = gather(self.data.pixels, drawn.position)
         flat = images.flatten(0, -4)
         if drawn.affine is not None:
-            flat = self.augmentation.apply(flat, drawn.affine.flatten(0, -3))
+            warp = None if drawn.warp is None else drawn.warp.flatten(0, -4)
+            flat = self.augmentation.apply(flat, drawn.affine.flatten(0, -3), warp)
         if drawn.corners is not None:
             flat = cut_out(flat, drawn.corners.flatten(0, -2), self.augmentation.cutout)
         if drawn.reverse is not None:
@@ -227,6 +230,7 @@ class TrainBatches:
         changes = (
             self.reversed_by_position(seed),
             self.affine_by_position(seed),
+            self.warp_by_position(seed),
             self.corners_by_position(seed),
         )
         ordered = (None if each is None else each[order].to(device) for each in changes)
@@ -238,6 +242,13 @@ class TrainBatches:
             return None
         draws = generator(seed, self.epoch, 1)
         return self.augmentation.draw(len(self.index), self.data.pixels.shape[-1], draws)
+
+    def warp_by_position(self, seed: int) -> Tensor | None:
+        """Return this epoch's warps ``[train_size, 2, 5, 5]``; None if nothing is warped."""
+        if not self.augmentation.elastic:
+            return None
+        draws = generator(seed, self.epoch, 5)
+        return self.augmentation.draw_warp(len(self.index), self.data.pixels.shape[-1], draws)
 
     def corners_by_position(self, seed: int) -> Tensor | None:
         """Return where this epoch's images are cut out, ``[train_size, 2]``; None if nowhere."""

@@ -246,3 +246,34 @@ def test_centres_of_squares_are_anywhere():
         torch.testing.assert_close(
             centres.float().mean(0), torch.full((2,), 15.5), rtol=0, atol=0.5
         )
+
+
+class TestElastic:
+    def test_points_that_move_alike_shift_the_image(self):
+        x = images(2)
+        still = Augmentation().draw(2, SIZE, torch.Generator().manual_seed(0))
+        right = still.clone()
+        right[:, 0, 2] = 2 / SIZE * 3
+        warp = torch.zeros(2, 2, 5, 5)
+        warp[:, 0] = 2 / SIZE * 3
+        torch.testing.assert_close(move(x, still, warp=warp), move(x, right), rtol=0, atol=1e-4)
+
+    def test_each_place_moves_by_its_own_point(self):
+        x = images(1)
+        still = Augmentation().draw(1, SIZE, torch.Generator().manual_seed(0))
+        warp = torch.zeros(1, 2, 5, 5)
+        warp[:, :, 0, 0] = 0.3
+        warped = move(x, still, warp=warp)
+        assert not torch.equal(warped[..., :6, :6], x[..., :6, :6])
+        torch.testing.assert_close(warped[..., 18:, 18:], x[..., 18:, 18:], rtol=0, atol=1e-5)
+
+    def test_draws(self):
+        warp = Augmentation(elastic=1.5).draw_warp(4000, SIZE, torch.Generator().manual_seed(0))
+        assert warp.shape == (4000, 2, 5, 5)
+        pixels = warp * SIZE / 2
+        assert float(pixels.mean()) == pytest.approx(0, abs=0.02)
+        assert float(pixels.std()) == pytest.approx(1.5, rel=0.01)
+
+    def test_is_a_motion_that_blurs(self):
+        assert Augmentation(elastic=1.0).moves
+        assert not Augmentation(elastic=1.0, interpolation="nearest").whole_pixels

@@ -59,7 +59,7 @@ def is_reversed(loader: TrainBatches, number: int = 0) -> torch.Tensor:
 EVERYTHING = {
     "polarity": "random",
     "augmentation": Augmentation(
-        rotation=10, translation=2, horizontal_flip=0.5, invert=0.2, cutout=6
+        rotation=10, translation=2, horizontal_flip=0.5, invert=0.2, cutout=6, elastic=1
     ),
 }
 
