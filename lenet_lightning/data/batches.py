@@ -4,7 +4,7 @@ Order and augmentation depend only on (seed, epoch), never on what ran before, s
 resumed exactly and a distributed run sees the same global batches as a single one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -227,35 +227,23 @@ class TrainBatches:
         """Return this epoch's draws for one network, on the images' device."""
         order = torch.randperm(len(self.index), generator=generator(seed, self.epoch, 0))
         position, device = self.index[order], self.data.labels.device
+        wanted = self.augmentation
+        # The streams are part of what a seed means: each keeps its number.
         changes = (
             self.reversed_by_position(seed),
-            self.affine_by_position(seed),
-            self.warp_by_position(seed),
-            self.corners_by_position(seed),
+            self.by_position(seed, 1, wanted.draw) if wanted.moves else None,
+            self.by_position(seed, 5, wanted.draw_warp) if wanted.elastic else None,
+            self.by_position(seed, 4, wanted.draw_corners) if wanted.cutout else None,
         )
         ordered = (None if each is None else each[order].to(device) for each in changes)
         return Draws(position.to(device), *ordered)
 
-    def affine_by_position(self, seed: int) -> Tensor | None:
-        """Return this epoch's affine maps ``[train_size, 2, 3]``; None if nothing moves."""
-        if not self.augmentation.moves:
-            return None
-        draws = generator(seed, self.epoch, 1)
-        return self.augmentation.draw(len(self.index), self.data.pixels.shape[-1], draws)
-
-    def warp_by_position(self, seed: int) -> Tensor | None:
-        """Return this epoch's warps ``[train_size, 2, 5, 5]``; None if nothing is warped."""
-        if not self.augmentation.elastic:
-            return None
-        draws = generator(seed, self.epoch, 5)
-        return self.augmentation.draw_warp(len(self.index), self.data.pixels.shape[-1], draws)
-
-    def corners_by_position(self, seed: int) -> Tensor | None:
-        """Return where this epoch's images are cut out, ``[train_size, 2]``; None if nowhere."""
-        if not self.augmentation.cutout:
-            return None
-        draws = generator(seed, self.epoch, 4)
-        return self.augmentation.draw_corners(len(self.index), self.data.pixels.shape[-1], draws)
+    def by_position(
+        self, seed: int, stream: int, draw: Callable[[int, int, torch.Generator], Tensor]
+    ) -> Tensor:
+        """Return what a method of the augmentation draws in this epoch, ``[train_size, ...]``."""
+        draws = generator(seed, self.epoch, stream)
+        return draw(len(self.index), self.data.pixels.shape[-1], draws)
 
     def reversed_by_position(self, seed: int) -> Tensor | None:
         """Return this epoch's mask ``[train_size]`` of images to reverse; None for none."""
