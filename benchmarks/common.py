@@ -40,6 +40,7 @@ class Peer(NamedTuple):
     environment: dict[str, str] = {}
 
 
+TENSORFLOW = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2"}
 PEERS = {
     "lightning_torchvision": Peer(
         "Lightning, torchvision's dataset, DataLoader",
@@ -53,7 +54,13 @@ PEERS = {
         "Keras on TensorFlow, `fit`",
         "keras_fit.py",
         ("keras", "tensorflow-cpu"),
-        {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2"},
+        TENSORFLOW,
+    ),
+    "keras_tensorflow_steps": Peer(
+        "Keras on TensorFlow, `fit`, `steps_per_execution` 32",
+        "keras_fit.py",
+        ("keras", "tensorflow-cpu"),
+        {**TENSORFLOW, "STEPS_PER_EXECUTION": "32"},
     ),
     "keras_jax": Peer(
         "Keras on JAX, `fit`", "keras_fit.py", ("keras", "jax"), {"KERAS_BACKEND": "jax"}

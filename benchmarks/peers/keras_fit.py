@@ -1,4 +1,7 @@
-"""Keras 3 ``fit`` as the report ran it; the backend is KERAS_BACKEND (tensorflow or jax)."""
+"""Keras 3 ``fit`` as the report ran it; the backend is KERAS_BACKEND (tensorflow or jax).
+
+STEPS_PER_EXECUTION is Keras's own option of that name, 1 as by default if it is not set.
+"""
 
 import os
 import sys
@@ -29,7 +32,12 @@ model = keras.Sequential([
     layers.Dense(10, activation="softmax", **shared),
 ])  # fmt: skip
 optimizer = keras.optimizers.Adam(options.lr)
-model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+model.compile(
+    optimizer,
+    "sparse_categorical_crossentropy",
+    metrics=["accuracy"],
+    steps_per_execution=int(os.environ.get("STEPS_PER_EXECUTION", "1")),
+)
 
 
 class Clock(keras.callbacks.Callback):
