@@ -205,6 +205,7 @@ class Classifier(LightningModule):
 
     def on_train_start(self) -> None:
         """Prepare the CUDA graph, or say why there is none."""
+        self.graphed = None
         if not self.cuda_graph:
             return
         if refusal := self.no_graph_for():

@@ -235,18 +235,33 @@ class Command(LightningCLI):
             raise UserError(
                 f"data is Pictures, but {self.subcommand} needs a dataset with classes."
             )
-        for path, checkpoint in self.checkpoints.items() if self.subcommand != "fit" else ():
-            trained = checkpoints.config_of(path, checkpoint)
-            if trained is not None:
-                trained_model = with_defaults(trained)["model"]
-                alone = len(self.checkpoints) == 1
-                resume.same_network(self.options.model, trained_model, path, alone)
+        if self.checkpoints and self.subcommand in EVALUATIONS:
+            self.check_checkpoints()
         if self.subcommand == "fit":
             checks.teachers(self.trainer)
         if self.subcommand == "predict":
             checks.one_device(self.trainer, "predict")
         if self.model.replicas > 1:
             checks.one_device(self.trainer, f"fit with model.replicas {self.model.replicas}")
+
+    def check_checkpoints(self) -> None:
+        """Refuse checkpoints of other networks than the model, or that do not go together."""
+        ensemble.same_images({path: spec_of(each) for path, each in self.checkpoints.items()})
+        first: dict[str, Any] | None = None
+        for path, checkpoint in self.checkpoints.items():
+            trained = checkpoints.config_of(path, checkpoint)
+            if trained is None:
+                continue
+            trained = with_defaults(trained)
+            alone = len(self.checkpoints) == 1
+            resume.same_network(self.options.model, trained["model"], path, alone)
+            first = first or trained
+            ensemble.same_options(first, trained, path, self.subcommand == "validate")
+
+    def tested_whole(self) -> bool:
+        """Whether the last test saw every test image."""
+        batches: Any = self.trainer.test_dataloaders
+        return self.trainer.num_test_batches == [len(batches)]
 
     @property
     def complete_config(self) -> dict[str, Any]:
@@ -420,7 +435,8 @@ class Command(LightningCLI):
         if figures:
             epochs = max(manifest["epochs"] for manifest in manifests)
             print(self.test_words("best epochs", epochs))
-            row = together.figures(self.datamodule.test_images.labels)
+            whole = self.tested_whole()
+            row = together.figures(self.datamodule.test_images.labels) if whole else None
             print(summary.replica_table(list(figures.values()), list(figures), row))
         if failures := self.model.failures:
             seeds = " and ".join(str(self.model.seeds[number]) for number in failures)
@@ -465,7 +481,7 @@ class Command(LightningCLI):
         for _ in self.each_checkpoint():
             figures.append(stage_figures(self.trainer, "test"))
             together.add(self.model)
-        self.conclude("test", figures, together)
+        self.conclude("test", figures, together if self.tested_whole() else None)
 
     def conclude(
         self,

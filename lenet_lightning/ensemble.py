@@ -2,14 +2,19 @@
 
 import glob
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lenet_lightning.classifier import Classifier
+from lenet_lightning.data.base import SPLIT_OPTIONS, InputSpec
 from lenet_lightning.errors import UserError
 from lenet_lightning.losses import class_loss
 from lenet_lightning.metrics import POLARITIES
+
+# Options that a reported loss depends on, beside the network's own.
+LOSS_OPTIONS = ("loss", "label_smoothing", "l1", "l2")
 
 
 def members(pattern: str) -> list[str]:
@@ -27,8 +32,51 @@ def members(pattern: str) -> list[str]:
         return found
     raise UserError(
         f"ckpt_path is {pattern}, but no file fits that pattern: expected .ckpt files such as "
-        "lightning_logs/mnist/version_*/checkpoints/best.ckpt."
+        "'lightning_logs/mnist/version_*/checkpoints/best.ckpt', in quotes."
     )
+
+
+def same_images(specs: dict[str, InputSpec]) -> None:
+    """Refuse networks of different datasets.
+
+    Args:
+        specs: what each checkpoint's network expects of its input, by its path.
+
+    Raises:
+        UserError: naming one that differs from the first.
+    """
+    first, *others = specs
+    for path in others:
+        if specs[path].name != specs[first].name or specs[path].classes != specs[first].classes:
+            raise UserError(
+                f"The checkpoint {path} was trained on {specs[path].name}, but {first} on "
+                f"{specs[first].name}: choose checkpoints of one dataset."
+            )
+
+
+def same_options(first: dict[str, Any], other: dict[str, Any], path: str, validate: bool) -> None:
+    """Refuse a network whose loss, or whose validation images, are not those of the first.
+
+    Args:
+        first: the configuration of the first checkpoint's run, complete.
+        other: that of another one.
+        path: where that other checkpoint lies.
+        validate: whether validation images are what is evaluated.
+
+    Raises:
+        UserError: naming the option.
+    """
+    options = [("model", first["model"], other["model"], LOSS_OPTIONS)]
+    if validate:
+        data = (config["data"]["init_args"] for config in (first, other))
+        options.append(("data", *data, SPLIT_OPTIONS))
+    for group, ours, theirs, keys in options:
+        for key in keys:
+            if ours[key] != theirs[key]:
+                raise UserError(
+                    f"{group}.{key} is {ours[key]}, but the checkpoint {path} was trained with "
+                    f"{theirs[key]}, so that their figures differ in meaning: evaluate it alone."
+                )
 
 
 class Ensemble:

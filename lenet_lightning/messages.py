@@ -12,6 +12,7 @@ from torch.optim import lr_scheduler
 from lenet_lightning.classifier import Classifier
 from lenet_lightning.errors import nearest
 from lenet_lightning.optimizers import KerasAdam, Muon
+from lenet_lightning.schedulers import LinearCycles
 
 # Options beside those of trainer, model and data.
 OPTIONS = ("seed_everything", "logs", "name", "monitor", "resume", "threads", "config", "ckpt_path")
@@ -108,6 +109,7 @@ def innermost(message: str) -> str:
 
 def classes(key: str) -> list[type]:
     """Return the classes whose names or arguments make sense for a key."""
+    from lenet_lightning.callbacks.averaging import CycleAveraging
     from lenet_lightning.callbacks.distillation import Distillation
     from lenet_lightning.cli import DATAMODULES
 
@@ -120,8 +122,16 @@ def classes(key: str) -> list[type]:
         # Of classes with one name the last counts: ours takes whole networks, and Lightning's
         # has a monitor.
         "model.optimizer": [*subclasses(torch.optim, torch.optim.Optimizer), KerasAdam, Muon],
-        "model.scheduler": [*subclasses(lr_scheduler, lr_scheduler.LRScheduler), Plateau],
-        "trainer.callbacks": [*subclasses(callbacks, callbacks.Callback), Distillation],
+        "model.scheduler": [
+            *subclasses(lr_scheduler, lr_scheduler.LRScheduler),
+            Plateau,
+            LinearCycles,
+        ],
+        "trainer.callbacks": [
+            *subclasses(callbacks, callbacks.Callback),
+            Distillation,
+            CycleAveraging,
+        ],
     }
     return known.get(key, [])
 
@@ -148,6 +158,8 @@ def unknown_option(option: str, parser: ArgumentParser) -> str:
     name = full_key([option.lstrip("-").split("=")[0]])
     group, _, last = name.rpartition(".")
     known = {n: flag + n for n in option_names(parser)}
+    if not flag and option.endswith(".ckpt"):
+        return f"{option} is one file too many: put a pattern of several into quotes."
     if name in known:
         return f"{flag}{name} is no option of the class that {group} names, or {group} names none."
     # Within its group, or anywhere if it was given without one: --batch_size, --max_epochs, --lr.

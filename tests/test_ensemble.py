@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from lenet_lightning import ensemble, export, runs
+from lenet_lightning.data.base import InputSpec
 from lenet_lightning.data.batches import to_unit
 from lenet_lightning.data.digits import Digits
+from lenet_lightning.errors import UserError
 from tests.conftest import PLAIN, Run
 
 PATTERN = "lightning_logs/group/version_*/checkpoints/best.ckpt"
@@ -109,3 +111,36 @@ class TestPattern:
         refused = run(f"test --ckpt_path {trained}/checkpoints/*.ckpt")
         assert refused.code == 2 and f"{trained}/checkpoints/last.ckpt is damaged" in refused.err
         assert "evaluations" not in runs.read(trained).manifest
+
+    @pytest.mark.parametrize(
+        ("command", "options", "reason"),
+        [
+            ("validate", "--data.num_folds 5 --data.fold 1", "data.num_folds is None"),
+            ("test", "--model.l2 0.1", "model.l2 is 0.0"),
+        ],
+    )
+    def test_figures_of_different_meaning(
+        self, run: Run, trained: Path, command: str, options: str, reason: str
+    ) -> None:
+        assert run(f"{PLAIN} --trainer.max_epochs 1 --name trained {options}").code == 0
+        refused = run(f"{command} --ckpt_path lightning_logs/trained/*/checkpoints/best.ckpt")
+        assert refused.code == 2 and reason in refused.err and "version_1" in refused.err
+        assert "evaluations" not in runs.read(trained).manifest
+
+    def test_of_different_datasets(self) -> None:
+        specs = {
+            name: InputSpec(name, 1, 28, tuple("0123456789"), (0.1,), (0.3,))
+            for name in ("MNIST", "FashionMNIST")
+        }
+        with pytest.raises(UserError, match="FashionMNIST was trained on FashionMNIST, but MNIST"):
+            ensemble.same_images(specs)
+
+    def test_without_quotes(self, run: Run, trained: Path) -> None:
+        files = " ".join(f"{trained}/checkpoints/{name}.ckpt" for name in ("best", "last"))
+        refused = run(f"test --ckpt_path {files}")
+        assert refused.code == 2 and "put a pattern of several into quotes" in refused.err
+
+    def test_of_a_part_of_the_images_there_is_no_ensemble(self, run: Run, fitted: str) -> None:
+        part = "--data.eval_batch_size 100 --trainer.limit_test_batches 1"
+        tested = run(f"test --ckpt_path {PATTERN} {part}")
+        assert tested.code == 0 and "mean" in tested.out and "ensemble" not in tested.out

@@ -2,11 +2,11 @@
 
 from typing import Any, cast
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
-from lenet_lightning.data.batches import TrainBatches
 from lenet_lightning.schedulers import LinearCycles
 
 
@@ -17,25 +17,41 @@ class CycleAveraging(WeightAveraging):
     ("Averaging weights leads to wider optima and better generalization"). It is what is validated,
     saved and tested. Until the first descent ends it is the network itself, and then stays as it
     is from the end of one descent to the end of the next.
+
+    Attributes:
+        ends: how many ends it is the mean of.
     """
 
     def __init__(self) -> None:
         super().__init__(avg_fn=self.average)
-        self.ended = 0
+        self.ends = 0
+        self.now = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Learn when descents end."""
         self.cycles = cast(LinearCycles, trainer.lr_scheduler_configs[0].scheduler)
-        self.steps = cast(TrainBatches, trainer.train_dataloader).steps
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        """Change the average at the last batch of an epoch, before that is validated."""
+        before, after = (self.cycles.ended(trainer.current_epoch + more) for more in (0, 1))
+        last = trainer.is_last_batch or trainer.global_step == trainer.max_steps
+        self.now = last and (after == 0 or after > before)
+        self.ends += last and after > before
+        super().on_train_batch_end(trainer, *args, **kwargs)
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
-        """Whether the last step before the validation of an epoch changes the average."""
-        if step_idx is None:
-            return False
-        epochs, rest = divmod(step_idx + 1, self.steps)
-        self.ended = self.cycles.ended(epochs)
-        return not rest and (self.ended < 1 or self.ended > self.cycles.ended(epochs - 1))
+        """Whether the step that has just been taken changes the average."""
+        return self.now and step_idx is not None
 
     def average(self, average: Tensor, weights: Tensor, _: Any) -> Tensor:
-        """Return the average with the newest of as many weights as descents have ended."""
-        return average + (weights - average) / max(1, self.ended)
+        """Return the average with the newest weights among it."""
+        return torch.lerp(average, weights, 1 / max(1, self.ends))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keep the number of ends beside Lightning's own state."""
+        return super().state_dict() | {"ends": self.ends}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up :meth:`state_dict`."""
+        super().load_state_dict(state_dict)
+        self.ends = state_dict["ends"]

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lenet_lightning import export, runs
 from lenet_lightning.classifier import Classifier
-from lenet_lightning.data.base import ImageDataModule, InputSpec
+from lenet_lightning.data.base import SPLIT_OPTIONS, ImageDataModule, InputSpec
 from lenet_lightning.errors import UserError
 from lenet_lightning.networks.lenet5 import LeNet5
 
@@ -114,8 +114,7 @@ def same_images(path: Path, spec: InputSpec, config: dict[str, Any], data: Image
             f"teachers of {data.dataset}."
         )
     options = config["data"]["init_args"]
-    keys = ("protocol", "val_size", "split_seed", "num_folds", "fold", "subset")
-    learned = type(data)(**{key: options[key] for key in keys if key in options})
+    learned = type(data)(**{key: options[key] for key in SPLIT_OPTIONS if key in options})
     known, _ = learned.split(data.train_images.labels.cpu().numpy())
     seen = len(np.intersect1d(known, data.val_index.numpy()))
     if seen:

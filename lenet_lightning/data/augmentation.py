@@ -26,15 +26,15 @@ class Augmentation:
         horizontal_flip: probability of mirroring left and right.
         invert: probability of replacing an image by its negative.
         interpolation: ``bilinear``, or ``nearest``: every pixel is one of the image, which stays
-            as sharp as it is. Without rotation and zoom shifts are whole pixels, up to
+            as sharp as it is. Without rotation, zoom and elastic shifts are whole pixels, up to
             ``translation`` rounded down.
         padding: what comes in from outside: ``zeros`` (black), ``border`` (the nearest pixel) or
             ``reflection`` (the image mirrored at its edge), as ``grid_sample`` names them.
         zoom: largest change of size: sizes are drawn uniformly from [1 - zoom, 1 + zoom].
         cutout: side in pixels of the square that :func:`cut_out` removes; 0 removes nothing.
-        elastic: standard deviation in pixels by which an image is warped, smoothly and differently
-            from place to place (Simard et al. 2003, "Best practices for convolutional neural
-            networks"): 5 by 5 points move at random, what lies between them follows.
+        elastic: standard deviation in pixels by which 5 by 5 points of an image move, what lies
+            between them following smoothly (after Simard et al. 2003, "Best practices for
+            convolutional neural networks applied to visual document analysis").
     """
 
     rotation: float = 0.0

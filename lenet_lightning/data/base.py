@@ -26,6 +26,9 @@ from lenet_lightning.errors import UserError
 Protocol = Literal["holdout", "report", "watch"]
 BelowOne = restricted_number_type("BelowOne", float, [(">=", 0), ("<", 1)])
 
+# Options that decide which training images train and which validate.
+SPLIT_OPTIONS = ("protocol", "val_size", "split_seed", "num_folds", "fold", "subset")
+
 INPUT_SIZE = 32
 
 # Images delivered together to the training step by default: enough to hide the cost of a call.
@@ -109,13 +112,13 @@ class ImageDataModule(LightningDataModule):
         translation: augmentation, largest shift in pixels.
         horizontal_flip: augmentation, probability of mirroring.
         invert: augmentation, probability of replacing an image by its negative.
-        interpolation: of augmentation: ``bilinear``, or ``nearest``, which without rotation and
-            zoom shifts by whole pixels.
+        interpolation: of augmentation: ``bilinear``, or ``nearest``, which without rotation,
+            zoom and elastic shifts by whole pixels.
         padding: what augmentation brings in from outside: ``zeros`` (black), ``border`` (the
             nearest pixel) or ``reflection`` (the image mirrored at its edge).
         zoom: augmentation, largest change of size, as a share: 0.1 is from 90 to 110 %.
-        elastic: augmentation, standard deviation in pixels by which an image is warped, smoothly
-            and differently from place to place.
+        elastic: augmentation, standard deviation in pixels by which 5 by 5 points of an image
+            move, what lies between them following smoothly.
         cutout: augmentation, side in pixels of a square at a random place that gives way to the
             image's mean.
         seed: of order, polarity and augmentation; the command line sets it from seed_everything.

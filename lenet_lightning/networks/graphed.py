@@ -44,9 +44,12 @@ class BatchLoss(nn.Module):
 class GraphedLoss:
     """Replays :class:`BatchLoss` as a CUDA graph, for batches like the first one.
 
-    It is captured at the first call and must there give the gradients that eager execution gives,
-    on other images than those it was captured with. Otherwise, and for batches of another size,
-    everything is executed eagerly.
+    Gradients come in memory that the next call overwrites: each call needs its own backward pass,
+    and gradients that are set to None before it.
+
+    The graph is captured at the first call and must there give the gradients that eager execution
+    gives, on other images than those it was captured with. Otherwise, and for batches of another
+    size, everything is executed eagerly.
 
     Args:
         network: maps images to logits; its parameters keep their places in memory.
@@ -81,19 +84,22 @@ class GraphedLoss:
             return self.eager(images, wanted)
         loss, logits = self.graph(images, wanted)
         # The next replay writes to the same memory.
-        return loss.clone(), logits.clone()
+        return loss.clone(), logits.detach().clone()
 
     def prepare(self, images: Tensor, wanted: Tensor) -> str | None:
         """Capture the graph and prove it; return why it is not used."""
+        # One of its own: capturing puts the graph in the place of its forward.
         own = BatchLoss(self.eager.network, self.eager.loss, self.eager.label_smoothing)
         try:
             graph = self.capture(own, (images.clone(), wanted.clone()))
-            off = self.distance(graph, 1 - images, wanted.roll(1, 0))
+            off = self.distance(graph, images.flip(-1), wanted.roll(1, 0))
         except RuntimeError as error:
             return f"capturing failed ({str(error).splitlines()[0]})"
         if not off < TOLERANCE:
             return f"replayed gradients differ from eager ones by {off:.1e} of their norm"
         self.graph = graph
+        # Torch captures on a stream of its own, to which parameters then belong: it waits for it.
+        torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
         return None
 
     def distance(self, graph: Callable[..., Any], images: Tensor, wanted: Tensor) -> float:

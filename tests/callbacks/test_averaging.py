@@ -84,6 +84,27 @@ def test_steps_per_execution_changes_nothing(run: Run, config: None) -> None:
         assert torch.equal(value, one[name])
 
 
+@pytest.mark.parametrize("options", ["--trainer.limit_train_batches 5", "--trainer.max_steps 30"])
+def test_of_shortened_epochs(run: Run, config: None, options: str) -> None:
+    assert run(f"{FIT} --name short {options} --trainer.max_epochs 2").code == 0
+    for name, value in saved("short").items():
+        torch.testing.assert_close(value, saved("short", key="current_model_state")[name])
+
+
+def test_joins_a_run_that_goes_on(run: Run, config: None) -> None:
+    alone = Path("alone.yaml")
+    alone.write_text("model:" + CYCLES.split("model:")[1])
+    assert run(f"{PLAIN} --config alone.yaml --trainer.max_epochs 3 --name alone").code == 0
+    last = "lightning_logs/alone/version_0/checkpoints/last.ckpt"
+    assert run(f"{FIT} --trainer.max_epochs 5 --name on --ckpt_path {last}").code == 0
+    ended = []
+    for epochs in (4, 5):
+        assert run(f"{FIT} --trainer.max_epochs {epochs} --name to_{epochs}").code == 0
+        ended.append(saved(f"to_{epochs}", key="current_model_state"))
+    for name, value in saved("on").items():
+        torch.testing.assert_close(value, (ended[0][name] + ended[1][name]) / 2)
+
+
 def test_goes_on_after_a_stop(run: Run, config: None) -> None:
     assert run(f"{FIT} --name whole").code == 0
     assert run(f"{FIT} --trainer.max_epochs 3 --name half").code == 0
