@@ -17,6 +17,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from lenet_lightning import runs
 from lenet_lightning.classifier import SPEC_KEY
+from lenet_lightning.data.base import InputSpec
 from lenet_lightning.errors import UserError
 
 # What torch.load raises on a file that is no checkpoint.
@@ -128,6 +129,11 @@ def load(path: str | Path) -> dict[str, Any]:
             "fit wrote; only tensors and plain values are ever read from it."
         )
     return checkpoint
+
+
+def spec_of(checkpoint: dict[str, Any]) -> InputSpec:
+    """Return what the checkpoint's network expects of its input."""
+    return InputSpec.from_dict(checkpoint[SPEC_KEY])
 
 
 def config_of(path: str | Path, checkpoint: dict[str, Any]) -> dict[str, Any] | None:

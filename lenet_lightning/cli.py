@@ -40,8 +40,8 @@ from lenet_lightning.callbacks.replicas import (
     create_folders,
     unfinished,
 )
-from lenet_lightning.classifier import SPEC_KEY, Classifier, metric_names
-from lenet_lightning.data.base import ImageDataModule, InputSpec
+from lenet_lightning.classifier import Classifier, metric_names
+from lenet_lightning.data.base import ImageDataModule
 from lenet_lightning.data.cifar10 import CIFAR10
 from lenet_lightning.data.digits import Digits
 from lenet_lightning.data.fashion_mnist import FashionMNIST
@@ -230,7 +230,7 @@ class Command(LightningCLI):
             checks.monitors(self.trainer, scheduler, self.datamodule)
             checks.averaging(self.trainer, self.model, scheduler)
             for path, checkpoint in self.checkpoints.items():
-                checks.same_input(spec_of(checkpoint), path, self.datamodule)
+                checks.same_input(checkpoints.spec_of(checkpoint), path, self.datamodule)
         elif self.subcommand != "predict":
             raise UserError(
                 f"data is Pictures, but {self.subcommand} needs a dataset with classes."
@@ -246,7 +246,9 @@ class Command(LightningCLI):
 
     def check_checkpoints(self) -> None:
         """Refuse checkpoints of other networks than the model, or that do not go together."""
-        ensemble.same_images({path: spec_of(each) for path, each in self.checkpoints.items()})
+        ensemble.same_images(
+            {path: checkpoints.spec_of(each) for path, each in self.checkpoints.items()}
+        )
         first: dict[str, Any] | None = None
         for path, checkpoint in self.checkpoints.items():
             trained = checkpoints.config_of(path, checkpoint)
@@ -257,11 +259,6 @@ class Command(LightningCLI):
             resume.same_network(self.options.model, trained["model"], path, alone)
             first = first or trained
             ensemble.same_options(first, trained, path, self.subcommand == "validate")
-
-    def tested_whole(self) -> bool:
-        """Whether the last test saw every test image."""
-        batches: Any = self.trainer.test_dataloaders
-        return self.trainer.num_test_batches == [len(batches)]
 
     @property
     def complete_config(self) -> dict[str, Any]:
@@ -435,9 +432,7 @@ class Command(LightningCLI):
         if figures:
             epochs = max(manifest["epochs"] for manifest in manifests)
             print(self.test_words("best epochs", epochs))
-            whole = self.tested_whole()
-            row = together.figures(self.datamodule.test_images.labels) if whole else None
-            print(summary.replica_table(list(figures.values()), list(figures), row))
+            self.print_several(figures, together)
         if failures := self.model.failures:
             seeds = " and ".join(str(self.model.seeds[number]) for number in failures)
             raise NonFiniteError(
@@ -481,7 +476,7 @@ class Command(LightningCLI):
         for _ in self.each_checkpoint():
             figures.append(stage_figures(self.trainer, "test"))
             together.add(self.model)
-        self.conclude("test", figures, together if self.tested_whole() else None)
+        self.conclude("test", figures, together)
 
     def conclude(
         self,
@@ -501,18 +496,26 @@ class Command(LightningCLI):
             print(f"{paths[0]}: {what}\n{summary.table(figures[0], count)}")
         else:
             print(f"{len(paths)} checkpoints: {what}")
-            row = together.figures(data.test_images.labels) if together else None
-            print(summary.replica_table(figures, paths, row))
+            self.print_several(dict(zip(paths, figures, strict=True)), together)
         for path, own in zip(paths, figures, strict=True):
             if folder := runs.folder_of(path):
                 add_evaluation(folder, Path(path).name, data.dataset, stage, own)
+
+    def print_several(
+        self, figures: dict[str, dict[str, float]], together: ensemble.Ensemble | None
+    ) -> None:
+        """Print each network's figures, their mean, and all as one if they saw every test image."""
+        row, batches = None, cast(Any, self.trainer.test_dataloaders)
+        if together and self.trainer.num_test_batches == [len(batches)]:
+            row = together.figures(self.datamodule.test_images.labels)
+        print(summary.replica_table(list(figures.values()), list(figures), row))
 
     def before_predict(self) -> None:
         """Read the pictures as the checkpoint's network wants them."""
         self.before_evaluation()
         first, *others = self.checkpoints
         if isinstance(self.datamodule, Pictures):
-            self.datamodule.read(spec_of(self.checkpoints[first]))
+            self.datamodule.read(checkpoints.spec_of(self.checkpoints[first]))
         self.table.networks = len(self.checkpoints)
         self.table.folder = Path() if others else runs.folder_of(first) or Path()
 
@@ -520,11 +523,6 @@ class Command(LightningCLI):
         """Let the other networks predict, where there are several; the last ends the table."""
         for _ in self.each_checkpoint():
             pass
-
-
-def spec_of(checkpoint: dict[str, Any]) -> InputSpec:
-    """Return what a checkpoint's network expects of its input."""
-    return InputSpec.from_dict(checkpoint[SPEC_KEY])
 
 
 def is_rank_zero() -> bool:

@@ -25,7 +25,7 @@ import lenet_lightning
 from lenet_lightning import arguments, checkpoints, resume, runs
 from lenet_lightning.arguments import Parser
 from lenet_lightning.callbacks.predictions import free_path
-from lenet_lightning.classifier import SPEC_KEY, Classifier
+from lenet_lightning.classifier import Classifier
 from lenet_lightning.data import sources
 from lenet_lightning.data.base import INPUT_SIZE, InputSpec, to_input_size
 from lenet_lightning.data.batches import to_unit
@@ -69,7 +69,9 @@ def main(args: list[str]) -> int:
     with interruptible():
         network, checkpoint, config = load(options.ckpt_path)
         facts = metadata(options.ckpt_path, checkpoint, config)
-        images, origin = sample_images(spec_of(checkpoint), options.root or data_root(config))
+        images, origin = sample_images(
+            checkpoints.spec_of(checkpoint), options.root or data_root(config)
+        )
         write = {"safetensors": to_safetensors, "onnx": to_onnx}[options.format]
         content, exported = write(network, facts)
         difference = compare(network, exported, images, options.format)
@@ -106,11 +108,6 @@ def require(package: str, wanted: str) -> ModuleType:
         raise UserError(
             f"export --format {wanted} needs the package {package}: pip install -e '.[export]'"
         ) from error
-
-
-def spec_of(checkpoint: dict[str, Any]) -> InputSpec:
-    """Return what the checkpoint's network expects of its input."""
-    return InputSpec.from_dict(checkpoint[SPEC_KEY])
 
 
 def data_root(config: dict[str, Any]) -> str:
@@ -162,7 +159,7 @@ def build(checkpoint: dict[str, Any], config: dict[str, Any], kernel: Kernel = "
     try:
         model = config["model"]
         settings = {key: model[key] for key in resume.NETWORK if key in model}
-        network = Classifier(**settings, kernel=kernel).build(spec_of(checkpoint))
+        network = Classifier(**settings, kernel=kernel).build(checkpoints.spec_of(checkpoint))
         weights = {
             name.removeprefix("network."): value
             for name, value in checkpoint["state_dict"].items()
@@ -181,7 +178,7 @@ def metadata(
     path: str | Path, checkpoint: dict[str, Any], config: dict[str, Any]
 ) -> dict[str, str]:
     """Return what the file says of itself: names to sentences or JSON, no path of this machine."""
-    spec = spec_of(checkpoint)
+    spec = checkpoints.spec_of(checkpoint)
     folder = runs.folder_of(path)
     manifest = runs.read(folder).manifest if folder else {}
     data = {k: v for k, v in config["data"]["init_args"].items() if k not in ("root", "download")}

@@ -75,8 +75,8 @@ def replica_table(
             rows["ensemble"] = together
     width = max(map(len, rows))
     lines = [" " * width + "".join(f"{title:>12}" for title in columns)]
+    forms = {key: ".4f" if key == "loss" else ".2%" for key in columns.values()}
     for label, own in rows.items():
-        forms = {key: ".4f" if key == "loss" else ".2%" for key in columns.values()}
         cells = (f"{own[key]:{form}}" if key in own else "" for key, form in forms.items())
         lines.append(f"{label:{width}}" + "".join(f"{cell:>12}" for cell in cells).rstrip())
     return "\n".join(lines)

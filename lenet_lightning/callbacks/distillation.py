@@ -19,7 +19,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from lenet_lightning import export, runs
+from lenet_lightning import checkpoints, export, runs
 from lenet_lightning.classifier import Classifier
 from lenet_lightning.data.base import SPLIT_OPTIONS, ImageDataModule, InputSpec
 from lenet_lightning.errors import UserError
@@ -63,7 +63,7 @@ class Distillation(Callback):
         self.networks.clear()
         for path in find(self.teachers):
             network, checkpoint, config = export.load(path, classifier.kernel)
-            same_images(path, export.spec_of(checkpoint), config, data)
+            same_images(path, checkpoints.spec_of(checkpoint), config, data)
             self.digests[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
             self.networks.append(network.to(trainer.strategy.root_device))
         classifier.teacher = self.target

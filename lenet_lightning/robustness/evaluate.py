@@ -69,7 +69,7 @@ def load(result: Result) -> Trained:
     """
     path = result.path / "checkpoints" / checkpoints.BEST
     network, checkpoint, config = export.load(path, kernel="auto")
-    dataset = export.spec_of(checkpoint).name
+    dataset = checkpoints.spec_of(checkpoint).name
     return Trained(result, network, dataset, export.data_root(config))
 
 

@@ -105,13 +105,13 @@ def look(paths: Sequence[Path], root: str | None, index: int) -> list[Panels]:
     """
     import torch
 
-    from lenet_lightning import export
+    from lenet_lightning import checkpoints, export
     from lenet_lightning.data.batches import to_unit
     from lenet_lightning.data.polarity import negate
     from lenet_lightning.robustness.evaluate import test_set
 
     trained = [export.load(path) for path in paths]
-    names = [export.spec_of(each.checkpoint).name for each in trained]
+    names = [checkpoints.spec_of(each.checkpoint).name for each in trained]
     for path, name in zip(paths, names, strict=True):
         if name != names[0]:
             raise UserError(
