@@ -71,6 +71,8 @@ class Classifier(LightningModule):
     Attributes:
         teacher: maps images and labels of a training batch to the probabilities that are asked of
             the network in place of the labels; None without one.
+        temperature: at which the training loss compares logits with what is asked; see
+            ``losses.class_loss``.
 
     Raises:
         UserError: ``polarity`` is ``absolute`` without ``scaling`` centered; from
@@ -127,6 +129,7 @@ class Classifier(LightningModule):
         self.seed = seed
         self.spec: InputSpec | None = None
         self.teacher: Callable[[Tensor, Tensor], Tensor] | None = None
+        self.temperature = 1.0
         self.graphed: GraphedLoss | None = None
         self.step_losses: list[Tensor] = []
         self.failures: dict[int, NonFiniteError] = {}
@@ -216,6 +219,7 @@ class Classifier(LightningModule):
                 self.loss,
                 self.label_smoothing,
                 refuse=lambda reason: self.print(NO_GRAPH.format(reason)),
+                temperature=self.temperature,
             )
 
     def no_graph_for(self) -> str | None:
@@ -264,7 +268,8 @@ class Classifier(LightningModule):
         if self.graphed:
             return self.graphed(images, wanted)
         logits = self.training_logits(images)
-        return class_loss(logits, wanted, self.loss, self.label_smoothing), logits.detach()
+        options = self.loss, self.label_smoothing, self.temperature
+        return class_loss(logits, wanted, *options), logits.detach()
 
     def training_logits(self, images: Tensor) -> Tensor:
         """Logits of a training batch; what dropout drops depends on (seed, step) alone."""

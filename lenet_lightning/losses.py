@@ -12,7 +12,13 @@ from lenet_lightning.networks.stacked import StackedLayer, is_stacked
 Loss = Literal["cross_entropy", "bce", "mse", "l1"]
 
 
-def class_loss(logits: Tensor, target: Tensor, loss: Loss, label_smoothing: float = 0.0) -> Tensor:
+def class_loss(
+    logits: Tensor,
+    target: Tensor,
+    loss: Loss,
+    label_smoothing: float = 0.0,
+    temperature: float = 1.0,
+) -> Tensor:
     """Return the sum over the batch of each sample's loss: a scalar, or one for each replica.
 
     Every loss compares the softmax of the logits with the target, as a Keras network with a softmax
@@ -25,7 +31,12 @@ def class_loss(logits: Tensor, target: Tensor, loss: Loss, label_smoothing: floa
         loss: ``cross_entropy``; ``bce`` (binary cross-entropy of each class's probability);
             ``mse``; ``l1`` (mean absolute error).
         label_smoothing: share of the target spread evenly over the classes, in [0, 1).
+        temperature: divides the logits; the loss is multiplied by its square, which leaves
+            gradients their size (Hinton et al. 2015).
     """
+    if temperature != 1:
+        softened = class_loss(logits / temperature, target, loss, label_smoothing)
+        return softened * temperature**2
     if loss == "cross_entropy" and logits.dim() == 2:
         return F.cross_entropy(logits, target, reduction="sum", label_smoothing=label_smoothing)
     if loss == "cross_entropy":

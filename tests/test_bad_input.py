@@ -144,6 +144,7 @@ CONTRADICTIONS = {
     "folds, and a fold from 0 to num_folds - 1.",
     "--data.num_folds 5 --data.fold -1": "data.fold is -1: expected a whole number, 0 or more.",
     "--data.num_folds 1": "expected at least 2 folds",
+    "--data.distortion_epochs 3": "data.distortion_epochs is 3, but data.cutout and data.elastic ",
     "--data.fold 2": "data.fold is 2 but data.num_folds is not set.",
     "--data.num_folds 5 --data.val_size 10": "data.num_folds cannot be combined",
     "--data.num_folds 5 --data.protocol report": "data.num_folds cannot be combined",

@@ -185,7 +185,7 @@ def test_options_that_the_checkpoint_does_not_know_have_their_defaults(
     config = yaml.safe_load(checkpoint[CONFIG_KEY])
     for name in ("polarity", "view_shift", "view_flip"):
         del config["model"][name]
-    for name in ("interpolation", "padding", "zoom", "cutout", "elastic"):
+    for name in ("interpolation", "padding", "zoom", "cutout", "elastic", "distortion_epochs"):
         del config["data"]["init_args"][name]
     checkpoint[CONFIG_KEY] = yaml.safe_dump(config)
     torch.save(checkpoint, "old.ckpt")

@@ -114,7 +114,8 @@ def test_a_recipe_goes_on_as_it_began(run: Run, monkeypatch: pytest.MonkeyPatch)
         "--model.scheduler.end_factor 0.1 --model.scheduler.total_iters 60 "
         "--model.scheduler_interval step --model.scaling centered --model.polarity absolute "
         "--model.view_shift 1 --data.zoom 0.1 --data.translation 2 --data.padding reflection "
-        "--data.interpolation nearest --data.cutout 4 --data.elastic 0.5"
+        "--data.interpolation nearest --data.cutout 4 --data.elastic 0.5 "
+        "--data.distortion_epochs 2"
     )
     assert run(f"{recipe} --name whole").code == 0
     with monkeypatch.context() as patch:

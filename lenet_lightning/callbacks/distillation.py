@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jsonargparse.typing import restricted_number_type
+from jsonargparse.typing import PositiveFloat, restricted_number_type
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
@@ -32,13 +32,16 @@ class Distillation(Callback):
     """Trains towards what teachers predict for each image, as it is augmented.
 
     The target becomes ``(1 - weight)`` times the class plus ``weight`` times the softmax of the
-    teachers' mean logits. Only training changes: every reported loss but ``train/loss`` is of
-    classes. Teachers must not have trained on images that validate this run.
+    teachers' mean logits, these and the network's divided by the temperature. Only training
+    changes: every reported loss but ``train/loss`` is of classes. Teachers must not have trained on
+    images that validate this run.
 
     Args:
         teachers: their checkpoints: a file, or a pattern with ``*`` for several. Of several runs
             of one name (``version_N``) the newest counts.
         weight: the teachers' share of the target, in (0, 1].
+        temperature: above 1 more is learned from what teachers hold to be unlikely, and of how
+            unlikely; the loss is multiplied by its square, which leaves gradients their size.
 
     Attributes:
         digests: the SHA-256 of each teacher's checkpoint by its path.
@@ -48,9 +51,15 @@ class Distillation(Callback):
             of an unfinished run, of another dataset, or has trained on validation images.
     """
 
-    def __init__(self, teachers: str, weight: Share = 1.0) -> None:  # type: ignore[valid-type]
+    def __init__(
+        self,
+        teachers: str,
+        weight: Share = 1.0,  # type: ignore[valid-type]
+        temperature: PositiveFloat = 1.0,
+    ) -> None:
         self.teachers = teachers
         self.weight = weight
+        self.temperature = temperature
         self.networks: list[LeNet5] = []
         self.digests: dict[str, str] = {}
 
@@ -66,7 +75,7 @@ class Distillation(Callback):
             same_images(path, checkpoints.spec_of(checkpoint), config, data)
             self.digests[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
             self.networks.append(network.to(trainer.strategy.root_device))
-        classifier.teacher = self.target
+        classifier.teacher, classifier.temperature = self.target, self.temperature
 
     @torch.no_grad()
     def target(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -81,8 +90,9 @@ class Distillation(Callback):
         """
         flat = images.flatten(0, -4)
         logits = torch.stack([network(flat) for network in self.networks]).mean(0)
+        predicted = (logits / self.temperature).softmax(-1)
         classes = F.one_hot(labels, logits.shape[-1]).to(logits.dtype)
-        return torch.lerp(classes, logits.softmax(-1).view_as(classes), self.weight)
+        return torch.lerp(classes, predicted.view_as(classes), self.weight)
 
 
 def find(pattern: str) -> list[Path]:

@@ -1,7 +1,7 @@
 """Augmentation of whole batches on the device; every choice is off by default."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
 
@@ -35,6 +35,8 @@ class Augmentation:
         elastic: standard deviation in pixels by which 5 by 5 points of an image move, what lies
             between them following smoothly (after Simard et al. 2003, "Best practices for
             convolutional neural networks applied to visual document analysis").
+        distortion_epochs: number of first epochs in which there is cutout and elastic; None for
+            all. See :meth:`at`.
     """
 
     rotation: float = 0.0
@@ -46,6 +48,17 @@ class Augmentation:
     zoom: float = 0.0
     cutout: int = 0
     elastic: float = 0.0
+    distortion_epochs: int | None = None
+
+    def at(self, epoch: int) -> "Augmentation":
+        """Return what happens in an epoch, counted from 0.
+
+        Cutout and elastic make images that no test set holds. A network that learned from them for
+        long does better for seeing none of them at the end (after Ge et al. 2021, "YOLOX").
+        """
+        if self.distortion_epochs is None or epoch < self.distortion_epochs:
+            return self
+        return replace(self, cutout=0, elastic=0.0)
 
     @property
     def moves(self) -> bool:

@@ -121,6 +121,8 @@ class ImageDataModule(LightningDataModule):
             move, what lies between them following smoothly.
         cutout: augmentation, side in pixels of a square at a random place that gives way to the
             image's mean.
+        distortion_epochs: augmentation, number of first epochs in which there is cutout and
+            elastic; all when null.
         seed: of order, polarity and augmentation; the command line sets it from seed_everything.
         replicas: networks trained as one, each with its own draws; the command line sets it from
             model.replicas.
@@ -156,6 +158,7 @@ class ImageDataModule(LightningDataModule):
         zoom: BelowOne = 0.0,  # type: ignore[valid-type]
         cutout: NonNegativeInt = 0,
         elastic: NonNegativeFloat = 0.0,
+        distortion_epochs: PositiveInt | None = None,
         seed: NonNegativeInt = 0,
         replicas: PositiveInt = 1,
     ) -> None:
@@ -183,11 +186,17 @@ class ImageDataModule(LightningDataModule):
             zoom,
             cutout,
             elastic,
+            distortion_epochs,
         )
         self.seed = seed
         self.replicas = replicas
         self.digests: dict[str, str] = {}
         self.check_folds()
+        if distortion_epochs and not (cutout or elastic):
+            raise UserError(
+                f"data.distortion_epochs is {distortion_epochs}, but data.cutout and data.elastic "
+                "are 0: set one of them, or leave data.distortion_epochs out."
+            )
 
     def check_folds(self) -> None:
         """Refuse combinations of split options that contradict each other."""

@@ -173,11 +173,16 @@ class TrainBatches:
         self.steps_per_execution = steps_per_execution
         self.seed = seed
         self.polarity = polarity
-        self.augmentation = augmentation or Augmentation()
+        self.planned = augmentation or Augmentation()
         self.rank = rank
         self.world_size = world_size
         self.replicas = replicas
         self.epoch = 0
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """What happens to each image in the current epoch."""
+        return self.planned.at(self.epoch)
 
     @property
     def steps(self) -> int:

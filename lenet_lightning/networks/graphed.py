@@ -27,18 +27,20 @@ class BatchLoss(nn.Module):
         network: maps images to logits.
         loss: as for ``losses.class_loss``.
         label_smoothing: likewise.
+        temperature: likewise.
     """
 
-    def __init__(self, network: nn.Module, loss: Loss, label_smoothing: float) -> None:
+    def __init__(
+        self, network: nn.Module, loss: Loss, label_smoothing: float, temperature: float = 1.0
+    ) -> None:
         super().__init__()
         self.network = network
-        self.loss = loss
-        self.label_smoothing = label_smoothing
+        self.options = loss, label_smoothing, temperature
 
     def forward(self, images: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss, a scalar or one for each replica, and the logits."""
         logits = self.network(images)
-        return class_loss(logits, wanted, self.loss, self.label_smoothing), logits.detach()
+        return class_loss(logits, wanted, *self.options), logits.detach()
 
 
 class GraphedLoss:
@@ -57,6 +59,7 @@ class GraphedLoss:
         label_smoothing: likewise.
         refuse: is told why nothing is replayed, if so, at the first call.
         capture: returns a module as a graph, given sample inputs.
+        temperature: as for ``losses.class_loss``.
     """
 
     def __init__(
@@ -66,8 +69,9 @@ class GraphedLoss:
         label_smoothing: float,
         refuse: Callable[[str], None],
         capture: Capture = torch.cuda.make_graphed_callables,
+        temperature: float = 1.0,
     ) -> None:
-        self.eager = BatchLoss(network, loss, label_smoothing)
+        self.eager = BatchLoss(network, loss, label_smoothing, temperature)
         self.refuse = refuse
         self.capture = capture
         self.graph: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
@@ -89,7 +93,7 @@ class GraphedLoss:
     def prepare(self, images: Tensor, wanted: Tensor) -> str | None:
         """Capture the graph and prove it; return why it is not used."""
         # One of its own: capturing puts the graph in the place of its forward.
-        own = BatchLoss(self.eager.network, self.eager.loss, self.eager.label_smoothing)
+        own = BatchLoss(self.eager.network, *self.eager.options)
         try:
             graph = self.capture(own, (images.clone(), wanted.clone()))
             off = self.distance(graph, images.flip(-1), wanted.roll(1, 0))

@@ -34,13 +34,15 @@ def teachers(run: Run) -> list[Path]:
     return find(TEACHERS)
 
 
-def test_target(teachers: list[Path]) -> None:
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_target(teachers: list[Path], temperature) -> None:
     """Labels and the softmax of the mean logits, in the shares that the weight says."""
     images, labels = torch.rand(7, 1, 32, 32), torch.arange(7)
-    distillation = Distillation(TEACHERS, 0.75)
+    distillation = Distillation(TEACHERS, 0.75, temperature)
     distillation.networks = [export.load(path).network for path in teachers]
     logits = sum(network(images) for network in distillation.networks) / 2
-    expected = 0.25 * F.one_hot(labels, 10) + 0.75 * logits.softmax(1)
+    together = (logits / temperature).softmax(1)
+    expected = 0.25 * F.one_hot(labels, 10) + 0.75 * together
     target = distillation.target(images, labels)
     torch.testing.assert_close(target, expected)
     assert not target.requires_grad
@@ -67,6 +69,26 @@ def test_run(run: Run, teachers: list[Path]) -> None:
     assert alone.keys() == other.keys()
     assert any((alone[name] != other[name]).any() for name in alone)
     assert runs.read(teachers[0].parents[1]).manifest["teachers"] == {}
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
+def test_temperature(loss) -> None:
+    """What fits at a temperature has no gradient; gradients of the rest keep their size."""
+    logits = torch.randn(5, 10, requires_grad=True)
+    class_loss(logits, (logits.detach() / 3).softmax(1), loss, temperature=3.0).backward()
+    assert logits.grad is not None
+    torch.testing.assert_close(logits.grad, torch.zeros(5, 10), rtol=0, atol=1e-6)
+    expected = 9 * class_loss(logits / 3, torch.arange(5), loss)
+    torch.testing.assert_close(class_loss(logits, torch.arange(5), loss, 0.0, 3.0), expected)
+
+
+def test_the_temperature_reaches_training(run: Run, teachers: list[Path]) -> None:
+    for degrees in ("1", "3"):
+        options = f"--trainer.callbacks.temperature {degrees} --name at_{degrees}"
+        assert run(TAUGHT, TEACHERS, options).code == 0
+    one, other = (metrics(Path(f"lightning_logs/at_{d}/version_0"))[-1] for d in ("1", "3"))
+    assert float(other["train/loss"]) > 2 * float(one["train/loss"])  # times the square of 3
+    assert one["val/loss"] != other["val/loss"]
 
 
 def test_teachers_are_not_needed_afterwards(run: Run, teachers: list[Path]) -> None:

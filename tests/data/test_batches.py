@@ -280,6 +280,22 @@ def test_seeds_are_mixed():
     assert all(0 <= seed < 2**64 for seed in seeds)
 
 
+def test_distortion_ends_with_its_epochs():
+    """From then on an epoch is as it would be without cutout and elastic from the start."""
+    index, moved = torch.arange(COUNT), {"rotation": 5, "translation": 2}
+    distorted, plain, ended = (
+        TrainBatches(data(), index, 7, seed=4, augmentation=Augmentation(**moved, **options))
+        for options in (
+            {"cutout": 6, "elastic": 1},
+            {},
+            {"cutout": 6, "elastic": 1, "distortion_epochs": 2},
+        )
+    )
+    for number, same in enumerate((distorted, distorted, plain, plain)):
+        assert torch.equal(pixels(epoch(ended, number)), pixels(epoch(same, number)))
+    assert not torch.equal(pixels(epoch(distorted, 2)), pixels(epoch(plain, 2)))
+
+
 def test_to_unit():
     values = to_unit(torch.arange(256, dtype=torch.uint8))
     assert values.dtype == torch.float32
