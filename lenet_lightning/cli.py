@@ -42,6 +42,7 @@ from lenet_lightning.callbacks.replicas import (
 )
 from lenet_lightning.classifier import Classifier, metric_names
 from lenet_lightning.data.base import ImageDataModule
+from lenet_lightning.data.batches import EvaluationBatches
 from lenet_lightning.data.cifar10 import CIFAR10
 from lenet_lightning.data.digits import Digits
 from lenet_lightning.data.fashion_mnist import FashionMNIST
@@ -394,7 +395,7 @@ class Command(LightningCLI):
         if figures is not None:
             lines += [
                 self.test_words(f"epoch {manifest['best_epoch']}", manifest["epochs"]),
-                summary.table(figures, len(self.datamodule.test_index)),
+                summary.table(figures, images_seen(self.trainer, "test")),
             ]
         return "\n".join(lines)
 
@@ -407,7 +408,7 @@ class Command(LightningCLI):
             else f"{len(data.val_index):,} validation images: protocol {data.protocol}"
         )
         return (
-            f"{data.dataset} test set, {len(data.test_index):,} images; {chosen} of {epochs}, "
+            f"{data.dataset} test set, {count_words(self.trainer, 'test')}; {chosen} of {epochs}, "
             f"chosen by {self.options.monitor} on {by}"
         )
 
@@ -488,12 +489,10 @@ class Command(LightningCLI):
         if not is_rank_zero():
             return
         data, paths = self.datamodule, list(self.checkpoints)
-        count = len(
-            data.test_index if stage == "test" or data.protocol == "report" else data.val_index
-        )
-        what = f"{data.dataset}, {count:,} images ({stage})"
+        what = f"{data.dataset}, {count_words(self.trainer, stage)} ({stage})"
         if len(paths) == 1:
-            print(f"{paths[0]}: {what}\n{summary.table(figures[0], count)}")
+            table = summary.table(figures[0], images_seen(self.trainer, stage))
+            print(f"{paths[0]}: {what}\n{table}")
         else:
             print(f"{len(paths)} checkpoints: {what}")
             self.print_several(dict(zip(paths, figures, strict=True)), together)
@@ -535,6 +534,25 @@ def stage_figures(trainer: Trainer, stage: str) -> dict[str, float]:
     names = [*metric_names(stage), f"{stage}/loss_views", f"{stage}/acc_views"]
     metrics = trainer.callback_metrics
     return {n.split("/")[1]: figure(metrics[n]) for n in names if n in metrics}
+
+
+def images_seen(trainer: Trainer, stage: str) -> int:
+    """Return how many images the evaluation ``val`` or ``test`` that has just ended saw."""
+    loader = first_loader(trainer, stage)
+    batches = {"val": trainer.num_val_batches, "test": trainer.num_test_batches}[stage][0]
+    return min(loader.size, int(batches) * loader.batch_size)
+
+
+def count_words(trainer: Trainer, stage: str) -> str:
+    """Say how many images that evaluation saw: trainer.limit_..._batches leaves some out."""
+    seen, size = images_seen(trainer, stage), first_loader(trainer, stage).size
+    return f"{size:,} images" if seen == size else f"{seen:,} of {size:,} images"
+
+
+def first_loader(trainer: Trainer, stage: str) -> EvaluationBatches:
+    """Return the images that ``val`` or ``test`` is about."""
+    loaders = {"val": trainer.val_dataloaders, "test": trainer.test_dataloaders}[stage]
+    return cast(EvaluationBatches, loaders[0] if isinstance(loaders, list) else loaders)
 
 
 def with_defaults(config: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from lenet_lightning import __version__, cli, runs
+from lenet_lightning import __version__, cli, runs, summary
 from lenet_lightning.errors import UserError
 from tests.conftest import DIGITS, PLAIN, Run
 
@@ -316,6 +316,24 @@ trainer:
     - class_path: EMAWeightAveraging
       init_args: {decay: 0.9}
 """
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [("validate", "100 of 143 images (val)"), ("test", "100 of 360 images (test)")],
+)
+def test_a_part_of_the_images_counts_as_that_part(run: Run, command: str, expected: str) -> None:
+    part = "--data.eval_batch_size 50 --trainer.limit_val_batches 2 --trainer.limit_test_batches 2"
+    fitted = run(f"{PLAIN} {part} --name part")
+    assert "Digits test set, 100 of 360 images;" in fitted.out
+    evaluated = run(
+        f"{command} --ckpt_path lightning_logs/part/version_0/checkpoints/best.ckpt {part}"
+    )
+    assert expected in evaluated.out
+    for shown in {fitted.out, evaluated.out}:
+        share, low, high = re.findall(r"originals +([\d.]+)% +([\d.]+)% to ([\d.]+)%", shown)[-1]
+        interval = summary.wilson_interval(float(share) / 100, 100)
+        assert interval == pytest.approx((float(low) / 100, float(high) / 100), abs=1e-4)
 
 
 def test_averaged_weights_are_validated_saved_and_tested(run: Run) -> None:
