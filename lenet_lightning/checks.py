@@ -26,6 +26,13 @@ from lenet_lightning.messages import class_path, one_line
 from lenet_lightning.optimizers import ELEMENTWISE, KerasAdam, Muon
 from lenet_lightning.schedulers import LinearCycles
 
+# What a Trainer option must not leave out altogether, and what for.
+NEEDED = {
+    "limit_train_batches": "a run is there to train",
+    "limit_val_batches": "the best epoch is chosen on validation images",
+    "limit_test_batches": "the best epoch is tested at the end",
+}
+
 # Optimisers with which replicas stay what they are on their own.
 SEPARATE = (*ELEMENTWISE, KerasAdam, Muon)
 
@@ -180,10 +187,14 @@ def training(trainer: dict[str, Any]) -> None:
         raise UserError(
             f"trainer.max_epochs is {epochs}: expected a whole number above 0, or -1 for no limit."
         )
-    if trainer["limit_val_batches"] == 0:
+    for key, use in NEEDED.items():
+        if trainer[key] == 0:
+            raise UserError(f"trainer.{key} is 0, but {use}: leave it out.")
+    part = trainer["limit_predict_batches"]
+    if part is not None and (isinstance(part, int) or part != 1):
         raise UserError(
-            "trainer.limit_val_batches is 0, but the best epoch is chosen on validation images: "
-            "leave it out."
+            f"trainer.limit_predict_batches is {part}, but a row is written for every image: leave "
+            "it out."
         )
     if trainer["check_val_every_n_epoch"] != 1:
         raise UserError(

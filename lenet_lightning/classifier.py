@@ -395,7 +395,7 @@ class Classifier(LightningModule):
     def test_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
         """Evaluate a test batch and keep its logits."""
         for kept, logits in zip(self.test_logits, self.evaluate("test", batch), strict=True):
-            kept[batch.position] = logits
+            kept[batch.position] = logits.float()  # of any trainer.precision
         if self.view_shift or self.view_flip:
             self.evaluate_views(batch)
 

@@ -333,7 +333,8 @@ class Command(LightningCLI):
         for keeper, folder, config in zip(keepers, folders, configs, strict=True):
             keeper.open(folder, config)
         alone = [self.model.alone(replica) for replica in range(len(keepers))]
-        self.replicas.open(alone, tensorboard=self.options.trainer.logger is None)
+        tensorboard = self.options.trainer.logger is None
+        self.replicas.open(alone, self.complete_config["name"], tensorboard)
         print(f"Run folders {folders[0]} to {folders[-1]}" + (", continued" if found else ""))
 
     def changed_settings(self, config: dict[str, Any]) -> resume.Changes:
@@ -392,14 +393,16 @@ class Command(LightningCLI):
         """Return the table that ends ``fit``."""
         manifest = self.keeper.record.manifest
         lines = [f"Run folder {self.folder}, {summary.duration(manifest['seconds'])}"]
-        if figures is not None:
+        if figures is None:
+            lines.append("No epoch was validated, so that nothing was tested.")
+        else:
             lines += [
-                self.test_words(f"epoch {manifest['best_epoch']}", manifest["epochs"]),
+                self.test_words(f"epoch {manifest['best_epoch']}"),
                 summary.table(figures, images_seen(self.trainer, "test")),
             ]
         return "\n".join(lines)
 
-    def test_words(self, chosen: str, epochs: int) -> str:
+    def test_words(self, chosen: str) -> str:
         """Say what the test at the end of ``fit`` was made of, and how its epoch was chosen."""
         data = self.datamodule
         by = (
@@ -408,8 +411,8 @@ class Command(LightningCLI):
             else f"{len(data.val_index):,} validation images: protocol {data.protocol}"
         )
         return (
-            f"{data.dataset} test set, {count_words(self.trainer, 'test')}; {chosen} of {epochs}, "
-            f"chosen by {self.options.monitor} on {by}"
+            f"{data.dataset} test set, {count_words(self.trainer, 'test')}; {chosen} of "
+            f"{self.trainer.current_epoch}, chosen by {self.options.monitor} on {by}"
         )
 
     def after_replicas(self) -> None:
@@ -431,8 +434,7 @@ class Command(LightningCLI):
         seconds = sum(manifest["seconds"] for manifest in manifests)
         print(f"{len(manifests)} run folders, {summary.duration(seconds)}")
         if figures:
-            epochs = max(manifest["epochs"] for manifest in manifests)
-            print(self.test_words("best epochs", epochs))
+            print(self.test_words("best epochs"))
             self.print_several(figures, together)
         if failures := self.model.failures:
             seeds = " and ".join(str(self.model.seeds[number]) for number in failures)

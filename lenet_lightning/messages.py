@@ -73,7 +73,7 @@ def explain(message: str, parser: ArgumentParser) -> str:
     if found and found[2] not in keys[-1:]:
         return unknown_option(".".join(filter(None, (key, found[1], found[2]))), parser)
     if found := re.search(r"the following arguments are required: (\S+)", message):
-        return missing(full_key([key, found[1]]))
+        return missing(full_key([key, found[1].rstrip(",.")]))
     if found := re.search(r"argument (\S+): expected .*argument", message):
         return f"{found[1]} is given without a value."
     if found := re.search(r"Unable to load config '([^']+)'", message):

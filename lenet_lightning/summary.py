@@ -69,6 +69,8 @@ def replica_table(
         series = {key: [own[key] for own in figures] for key in columns.values()}
         rows["mean"] = {key: mean(values) for key, values in series.items()}
         bounds = {key: mean_interval(values) for key, values in series.items()}
+        for key, (low, high) in bounds.items():  # of few networks it is wider than what can be
+            bounds[key] = max(0.0, low), high if key == "loss" else min(1.0, high)
         for i, label in enumerate(("95 % from", "95 % to")):
             rows[label] = {key: pair[i] for key, pair in bounds.items()}
         if together:

@@ -318,6 +318,21 @@ trainer:
 """
 
 
+def test_half_precision_trains_and_tests(run: Run) -> None:
+    fitted = run(f"{PLAIN} --trainer.precision bf16-mixed --name half")
+    assert (fitted.code, fitted.err) == (0, "")
+    best = "lightning_logs/half/version_0/checkpoints/best.ckpt"
+    tested = run(f"test --ckpt_path {best} --trainer.precision bf16-mixed")
+    assert (tested.code, tested.err) == (0, "")
+
+
+def test_a_training_that_goes_on_counts_all_its_epochs(run: Run) -> None:
+    assert "of 1, chosen by" in run(f"{PLAIN} --trainer.max_epochs 1 --name first").out
+    last = "lightning_logs/first/version_0/checkpoints/last.ckpt"
+    gone_on = run(f"{PLAIN} --trainer.max_epochs 3 --name second --ckpt_path {last}")
+    assert "of 3, chosen by" in gone_on.out, gone_on.err
+
+
 @pytest.mark.parametrize(
     ("command", "expected"),
     [("validate", "100 of 143 images (val)"), ("test", "100 of 360 images (test)")],
@@ -326,6 +341,7 @@ def test_a_part_of_the_images_counts_as_that_part(run: Run, command: str, expect
     part = "--data.eval_batch_size 50 --trainer.limit_val_batches 2 --trainer.limit_test_batches 2"
     fitted = run(f"{PLAIN} {part} --name part")
     assert "Digits test set, 100 of 360 images;" in fitted.out
+    assert not Path("lightning_logs/part/version_0/test_predictions.npz").exists()
     evaluated = run(
         f"{command} --ckpt_path lightning_logs/part/version_0/checkpoints/best.ckpt {part}"
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lenet_lightning import ensemble, export, runs
+from lenet_lightning import ensemble, export, runs, summary
 from lenet_lightning.__main__ import main
 from lenet_lightning.data.base import InputSpec
 from lenet_lightning.data.batches import to_unit
@@ -157,3 +157,9 @@ class TestPattern:
         part = "--data.eval_batch_size 100 --trainer.limit_test_batches 1"
         tested = run(f"test --ckpt_path {PATTERN} {part}")
         assert tested.code == 0 and "mean" in tested.out and "ensemble" not in tested.out
+
+
+def test_intervals_of_few_networks_stay_within_what_can_be() -> None:
+    figures = [{"acc": 0.9, "loss": 0.1}, {"acc": 1.0, "loss": 2.0}]
+    low, high = summary.replica_table(figures, ["a", "b"]).splitlines()[-2:]
+    assert low.split()[-1] == "0.0000" and high.split()[-2] == "100.00%"

@@ -156,6 +156,17 @@ def cut(run: Run, monkeypatch: MonkeyPatch) -> list[Path]:
     return folders("cut")
 
 
+def test_the_command_that_is_printed_goes_on(run: Run, monkeypatch: MonkeyPatch) -> None:
+    """Also where each replica has a name of its own."""
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, cli.Classifier, "training_step", 5, signal.SIGINT)
+        stopped = run(GROUP, "--name 'cut_{seed}'")
+    (command,) = re.findall(r"Continue with: python -m lenet_lightning (.+)", stopped.err)
+    gone_on = run(command)
+    assert (gone_on.code, gone_on.err) == (0, "")
+    assert "continued" in gone_on.out
+
+
 def test_they_go_on_together(run: Run, cut: list[Path]) -> None:
     gone_on = run(f"fit --config {cut[0] / 'config.yaml'} --resume must --model.replicas 2")
     assert (gone_on.code, gone_on.err) == (0, "")

@@ -227,8 +227,9 @@ class RunRecord(Checkpoint):
         self.release()
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the predicted classes of the test that ends a fit."""
-        if self.folder is not None and trainer.is_global_zero:
+        """Keep the predicted classes of the test that ends a fit, if it saw every image."""
+        whole = trainer.num_test_batches == [len(trainer.test_dataloaders)]  # type: ignore[arg-type]
+        if self.folder is not None and trainer.is_global_zero and whole:
             write_predictions(self.folder, cast(Classifier, pl_module))
 
     def finish(self, test: dict[str, float] | None) -> None:

@@ -1,5 +1,6 @@
 """Several seeds trained as one program leave what they would leave one by one."""
 
+import shlex
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,16 +81,18 @@ class Replicas(Checkpoint):
         self.loggers: dict[Keeper, list[Logger]] = {keeper: [] for keeper in keepers}
         self.alone: dict[Keeper, Classifier] = {}
         self.running: list[Keeper] = []
+        self.name = ""
         self.current: Keeper | None = None
 
-    def open(self, alone: list[Classifier], tensorboard: bool) -> None:
+    def open(self, alone: list[Classifier], name: str, tensorboard: bool) -> None:
         """Start to keep the folders, all of which are open.
 
         Args:
             alone: a classifier for each replica on its own.
+            name: what all of them were called, ``{seed}`` in it for the seed of each.
             tensorboard: whether to write event files.
         """
-        self.running = list(self.keepers)
+        self.running, self.name = list(self.keepers), name
         self.alone = dict(zip(self.keepers, alone, strict=True))
         for keeper in self.keepers if tensorboard else []:
             folder = keeper.folder
@@ -194,7 +197,9 @@ class Replicas(Checkpoint):
         """Return what continues the replicas that are running."""
         first = continue_command(self.running[0].folder)
         if len(self.running) == len(self.keepers):
-            return f"{first} --model.replicas {len(self.keepers)}"
+            # The configuration of the first names its own folder.
+            name = f" --name {shlex.quote(self.name)}" if "{seed}" in self.name else ""
+            return f"{first} --model.replicas {len(self.keepers)}{name}"
         others = ", ".join(str(keeper.folder) for keeper in self.running[1:])
         return f"{first}" + (f" (and likewise {others})" if others else "")
 
