@@ -81,8 +81,35 @@ def config_files(args: list[str]) -> None:
             raise UserError(f"--config {path} is no valid YAML: {one_line(error)}.") from error
         if not isinstance(content, dict):
             raise UserError(f"--config {path} holds no keys: expected trainer, model and data.")
+        if {"seeds", "settings"} <= content.keys():
+            raise UserError(
+                f"--config {path} is a study: run it with python -m lenet_lightning study --config "
+                f"{path}."
+            )
         if "config" in content:
             raise UserError(f"--config {path} holds the key config: give each file with --config.")
+
+
+def unseen(data: ImageDataModule, trained: dict[str, Any], path: str) -> None:
+    """Refuse to validate on images that a network of the same dataset may have trained on.
+
+    Args:
+        data: whose validation images are evaluated.
+        trained: the options of the data that the checkpoint was trained with, complete.
+        path: the checkpoint.
+    """
+    if data.protocol == "report":  # validates on test images
+        return
+    all_trained = trained["protocol"] == "report"
+    keys = ["protocol"] if all_trained else ["val_size", "split_seed", "num_folds", "fold"]
+    for key in keys:
+        own, used = getattr(data, key), trained[key]
+        if own != used:
+            null = {None: "null"}
+            raise UserError(
+                f"data.{key} is {null.get(own, own)}, but the checkpoint {path} was trained with "
+                f"{null.get(used, used)}, and may know the images that would validate it: use that."
+            )
 
 
 def configuration(config: dict[str, Any]) -> None:

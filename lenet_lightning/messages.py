@@ -149,7 +149,8 @@ def option_names(parser: ArgumentParser) -> set[str]:
     owners["trainer.callbacks"] = classes("trainer.callbacks")
     for key, known in owners.items():
         names |= {f"{key}.{n}" for c in known for n in inspect.signature(c).parameters}
-    return names
+    # What optimisers and schedulers are given by the program.
+    return names - {"model.optimizer.params", "model.scheduler.optimizer"}
 
 
 def unknown_option(option: str, parser: ArgumentParser) -> str:

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -113,17 +114,24 @@ def read(folder: str | Path) -> Run:
         UserError: it is none, or one of its files is damaged.
     """
     folder = Path(folder)
+    config = read_file(folder / CONFIG, lambda path: yaml.safe_load(path.read_text()))
+    manifest = read_file(folder / MANIFEST, lambda path: json.loads(path.read_text()))
+    return Run(folder, config, manifest, read_file(folder / METRICS, read_metrics))
+
+
+def read_file(path: Path, parse: Callable[[Path], Any]) -> Any:
+    """Read one file of a run folder.
+
+    Raises:
+        UserError: it is absent, or damaged.
+    """
     try:
-        config = yaml.safe_load((folder / CONFIG).read_text())
-        manifest = json.loads((folder / MANIFEST).read_text())
-        metrics = read_metrics(folder / METRICS)
+        return parse(path)
     except FileNotFoundError as error:
-        raise UserError(
-            f"{folder} is no run folder: {Path(error.filename).name} is missing."
-        ) from error
+        raise UserError(f"{path.parent} is no run folder: {path.name} is missing.") from error
     except (ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{folder} holds a damaged file: {error}") from error
-    return Run(folder, config, manifest, metrics)
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is damaged ({reason}): restore it, or remove its run.") from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from lenet_lightning import checkpoints, messages
 from lenet_lightning.data import sources
-from tests.conftest import DIGITS, Run
+from tests.conftest import DIGITS, REPOSITORY, Run
 
 BEST = "lightning_logs/trained/version_0/checkpoints/best.ckpt"
 
@@ -53,6 +53,7 @@ def refuse(run: Run, command: str, *parts: str, code: int = 2) -> str:
 
 
 MISSPELT_OPTIONS = {
+    "--model.optmizer SGD": "did you mean --model.optimizer?",
     "--trainer.max_epochss 1": "--trainer.max_epochss is no option; did you mean "
     "--trainer.max_epochs?",
     "--model.dropuot 0.1": "did you mean --model.dropout?",
@@ -194,6 +195,11 @@ def test_sizes_are_known_before_the_download(run: Run) -> None:
     for name, count in (("MNIST", 54_000), ("FashionMNIST", 54_000), ("CIFAR10", 45_000)):
         command = f"fit --data {name} --trainer.max_epochs 1 --data.subset 60001"
         refuse(run, command, f"{name} allows at most {count} here.")
+
+
+def test_a_study_is_no_configuration(run: Run) -> None:
+    study = REPOSITORY / "configs/studies/smoke.yaml"
+    refuse(run, f"fit --config {study}", "is a study: run it with python -m lenet_lightning study")
 
 
 class TestCommand:

@@ -318,6 +318,21 @@ trainer:
 """
 
 
+def test_validation_images_are_those_of_the_training(run: Run) -> None:
+    """Another split would validate on images that the network has trained on."""
+    assert run(f"{PLAIN} --name split").code == 0
+    validate = "validate --ckpt_path lightning_logs/split/version_0/checkpoints/best.ckpt"
+    assert run(f"{validate} --data.protocol watch").code == 0
+    assert "360 images" in run(f"{validate} --data.protocol report").out
+    refused = run(f"{validate} --data.num_folds 5")
+    assert refused.code == 2 and refused.err.count("\n") == 1
+    assert "data.num_folds is 5, but the checkpoint" in refused.err
+    assert "was trained with null, and may know the images" in refused.err
+    assert run(f"{PLAIN} --data.protocol report --name all").code == 0
+    refused = run(f"{validate.replace('split', 'all')} --data.protocol holdout")
+    assert refused.code == 2 and "was trained with report" in refused.err
+
+
 def test_half_precision_trains_and_tests(run: Run) -> None:
     fitted = run(f"{PLAIN} --trainer.precision bf16-mixed --name half")
     assert (fitted.code, fitted.err) == (0, "")

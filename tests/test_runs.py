@@ -100,7 +100,7 @@ class TestRead:
     def test_damaged(self, name: str, text: str) -> None:
         folder = write(Path("version_0"))
         (folder / name).write_text(text)
-        with pytest.raises(UserError, match="version_0 holds a damaged file"):
+        with pytest.raises(UserError, match=f"{name} is damaged"):
             runs.read(folder)
 
     def test_folder_of(self) -> None:

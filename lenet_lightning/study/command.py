@@ -6,9 +6,14 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from lenet_lightning import arguments
 from lenet_lightning.arguments import Parser
 from lenet_lightning.errors import UserError
 from lenet_lightning.signals import Interrupted, interruptible
+
+DESCRIPTION = """Run every setting of a study with every seed and write its report. Finished runs
+are kept and half-finished ones go on, so that it can be stopped and started at will.
+'study report FOLDER' rebuilds the report from run folders alone."""
 
 
 def main(args: Sequence[str]) -> int:
@@ -51,12 +56,7 @@ def main(args: Sequence[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        prog="python -m lenet_lightning study",
-        description="Run every setting of a study with every seed and write its report. Finished "
-        "runs are kept and half-finished ones go on, so it can be stopped and started at will. "
-        "'study report FOLDER' rebuilds the report from run folders alone.",
-    )
+    parser = arguments.make_parser("study", DESCRIPTION)
     parser.add_argument("--config", type=Path, metavar="FILE", help="the study's YAML file")
     parser.add_argument(
         "--jobs",
@@ -85,9 +85,8 @@ def _parser() -> Parser:
 
 
 def _report(args: Sequence[str]) -> int:
-    parser = Parser(
-        prog="python -m lenet_lightning study report",
-        description="Rebuild the report of a study from its run folders alone.",
+    parser = arguments.make_parser(
+        "study report", "Rebuild the report of a study from its run folders alone."
     )
     parser.add_argument(
         "folder", type=Path, metavar="FOLDER", help="the study's folder: lightning_logs/report"

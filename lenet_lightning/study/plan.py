@@ -132,6 +132,11 @@ def load(path: Path, check_base: bool = True) -> Study:
         UserError: Anything in the file that cannot be run, with the key and what to do.
     """
     content = read_yaml(path)
+    if "seed_everything" in content:
+        raise UserError(
+            f"{path} is the configuration of one run: start it with python -m lenet_lightning fit "
+            f"--config {path}"
+        )
     known = [*STUDY_KEYS, *OVERRIDES]
     check_keys({key.split(".")[0]: None for key in map(str, content)}, known, str(path))
     name = _name(content.get("name"), f"{path}: name")

@@ -194,3 +194,8 @@ def test_the_report_has_the_reports_sixteen_settings() -> None:
     assert [figure.name for figure in study.figures] == [
         *("1.1", "1.b.1", "1.b.2", "1.b.3", "1.c.1", "1.c.2", "1.c.3", "1.c.4")
     ]
+
+
+def test_the_configuration_of_a_run_is_no_study(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="start it with python -m lenet_lightning fit --config"):
+        plan.load(write(tmp_path, "seed_everything: 0\nmodel: {}"))
