@@ -12,6 +12,7 @@ import torch
 import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
+from lightning.pytorch.callbacks import LearningRateFinder, StochasticWeightAveraging
 from lightning.pytorch.cli import ReduceLROnPlateau as Plateau
 from lightning.pytorch.strategies import StrategyRegistry
 from torch.optim import lr_scheduler
@@ -31,6 +32,13 @@ NEEDED = {
     "limit_train_batches": "a run is there to train",
     "limit_val_batches": "the best epoch is chosen on validation images",
     "limit_test_batches": "the best epoch is tested at the end",
+}
+
+# Callbacks that cannot do here what they are for, and what does.
+UNFIT: dict[type, str] = {
+    LearningRateFinder: "learning rates are compared by a study, on validation images",
+    StochasticWeightAveraging: "its average is not what is saved: use EMAWeightAveraging, or "
+    "CycleAveraging with lenet_lightning.schedulers.LinearCycles",
 }
 
 # Optimisers with which replicas stay what they are on their own.
@@ -177,6 +185,13 @@ def teachers(trainer: Trainer) -> None:
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Distillation):
             find(callback.teachers)
+
+
+def callbacks(trainer: Trainer) -> None:
+    """Refuse callbacks of Lightning's that do not go with these runs."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if reason := UNFIT.get(type(callback)):
+            raise UserError(f"trainer.callbacks has {type(callback).__name__}, but {reason}.")
 
 
 def averaging(trainer: Trainer, classifier: Classifier, scheduler: Any) -> None:

@@ -182,7 +182,7 @@ class Command(LightningCLI):
                 return
             self.set_threads()
             super().instantiate_classes()
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RuntimeError) as error:
             # The parser wraps what a class says of its arguments.
             if said := messages.cause(error, UserError):
                 raise said from None
@@ -229,6 +229,7 @@ class Command(LightningCLI):
             checks.sizes(self.datamodule)
             checks.devices(self.trainer, self.datamodule)
             checks.monitors(self.trainer, scheduler, self.datamodule)
+            checks.callbacks(self.trainer)
             checks.averaging(self.trainer, self.model, scheduler)
             for path, checkpoint in self.checkpoints.items():
                 checks.same_input(checkpoints.spec_of(checkpoint), path, self.datamodule)

@@ -145,6 +145,9 @@ WRONG_VALUES = {
 MUON = "--model.optimizer lenet_lightning.optimizers.Muon"
 
 CONTRADICTIONS = {
+    "--trainer.callbacks ModelCheckpoint": "more than one stateful callback of type",
+    "--trainer.callbacks LearningRateFinder": "compared by a study",
+    "--trainer.callbacks StochasticWeightAveraging --trainer.callbacks.swa_lrs 0.01": "use EMAW",
     "--data.num_folds 5 --data.fold 5": "data.fold is 5 and data.num_folds 5: expected at least 2 "
     "folds, and a fold from 0 to num_folds - 1.",
     "--data.num_folds 5 --data.fold -1": "data.fold is -1: expected a whole number, 0 or more.",
