@@ -98,15 +98,16 @@ def config_files(args: list[str]) -> None:
             raise UserError(f"--config {path} holds the key config: give each file with --config.")
 
 
-def unseen(data: ImageDataModule, trained: dict[str, Any], path: str) -> None:
-    """Refuse to validate on images that a network of the same dataset may have trained on.
+def unseen(data: ImageDataModule, name: str, trained: dict[str, Any], path: str) -> None:
+    """Refuse to validate on images that a network may have trained on.
 
     Args:
         data: whose validation images are evaluated.
+        name: the dataset that the checkpoint was trained on.
         trained: the options of the data that the checkpoint was trained with, complete.
         path: the checkpoint.
     """
-    if data.protocol == "report":  # validates on test images
+    if data.dataset != name or data.protocol == "report":  # the latter validates on test images
         return
     all_trained = trained["protocol"] == "report"
     keys = ["protocol"] if all_trained else ["val_size", "split_seed", "num_folds", "fold"]

@@ -261,9 +261,9 @@ class Command(LightningCLI):
             resume.same_network(self.options.model, trained["model"], path, alone)
             first = first or trained
             ensemble.same_options(first, trained, path, self.subcommand == "validate")
-            same_data = checkpoints.spec_of(checkpoint).name == self.datamodule.dataset
-            if self.subcommand == "validate" and same_data:
-                checks.unseen(self.datamodule, trained["data"]["init_args"], path)
+            if self.subcommand == "validate":
+                name = checkpoints.spec_of(checkpoint).name
+                checks.unseen(self.datamodule, name, trained["data"]["init_args"], path)
 
     @property
     def complete_config(self) -> dict[str, Any]:
