@@ -33,7 +33,7 @@ from lenet_lightning import (
 from lenet_lightning.callbacks.keeper import Keeper
 from lenet_lightning.callbacks.predictions import PredictionTable
 from lenet_lightning.callbacks.progress import StepBar
-from lenet_lightning.callbacks.record import Replica, add_evaluation, figure
+from lenet_lightning.callbacks.record import Replica, add_evaluation, figure, images_seen
 from lenet_lightning.callbacks.replicas import (
     JoiningCheckpointIO,
     Replicas,
@@ -42,7 +42,6 @@ from lenet_lightning.callbacks.replicas import (
 )
 from lenet_lightning.classifier import Classifier, metric_names
 from lenet_lightning.data.base import ImageDataModule
-from lenet_lightning.data.batches import EvaluationBatches
 from lenet_lightning.data.cifar10 import CIFAR10
 from lenet_lightning.data.digits import Digits
 from lenet_lightning.data.fashion_mnist import FashionMNIST
@@ -402,7 +401,7 @@ class Command(LightningCLI):
         else:
             lines += [
                 self.test_words(f"epoch {manifest['best_epoch']}"),
-                summary.table(figures, images_seen(self.trainer, "test")),
+                summary.table(figures, images_seen(self.trainer, "test")[0]),
             ]
         return "\n".join(lines)
 
@@ -497,7 +496,7 @@ class Command(LightningCLI):
         data, paths = self.datamodule, list(self.checkpoints)
         what = f"{data.dataset}, {count_words(self.trainer, stage)} ({stage})"
         if len(paths) == 1:
-            table = summary.table(figures[0], images_seen(self.trainer, stage))
+            table = summary.table(figures[0], images_seen(self.trainer, stage)[0])
             print(f"{paths[0]}: {what}\n{table}")
         else:
             print(f"{len(paths)} checkpoints: {what}")
@@ -510,8 +509,8 @@ class Command(LightningCLI):
         self, figures: dict[str, dict[str, float]], together: ensemble.Ensemble | None
     ) -> None:
         """Print each network's figures, their mean, and all as one if they saw every test image."""
-        row, batches = None, cast(Any, self.trainer.test_dataloaders)
-        if together and self.trainer.num_test_batches == [len(batches)]:
+        row = None
+        if together and len(set(images_seen(self.trainer, "test"))) == 1:
             row = together.figures(self.datamodule.test_images.labels)
         print(summary.replica_table(list(figures.values()), list(figures), row))
 
@@ -542,23 +541,10 @@ def stage_figures(trainer: Trainer, stage: str) -> dict[str, float]:
     return {n.split("/")[1]: figure(metrics[n]) for n in names if n in metrics}
 
 
-def images_seen(trainer: Trainer, stage: str) -> int:
-    """Return how many images the evaluation ``val`` or ``test`` that has just ended saw."""
-    loader = first_loader(trainer, stage)
-    batches = {"val": trainer.num_val_batches, "test": trainer.num_test_batches}[stage][0]
-    return min(loader.size, int(batches) * loader.batch_size)
-
-
 def count_words(trainer: Trainer, stage: str) -> str:
-    """Say how many images that evaluation saw: trainer.limit_..._batches leaves some out."""
-    seen, size = images_seen(trainer, stage), first_loader(trainer, stage).size
+    """Say how many images the evaluation ``val`` or ``test`` saw, and of how many if not of all."""
+    seen, size = images_seen(trainer, stage)
     return f"{size:,} images" if seen == size else f"{seen:,} of {size:,} images"
-
-
-def first_loader(trainer: Trainer, stage: str) -> EvaluationBatches:
-    """Return the images that ``val`` or ``test`` is about."""
-    loaders = {"val": trainer.val_dataloaders, "test": trainer.test_dataloaders}[stage]
-    return cast(EvaluationBatches, loaders[0] if isinstance(loaders, list) else loaders)
 
 
 def with_defaults(config: dict[str, Any]) -> dict[str, Any]:

@@ -228,8 +228,8 @@ class RunRecord(Checkpoint):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the predicted classes of the test that ends a fit, if it saw every image."""
-        whole = trainer.num_test_batches == [len(trainer.test_dataloaders)]  # type: ignore[arg-type]
-        if self.folder is not None and trainer.is_global_zero and whole:
+        seen, size = images_seen(trainer, "test")
+        if self.folder is not None and trainer.is_global_zero and seen == size:
             write_predictions(self.folder, cast(Classifier, pl_module))
 
     def finish(self, test: dict[str, float] | None) -> None:
@@ -327,6 +327,19 @@ def git_state() -> dict[str, Any] | None:
         return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def images_seen(trainer: Trainer, stage: str) -> tuple[int, int]:
+    """Return how many images the evaluation ``val`` or ``test`` saw, and how many there are.
+
+    ``trainer.limit_val_batches`` and ``trainer.limit_test_batches`` leave some out.
+    """
+    loaders, (batches, *_) = {
+        "val": (trainer.val_dataloaders, trainer.num_val_batches),
+        "test": (trainer.test_dataloaders, trainer.num_test_batches),
+    }[stage]
+    loader: Any = loaders[0] if isinstance(loaders, list) else loaders
+    return min(loader.size, int(batches) * loader.batch_size), loader.size
 
 
 def write_predictions(folder: Path, classifier: Classifier) -> None:
