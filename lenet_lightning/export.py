@@ -27,9 +27,10 @@ from lenet_lightning.arguments import Parser
 from lenet_lightning.callbacks.predictions import free_path
 from lenet_lightning.classifier import Classifier
 from lenet_lightning.data import sources
-from lenet_lightning.data.base import INPUT_SIZE, InputSpec, to_input_size
+from lenet_lightning.data.base import InputSpec
 from lenet_lightning.data.batches import to_unit
 from lenet_lightning.data.facts import DATASETS
+from lenet_lightning.data.input_size import INPUT_SIZE, to_input_size
 from lenet_lightning.errors import UserError
 from lenet_lightning.networks.lenet5 import Kernel, LeNet5
 from lenet_lightning.signals import interruptible

@@ -14,7 +14,7 @@ import torch
 
 from lenet_lightning import checkpoints, export, runs
 from lenet_lightning.data import sources
-from lenet_lightning.data.base import to_input_size
+from lenet_lightning.data.input_size import to_input_size
 from lenet_lightning.networks.lenet5 import LeNet5
 from tests.conftest import Run
 

@@ -20,6 +20,7 @@ from lenet_lightning.data import sources, splits
 from lenet_lightning.data.augmentation import Augmentation, Interpolation, Padding
 from lenet_lightning.data.batches import EvaluationBatches, Images, TrainBatches
 from lenet_lightning.data.facts import DATASETS
+from lenet_lightning.data.input_size import INPUT_SIZE, to_input_size
 from lenet_lightning.data.polarity import TrainPolarity
 from lenet_lightning.errors import UserError
 
@@ -28,8 +29,6 @@ BelowOne = restricted_number_type("BelowOne", float, [(">=", 0), ("<", 1)])
 
 # Options that decide which training images train and which validate.
 SPLIT_OPTIONS = ("protocol", "val_size", "split_seed", "num_folds", "fold", "subset")
-
-INPUT_SIZE = 32
 
 # Images delivered together to the training step by default: enough to hide the cost of a call.
 IMAGES_PER_EXECUTION = 1024
@@ -67,20 +66,6 @@ class InputSpec:
             k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
         }
         return cls(**restored)
-
-
-def to_input_size(images: np.ndarray) -> np.ndarray:
-    """Bring uint8 ``[count, channels, size, size]`` to 32x32.
-
-    Pixels are repeated as often as fits (8x8 four times), then padded with black (28x28 by 2).
-    """
-    size = images.shape[-1]
-    repeat, padding = INPUT_SIZE // size, INPUT_SIZE % size // 2
-    if repeat > 1:
-        images = images.repeat(repeat, axis=2).repeat(repeat, axis=3)
-    if padding:
-        images = np.pad(images, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
-    return images
 
 
 class ImageDataModule(LightningDataModule):

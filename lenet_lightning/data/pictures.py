@@ -9,9 +9,10 @@ from jsonargparse.typing import PositiveInt
 from lightning.pytorch import LightningDataModule
 from PIL import Image
 
-from lenet_lightning.data.base import InputSpec, to_input_size
+from lenet_lightning.data.base import InputSpec
 from lenet_lightning.data.batches import EvaluationBatches, Images
 from lenet_lightning.data.formats import read_picture
+from lenet_lightning.data.input_size import to_input_size
 from lenet_lightning.errors import UserError
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}

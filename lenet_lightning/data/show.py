@@ -15,13 +15,13 @@ import numpy.typing as npt
 
 from lenet_lightning.data.facts import DATASETS
 from lenet_lightning.data.formats import Pixels
+from lenet_lightning.data.input_size import to_input_size
 from lenet_lightning.data.sources import Dataset, Split
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INPUT_SIZE = 32
 POLARITIES = ("original", "negative")
 _CHUNK = 5_000  # images in memory at once
 
@@ -76,19 +76,6 @@ class Statistics:
     residual: int
 
 
-def network_input(images: Pixels) -> Pixels:
-    """Return images, uint8 [N, C, H, W], as uint8 [N, C, 32, 32].
-
-    28x28 images get a border of two zeros, as in the report; 8x8 ones are enlarged fourfold.
-    """
-    size = images.shape[-1]
-    if size < INPUT_SIZE // 2:
-        factor = INPUT_SIZE // size
-        images = images.repeat(factor, axis=-2).repeat(factor, axis=-1)
-    border = (INPUT_SIZE - images.shape[-1]) // 2
-    return np.pad(images, ((0, 0), (0, 0), (border, border), (border, border)))
-
-
 def negative(images: Pixels) -> Pixels:
     """Return the negative, 255 - x, of uint8 images of any shape."""
     return 255 - images
@@ -121,7 +108,7 @@ def statistics(dataset: Dataset) -> Statistics:
 
 def _pairs(split: Split) -> Iterator[tuple[Pixels, Pixels]]:
     for start in range(0, len(split.images), _CHUNK):
-        images = network_input(split.images[start : start + _CHUNK])
+        images = to_input_size(split.images[start : start + _CHUNK])
         yield images, negative(images)
 
 
@@ -163,7 +150,7 @@ def show_figure(dataset: Dataset, found: Statistics | None = None) -> Figure:
 def _draw_pictures(dataset: Dataset, axes: npt.NDArray[np.object_]) -> None:
     for label, name in enumerate(dataset.classes):
         where = np.flatnonzero(dataset.test.labels == label)[:1]
-        images = network_input(dataset.test.images[where])
+        images = to_input_size(dataset.test.images[where])
         for axis, image in zip(axes[:, label], (images, negative(images)), strict=True):
             axis.set(xticks=[], yticks=[])
             if len(where):

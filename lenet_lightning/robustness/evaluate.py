@@ -10,8 +10,8 @@ from torch import Tensor
 
 from lenet_lightning import checkpoints, export
 from lenet_lightning.data import sources
-from lenet_lightning.data.base import to_input_size
 from lenet_lightning.data.batches import to_unit
+from lenet_lightning.data.input_size import to_input_size
 from lenet_lightning.errors import UserError
 from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.robustness.perturbations import LEVELS, Level

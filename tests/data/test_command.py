@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from lenet_lightning.data import command, show, sources
+from lenet_lightning.data.input_size import to_input_size
 from lenet_lightning.errors import UserError
 from tests.data import fakes
 
@@ -126,9 +127,9 @@ class TestShow:
             assert entry.mean == pytest.approx(values.mean())
             assert entry.std == pytest.approx(values.std())
 
-    def test_network_input_is_padded_then_reversed(self, root: Path) -> None:
+    def test_input_is_padded_then_reversed(self, root: Path) -> None:
         images = sources.load("MNIST", root).test.images
-        inputs = show.network_input(images)
+        inputs = to_input_size(images)
         assert inputs.shape == (100, 1, 32, 32)
         np.testing.assert_array_equal(inputs[..., 2:-2, 2:-2], images)
         assert inputs.sum() == images.sum()
@@ -136,7 +137,7 @@ class TestShow:
 
     def test_small_images_are_enlarged(self, root: Path) -> None:
         images = sources.load("Digits", root).test.images
-        inputs = show.network_input(images)
+        inputs = to_input_size(images)
         assert inputs.shape == (360, 1, 32, 32)
         np.testing.assert_array_equal(inputs[..., 3::4, ::4], images)
 

@@ -14,11 +14,12 @@ from PIL import Image
 
 from lenet_lightning import cli
 from lenet_lightning.data import sources
-from lenet_lightning.data.base import ImageDataModule, InputSpec, to_input_size
+from lenet_lightning.data.base import ImageDataModule, InputSpec
 from lenet_lightning.data.cifar10 import CIFAR10
 from lenet_lightning.data.digits import Digits
 from lenet_lightning.data.facts import DATASETS
 from lenet_lightning.data.fashion_mnist import FashionMNIST
+from lenet_lightning.data.input_size import to_input_size
 from lenet_lightning.data.mnist import MNIST
 from lenet_lightning.data.pictures import Pictures
 from lenet_lightning.errors import UserError

@@ -16,7 +16,7 @@ import torch
 
 from lenet_lightning import export, runs
 from lenet_lightning.data import sources
-from lenet_lightning.data.base import to_input_size
+from lenet_lightning.data.input_size import to_input_size
 from lenet_lightning.robustness import evaluate
 from lenet_lightning.robustness.measured import Measured
 from lenet_lightning.robustness.perturbations import LEVELS
