@@ -12,9 +12,8 @@ import torch
 import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
-from lightning.pytorch.callbacks import LearningRateFinder, StochasticWeightAveraging
+from lightning.pytorch.callbacks import LearningRateFinder, StochasticWeightAveraging, Timer
 from lightning.pytorch.cli import ReduceLROnPlateau as Plateau
-from lightning.pytorch.strategies import StrategyRegistry
 from torch.optim import lr_scheduler
 
 from lenet_lightning.callbacks.averaging import CycleAveraging
@@ -39,6 +38,7 @@ UNFIT: dict[type, str] = {
     LearningRateFinder: "learning rates are compared by a study, on validation images",
     StochasticWeightAveraging: "its average is not what is saved: use EMAWeightAveraging, or "
     "CycleAveraging with lenet_lightning.schedulers.LinearCycles",
+    Timer: "trainer.max_time does the same, such as 00:01:30:00 for an hour and a half",
 }
 
 # Optimisers with which replicas stay what they are on their own.
@@ -127,7 +127,7 @@ def configuration(config: dict[str, Any]) -> None:
     Args:
         config: the parsed configuration of one subcommand.
     """
-    if config.get("ckpt_path") and config["resume"] != "never":
+    if config.get("ckpt_path") and config.get("resume", "never") != "never":
         raise UserError("Give --resume or --ckpt_path, not both.")
     nulls(config)
     folder_name(config["name"])
@@ -174,8 +174,8 @@ def hardware(trainer: dict[str, Any]) -> None:
                 "choose cpu or auto."
             )
     if isinstance(strategy, str):
-        known = ["auto", *StrategyRegistry.available_strategies()]
-        choose("trainer.strategy", strategy, known, ["auto", "ddp"])
+        # Others split the network, or start processes that do not know the run's folder.
+        choose("trainer.strategy", strategy, ["auto", "ddp"])
     number = str(trainer["devices"])
     if (accelerator == "cpu" or not there["gpu"]) and not re.fullmatch(r"auto|[1-9]\d*", number):
         raise UserError(f"trainer.devices is {number}: expected a whole number above 0, or auto.")
@@ -214,12 +214,11 @@ def averaging(trainer: Trainer, classifier: Classifier, scheduler: Any) -> None:
             )
 
 
-def choose(key: str, value: str, known: list[str], shown: list[str] | None = None) -> None:
+def choose(key: str, value: str, known: list[str]) -> None:
     """Refuse a word outside a list."""
     if value not in known:
         raise UserError(
-            f"{key} is {value}: expected one of {', '.join(shown or known)}"
-            f"{nearest(value, known) or '.'}"
+            f"{key} is {value}: expected one of {', '.join(known)}{nearest(value, known) or '.'}"
         )
 
 
@@ -295,14 +294,56 @@ def replicas(config: dict[str, Any]) -> None:
         )
 
 
-def sizes(data: ImageDataModule) -> None:
-    """Refuse a split or a batch that the training set is too small for, before it is fetched."""
+def root(data: ImageDataModule) -> None:
+    """Refuse a file where the folder of the datasets is asked for."""
+    if Path(data.root).is_file():
+        raise UserError(
+            f"data.root is {data.root}, a file: expected the folder of the datasets; to predict "
+            "pictures of your own, give --data Pictures before it."
+        )
+
+
+def sizes(data: ImageDataModule) -> int:
+    """Refuse a split or a batch that the training set is too small for, before it is fetched.
+
+    Returns:
+        The batches of an epoch.
+    """
     facts = DATASETS[data.dataset]
     files = [file.size for file in facts.train]
     # An idx file of labels has 8 bytes before the first; a record of CIFAR-10 is a label and 3,072
     # pixels; four fifths of scikit-learn's 1,797 digits train.
     count = {"idx": files[-1] - 8, "cifar": sum(files) // 3073, "digits": 1437}[facts.layout]
-    data.split(np.zeros(count, np.int64))
+    train, _ = data.split(np.zeros(count, np.int64))
+    return 1 if data.batch_size == "full" else -(-len(train) // data.batch_size)
+
+
+def lengths(trainer: Trainer, classifier: Classifier, scheduler: Any, batches: int) -> None:
+    """Refuse a validation after an epoch's end, and a schedule that ends before the training.
+
+    Args:
+        trainer: how long training lasts, and when it validates.
+        classifier: how often the scheduler steps.
+        scheduler: of learning rates, or None.
+        batches: of an epoch, over all devices.
+    """
+    limit, check = trainer.limit_train_batches, trainer.val_check_interval
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    if isinstance(check, int) and check > batches:
+        raise UserError(
+            f"trainer.val_check_interval is {check}, but an epoch has {batches} batches: give at "
+            "most that, or leave it out."
+        )
+    total, interval = getattr(scheduler, "total_steps", None), classifier.scheduler_interval
+    needed = trainer.max_epochs or -1
+    if interval == "step":
+        ends = (needed * batches, trainer.max_steps)
+        needed = min((end for end in ends if end > 0), default=-1)
+    if total is not None and total < needed:  # OneCycleLR, which fails once it is over
+        raise UserError(
+            f"model.scheduler ends after {total} steps, but with model.scheduler_interval "
+            f"{interval} training takes {needed}: give model.scheduler.total_steps {needed}."
+        )
 
 
 def devices(trainer: Trainer, data: ImageDataModule) -> None:

@@ -7,11 +7,10 @@ import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NoReturn, cast
+from typing import Any, cast
 
 import torch
 import yaml
-from jsonargparse.typing import NonNegativeInt, PositiveInt
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -49,12 +48,10 @@ from lenet_lightning.data.mnist import MNIST
 from lenet_lightning.data.pictures import Pictures
 from lenet_lightning.errors import NonFiniteError, UserError
 from lenet_lightning.networks import fused
+from lenet_lightning.options import PURPOSES, TRANSIENT, Parser, add_run, add_seed
 from lenet_lightning.signals import interruptible
 
 DATAMODULES = (MNIST, FashionMNIST, CIFAR10, Digits, Pictures)
-Monitor = Literal["val/acc", "val/loss", "val/acc_negative", "val/loss_negative"]
-Resume = Literal["never", "auto", "must"]
-
 EVALUATIONS = ("validate", "test", "predict")
 NO_CHECKPOINT = (
     "ckpt_path is required: give --ckpt_path with a file such as "
@@ -63,19 +60,6 @@ NO_CHECKPOINT = (
 
 # Rank 0 tells the processes that Lightning launches for it which folder it made.
 RUN_VARIABLE = "LENET_LIGHTNING_RUN"
-
-# Keys of one invocation, not of a run.
-TRANSIENT = ("resume", "ckpt_path", "weights_only", "allow_imports", "verbose", "config")
-
-
-class Parser(LightningArgumentParser):
-    """LightningCLI's parser, whose errors are one sentence."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise ``UserError`` in place of printing the usage; inner parsers report to the outer."""
-        if not self.exit_on_error:
-            super().error(message, ex)
-        raise UserError(messages.explain(message, self)) from ex
 
 
 class Command(LightningCLI):
@@ -101,6 +85,7 @@ class Command(LightningCLI):
                 "log_every_n_steps": 1,
             },
             parser_class=Parser,
+            parser_kwargs={n: {"description": p} for n, p in PURPOSES.items()} if run else None,
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -113,45 +98,11 @@ class Command(LightningCLI):
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Take an int where Lightning also takes ``true``, which it reads as seed 0."""
-        parser.add_argument(
-            "--seed_everything",
-            type=NonNegativeInt,
-            default=0,
-            help="seed of initialisation, data order and augmentation",
-        )
+        add_seed(parser)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run folder's options, and hand the seed to model and data."""
-        add = parser.add_argument
-        add("--logs", type=str, default="lightning_logs", help="folder of all runs")
-        add(
-            "--name",
-            type=str | None,
-            default=None,
-            help="runs go to logs/name/version_N, {seed} in it being the run's seed; the dataset's "
-            "name by default",
-        )
-        add("--monitor", type=Monitor, default="val/acc", help="what chooses the best epoch")
-        add(
-            "--threads",
-            type=PositiveInt | None,
-            default=None,
-            help="processor threads; by default 1 with the fused kernel, whose short steps gain "
-            "little from more and lose much where others compute too, else torch's own choice",
-        )
-        add(
-            "--resume",
-            type=Resume,
-            default="never",
-            help="fit: continue the newest unfinished run of this very configuration (auto: if "
-            "there is one, must: fail if there is none)",
-        )
-        add(
-            "--allow_imports",
-            type=list[str] | str,
-            default=[],
-            help="further packages, or functions, that the configuration may name",
-        )
+        add_run(parser)
         parser.link_arguments("seed_everything", "model.seed")
         parser.link_arguments("seed_everything", "data.init_args.seed")
         parser.link_arguments("model.replicas", "data.init_args.replicas")
@@ -225,9 +176,11 @@ class Command(LightningCLI):
         """Refuse what can be seen to fail once data, model and trainer exist."""
         scheduler = checks.schedule(self.model)
         if isinstance(self.datamodule, ImageDataModule):
-            checks.sizes(self.datamodule)
+            checks.root(self.datamodule)
+            batches = checks.sizes(self.datamodule)
             checks.devices(self.trainer, self.datamodule)
             checks.monitors(self.trainer, scheduler, self.datamodule)
+            checks.lengths(self.trainer, self.model, scheduler, batches)
             checks.callbacks(self.trainer)
             checks.averaging(self.trainer, self.model, scheduler)
             for path, checkpoint in self.checkpoints.items():
@@ -252,6 +205,8 @@ class Command(LightningCLI):
         )
         first: dict[str, Any] | None = None
         for path, checkpoint in self.checkpoints.items():
+            if folder := runs.folder_of(path):
+                runs.read(folder)  # undamaged, to add the result
             trained = checkpoints.config_of(path, checkpoint)
             if trained is None:
                 continue
@@ -414,8 +369,8 @@ class Command(LightningCLI):
             else f"{len(data.val_index):,} validation images: protocol {data.protocol}"
         )
         return (
-            f"{data.dataset} test set, {count_words(self.trainer, 'test')}; {chosen} of "
-            f"{self.trainer.current_epoch}, chosen by {self.options.monitor} on {by}"
+            f"{data.dataset} test set, {count_words(self.trainer, 'test')}; {chosen} (last: "
+            f"{self.trainer.current_epoch - 1}), chosen by {self.options.monitor} on {by}"
         )
 
     def after_replicas(self) -> None:
@@ -490,19 +445,20 @@ class Command(LightningCLI):
         figures: list[dict[str, float]],
         together: ensemble.Ensemble | None = None,
     ) -> None:
-        """Print the table of an evaluation and add it to each run's record."""
+        """Print the table of an evaluation and add it to each run's record, if it is whole."""
         if not is_rank_zero():
             return
+        seen, size = images_seen(self.trainer, stage)
         data, paths = self.datamodule, list(self.checkpoints)
         what = f"{data.dataset}, {count_words(self.trainer, stage)} ({stage})"
         if len(paths) == 1:
-            table = summary.table(figures[0], images_seen(self.trainer, stage)[0])
+            table = summary.table(figures[0], seen)
             print(f"{paths[0]}: {what}\n{table}")
         else:
             print(f"{len(paths)} checkpoints: {what}")
             self.print_several(dict(zip(paths, figures, strict=True)), together)
         for path, own in zip(paths, figures, strict=True):
-            if folder := runs.folder_of(path):
+            if seen == size and (folder := runs.folder_of(path)):
                 add_evaluation(folder, Path(path).name, data.dataset, stage, own)
 
     def print_several(
@@ -615,7 +571,7 @@ def main(args: list[str] | None = None) -> None:
     with interruptible(), process.silent_writers():
         try:
             Command(args)
-        except MisconfigurationException as error:
+        except (MisconfigurationException, ModuleNotFoundError) as error:
             raise UserError(messages.one_line(error)) from error
         except OSError as error:
             raise process.what_stopped(error) from error

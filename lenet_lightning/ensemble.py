@@ -1,12 +1,14 @@
 """Several networks as one: the mean of their probabilities (Lakshminarayanan et al. 2017)."""
 
 import glob
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lenet_lightning import runs
 from lenet_lightning.classifier import Classifier
 from lenet_lightning.data.base import SPLIT_OPTIONS, InputSpec
 from lenet_lightning.errors import UserError
@@ -24,11 +26,17 @@ def members(pattern: str) -> list[str]:
         pattern: a file, there or not; or a pattern with ``*``, ``?`` or ``[...]`` for several.
 
     Raises:
-        UserError: a pattern fits no file.
+        UserError: a pattern fits no file, or several of one run.
     """
     if Path(pattern).exists() or not glob.has_magic(pattern):
         return [pattern]
     if found := sorted(glob.glob(pattern)):
+        for path, other in pairwise(found):
+            if runs.folder_of(path) and runs.folder_of(path) == runs.folder_of(other):
+                raise UserError(
+                    f"ckpt_path is {pattern}, which fits {path} and {Path(other).name}, one "
+                    "network at two times: end it with /best.ckpt."
+                )
         return found
     raise UserError(
         f"ckpt_path is {pattern}, but no file fits that pattern: expected .ckpt files such as "

@@ -16,6 +16,7 @@ from PIL import Image
 
 from lenet_lightning import checkpoints, messages
 from lenet_lightning.data import sources
+from lenet_lightning.options import TRANSIENT
 from tests.conftest import DIGITS, REPOSITORY, Run
 
 BEST = "lightning_logs/trained/version_0/checkpoints/best.ckpt"
@@ -148,6 +149,17 @@ CONTRADICTIONS = {
     "--trainer.callbacks ModelCheckpoint": "more than one stateful callback of type",
     "--trainer.callbacks LearningRateFinder": "compared by a study",
     "--trainer.callbacks StochasticWeightAveraging --trainer.callbacks.swa_lrs 0.01": "use EMAW",
+    "--trainer.callbacks Timer --trainer.callbacks.duration 00:00:01:00": "trainer.max_time does",
+    "--trainer.strategy ddp_spawn": "trainer.strategy is ddp_spawn: expected one of auto, ddp",
+    "--trainer.val_check_interval 22": "trainer.val_check_interval is 22, but an epoch has 21 batc",
+    "--trainer.val_check_interval 4 --trainer.limit_train_batches 3": "an epoch has 3 batches",
+    "--model.scheduler OneCycleLR --model.scheduler.max_lr 0.1 --model.scheduler.total_steps 1": (
+        "ends after 1 steps, but with model.scheduler_interval epoch training takes 2:"
+    ),
+    "--model.scheduler OneCycleLR --model.scheduler.max_lr 0.1 --model.scheduler.total_steps 41 "
+    "--model.scheduler_interval step": "training takes 42:",
+    "--model.scheduler OneCycleLR --model.scheduler.max_lr 0.1 --model.scheduler.total_steps 9 "
+    "--model.scheduler_interval step --trainer.max_steps 10": "total_steps 10.",
     "--data.num_folds 5 --data.fold 5": "data.fold is 5 and data.num_folds 5: expected at least 2 "
     "folds, and a fold from 0 to num_folds - 1.",
     "--data.num_folds 5 --data.fold -1": "data.fold is -1: expected a whole number, 0 or more.",
@@ -200,6 +212,11 @@ def test_sizes_are_known_before_the_download(run: Run) -> None:
         refuse(run, command, f"{name} allows at most {count} here.")
 
 
+def test_a_file_is_no_folder_of_datasets(run: Run) -> None:
+    Path("picture.png").touch()
+    refuse(run, f"{DIGITS} --data.root picture.png", "picture.png, a file", "--data Pictures")
+
+
 def test_a_study_is_no_configuration(run: Run) -> None:
     study = REPOSITORY / "configs/studies/smoke.yaml"
     refuse(run, f"fit --config {study}", "is a study: run it with python -m lenet_lightning study")
@@ -225,9 +242,9 @@ class TestCommand:
     def test_own_options_are_known(self) -> None:
         from lenet_lightning import cli
 
-        known = {*cli.parse(["fit", "--data", "Digits"]), *cli.TRANSIENT}
+        known = {*cli.parse(["fit", "--data", "Digits"]), *TRANSIENT}
         assert set(messages.OPTIONS) == known - {
-            "trainer", "model", "data", "weights_only", "verbose", "allow_imports"
+            "trainer", "model", "data", "allow_imports"
         }  # fmt: skip
 
 

@@ -68,6 +68,8 @@ class TestHelp:
         assert all(
             f"--{key}" in out for key in ("logs", "name", "seed_everything", "model.dropout")
         )
+        assert ("--resume" in out) == (command == "fit")
+        assert not any(f"--{key}" in out for key in ("weights_only", "verbose"))
 
 
 class TestRunFolder:
@@ -125,7 +127,7 @@ class TestRunFolder:
         for part in (
             f"Run folder {folder}",
             "Digits test set, 360 images",
-            "of 2, chosen by val/acc on 143 validation images: protocol holdout",
+            "(last: 1), chosen by val/acc on 143 validation images: protocol holdout",
             "95 % interval",
             f"originals {test['acc']:>12.2%}",
             f"negatives {test['acc_negative']:>12.2%}",
@@ -264,6 +266,13 @@ class TestEvaluation:
         assert not Path("lightning_logs/lightning_logs").exists()
         assert [p.name for p in Path("lightning_logs/trained").iterdir()] == ["version_0"]
 
+    def test_of_a_damaged_run(self, run: Run, trained: Path) -> None:
+        (trained / "run.json").write_text("{")
+        for command in ("test", "validate"):
+            refused = run(f"{command} --ckpt_path {trained}/checkpoints/best.ckpt")
+            assert (refused.code, refused.out) == (2, "")
+            assert f"{trained}/run.json is damaged" in refused.err
+
     def test_validate_of_last(self, run: Run, trained: Path) -> None:
         assert run(f"validate --ckpt_path={trained}/checkpoints/last.ckpt").code == 0
         (val,) = runs.read(trained).manifest["evaluations"]
@@ -342,10 +351,10 @@ def test_half_precision_trains_and_tests(run: Run) -> None:
 
 
 def test_a_training_that_goes_on_counts_all_its_epochs(run: Run) -> None:
-    assert "of 1, chosen by" in run(f"{PLAIN} --trainer.max_epochs 1 --name first").out
+    assert "epoch 0 (last: 0), chosen by" in run(f"{PLAIN} --trainer.max_epochs 1 --name first").out
     last = "lightning_logs/first/version_0/checkpoints/last.ckpt"
     gone_on = run(f"{PLAIN} --trainer.max_epochs 3 --name second --ckpt_path {last}")
-    assert "of 3, chosen by" in gone_on.out, gone_on.err
+    assert "(last: 2), chosen by" in gone_on.out, gone_on.err
 
 
 @pytest.mark.parametrize(
@@ -361,6 +370,7 @@ def test_a_part_of_the_images_counts_as_that_part(run: Run, command: str, expect
         f"{command} --ckpt_path lightning_logs/part/version_0/checkpoints/best.ckpt {part}"
     )
     assert expected in evaluated.out
+    assert "evaluations" not in runs.read("lightning_logs/part/version_0").manifest
     for shown in {fitted.out, evaluated.out}:
         share, low, high = re.findall(r"originals +([\d.]+)% +([\d.]+)% to ([\d.]+)%", shown)[-1]
         interval = summary.wilson_interval(float(share) / 100, 100)

@@ -120,9 +120,16 @@ class TestPattern:
         assert "choose checkpoints of one kind" in refused.err
 
     def test_one_of_them_is_damaged(self, run: Run, trained: Path) -> None:
-        (trained / "checkpoints/last.ckpt").write_bytes(b"damaged")
+        other = Path("lightning_logs/other")
+        shutil.copytree(trained.parent, other)
+        (other / "version_0/checkpoints/best.ckpt").write_bytes(b"damaged")
+        refused = run("test --ckpt_path lightning_logs/*/version_0/checkpoints/best.ckpt")
+        assert refused.code == 2 and "other/version_0/checkpoints/best.ckpt is dam" in refused.err
+        assert "evaluations" not in runs.read(trained).manifest
+
+    def test_of_one_run(self, run: Run, trained: Path) -> None:
         refused = run(f"test --ckpt_path {trained}/checkpoints/*.ckpt")
-        assert refused.code == 2 and f"{trained}/checkpoints/last.ckpt is damaged" in refused.err
+        assert refused.code == 2 and "one network at two times" in refused.err
         assert "evaluations" not in runs.read(trained).manifest
 
     @pytest.mark.parametrize(

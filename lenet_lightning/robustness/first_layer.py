@@ -105,23 +105,19 @@ def look(paths: Sequence[Path], root: str | None, index: int) -> list[Panels]:
     """
     import torch
 
-    from lenet_lightning import checkpoints, export
+    from lenet_lightning import checkpoints, ensemble, export
     from lenet_lightning.data.batches import to_unit
     from lenet_lightning.data.polarity import negate
     from lenet_lightning.robustness.evaluate import test_set
 
     trained = [export.load(path) for path in paths]
-    names = [checkpoints.spec_of(each.checkpoint).name for each in trained]
-    for path, name in zip(paths, names, strict=True):
-        if name != names[0]:
-            raise UserError(
-                f"{paths[0]} was trained on {names[0]} and {path} on {name}: give two checkpoints "
-                "of the same dataset."
-            )
-    pixels, _ = test_set(names[0], root or export.data_root(trained[0].config))
+    specs = [checkpoints.spec_of(each.checkpoint) for each in trained]
+    ensemble.same_images({str(p): spec for p, spec in zip(paths, specs, strict=True)})
+    name = specs[0].name
+    pixels, _ = test_set(name, root or export.data_root(trained[0].config))
     if index >= len(pixels):
         raise UserError(
-            f"--image is {index}, but {names[0]} has {len(pixels)} test images: expected at most "
+            f"--image is {index}, but {name} has {len(pixels)} test images: expected at most "
             f"{len(pixels) - 1}."
         )
     image = to_unit(pixels[index : index + 1])

@@ -12,17 +12,21 @@ from lenet_lightning import runs
 
 # Milliseconds of a step on one processor core: this much, and this much for each image.
 STEP, IMAGE = 0.5, 0.02
+# So many times as long where teachers predict each image as well.
+TAUGHT = 2
 IMAGES = {"MNIST": 60_000, "FashionMNIST": 60_000, "CIFAR10": 50_000, "Digits": 1_437}
 
-Work = tuple[str, str, str]
+Work = tuple[str, str, str, bool]
 
 
 def work(config: Mapping[str, Any]) -> Work:
-    """What makes epochs take the same time: dataset, batch size and accelerator."""
-    data = config.get("data") or {}
+    """What makes epochs take the same time: dataset, batch size, accelerator and teachers."""
+    data, trainer = config.get("data") or {}, config.get("trainer") or {}
     batch = (data.get("init_args") or {}).get("batch_size", "")
-    accelerator = (config.get("trainer") or {}).get("accelerator", "")
-    return str(data.get("class_path", "")), str(batch), str(accelerator)
+    given = trainer.get("callbacks") or []
+    callbacks = given if isinstance(given, list) else [given]
+    taught = any(each["class_path"].endswith(".Distillation") for each in callbacks)
+    return str(data.get("class_path", "")), str(batch), str(trainer.get("accelerator", "")), taught
 
 
 def epochs(config: Mapping[str, Any]) -> int:
@@ -32,10 +36,11 @@ def epochs(config: Mapping[str, Any]) -> int:
 
 def assumed_epoch_seconds(config: Mapping[str, Any]) -> float:
     """A guess for one core, for a plan without any finished run."""
-    name, batch, _ = work(config)
+    name, batch, _, taught = work(config)
     images = IMAGES.get(name.rsplit(".", 1)[-1], max(IMAGES.values()))
     size = images if not batch.isdigit() else min(int(batch), images)
-    return math.ceil(images / size) * (STEP + IMAGE * size) / 1000
+    seconds = math.ceil(images / size) * (STEP + IMAGE * size) / 1000
+    return seconds * TAUGHT if taught else seconds
 
 
 class EpochTimes:
@@ -71,4 +76,6 @@ class EpochTimes:
         if kinds and all(kind in self.measured for kind in kinds):
             return f"measured in {known} finished runs"
         guess = f"assumed {STEP:g} ms a step and {IMAGE:g} ms an image on one core"
+        if any(taught for *_, taught in kinds):
+            guess += f", {TAUGHT} times that with teachers"
         return f"{guess} where no finished run tells" if known else guess

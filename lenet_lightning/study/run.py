@@ -73,6 +73,27 @@ class Session:
         size = self.study.replicas
         return [*plan.together(old, size), *plan.together(new, size)]
 
+    def check_needs(self) -> None:
+        """Refuse a setting that needs the runs of another, of which none is there or asked for.
+
+        Raises:
+            UserError: Naming both.
+        """
+        asked = {trial.setting.name for trial in self.trials}
+        for trial in self.trials:
+            needed = trial.setting.after
+            if needed and needed not in asked and not self.finished(needed):
+                raise UserError(
+                    f"{self.file}: setting '{trial.setting.name}' needs finished runs of "
+                    f"'{needed}': run --only {needed} first, or add it to --only"
+                )
+
+    def finished(self, setting: str) -> bool:
+        """Whether any run of a setting has finished, whatever the code it ran with."""
+        folders = (self.folder / setting).glob("seed_*")
+        found = (run for folder in folders for run in runs.read_all(folder))
+        return any(run.manifest.get("status") == "finished" for run in found)
+
     def complete(self, key: str) -> runs.Run | None:
         """The finished run of a key with the same full configuration and code, if any."""
         found = runs.find(self.logs, f"{self.study.name}/{key}", self.configs[key])
@@ -114,7 +135,9 @@ def open_session(file: Path, logs: Path, only: Sequence[str], command: str) -> S
         own = {"seed_everything": trial.seed, "name": f"{study.name}/{trial.key}"}
         own["model"] = by_setting[name]["model"] | {"replicas": 1}
         configs[trial.key] = by_setting[name] | own
-    return Session(study, file, logs, trials, configs, command)
+    session = Session(study, file, logs, trials, configs, command)
+    session.check_needs()
+    return session
 
 
 def dry_run(session: Session, jobs: int) -> Iterator[str]:

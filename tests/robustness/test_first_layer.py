@@ -9,7 +9,7 @@ import torch
 
 from lenet_lightning import checkpoints, export
 from lenet_lightning.data import sources
-from lenet_lightning.data.base import to_input_size
+from lenet_lightning.data.input_size import to_input_size
 from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.robustness import first_layer
 from tests.conftest import Run
@@ -94,4 +94,4 @@ def test_checkpoints_of_two_datasets(run: Run, trained: Path) -> None:
     checkpoint["lenet_lightning_input"]["name"] = "MNIST"
     torch.save(checkpoint, "other.ckpt")
     refused = run(f"first_layer --ckpt_path {BEST} other.ckpt")
-    assert refused.code == 2 and "on Digits and other.ckpt on MNIST" in refused.err
+    assert refused.code == 2 and "other.ckpt was trained on MNIST" in refused.err

@@ -73,6 +73,19 @@ def test_runs_that_need_others_wait_for_them(place: Path) -> None:
     assert len(manifest(place, "taught")["teachers"]) == 2
 
 
+def test_runs_without_those_that_they_need_are_refused(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "tiny.yaml").write_text(TAUGHT)
+    for dry in ([], ["--dry_run"]):
+        with pytest.raises(UserError, match="'taught' needs finished runs of 'alone': run --only"):
+            command.main(["--config", "tiny.yaml", "--only", "taught", *dry])
+    assert not (place / "lightning_logs").exists()
+    assert command.main(["--config", "tiny.yaml", "--only", "alone", "--jobs", "2"]) == 0
+    assert command.main(["--config", "tiny.yaml", "--only", "taught", "--dry_run"]) == 0
+    assert "2 times that with teachers" in capsys.readouterr().out
+
+
 def test_a_study_from_nothing_and_again(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--config", "tiny.yaml", "--jobs", "2"]) == 1
     captured = capfd.readouterr()
