@@ -19,6 +19,7 @@ from torch.optim import lr_scheduler
 from lenet_lightning.callbacks.averaging import CycleAveraging
 from lenet_lightning.callbacks.distillation import Distillation, find
 from lenet_lightning.classifier import Classifier, metric_names
+from lenet_lightning.data import splits
 from lenet_lightning.data.base import ImageDataModule, InputSpec
 from lenet_lightning.data.facts import DATASETS
 from lenet_lightning.errors import UserError, nearest
@@ -111,9 +112,10 @@ def unseen(data: ImageDataModule, name: str, trained: dict[str, Any], path: str)
         return
     all_trained = trained["protocol"] == "report"
     keys = ["protocol"] if all_trained else ["val_size", "split_seed", "num_folds", "fold"]
+    meant = {"val_size": splits.default_val_size(training_size(name))}
     for key in keys:
         own, used = getattr(data, key), trained[key]
-        if own != used:
+        if (own or meant.get(key)) != (used or meant.get(key)):
             null = {None: "null"}
             raise UserError(
                 f"data.{key} is {null.get(own, own)}, but the checkpoint {path} was trained with "
@@ -203,8 +205,8 @@ def averaging(trainer: Trainer, classifier: Classifier, scheduler: Any) -> None:
         ):
             raise UserError(
                 "CycleAveraging averages where cycles of the learning rate end: it needs "
-                "model.scheduler lenet_lightning.schedulers.LinearCycles with "
-                "model.scheduler_interval epoch."
+                "model.scheduler lenet_lightning.schedulers.LinearCycles, its first and every in "
+                "epochs, with model.scheduler_interval epoch."
             )
         if getattr(callback, "update_starting_at_epoch", None) is not None:
             raise UserError(
@@ -309,13 +311,17 @@ def sizes(data: ImageDataModule) -> int:
     Returns:
         The batches of an epoch.
     """
-    facts = DATASETS[data.dataset]
+    train, _ = data.split(np.zeros(training_size(data.dataset), np.int64))
+    return 1 if data.batch_size == "full" else -(-len(train) // data.batch_size)
+
+
+def training_size(dataset: str) -> int:
+    """Return the number of training images, by the files' sizes alone."""
+    facts = DATASETS[dataset]
     files = [file.size for file in facts.train]
     # An idx file of labels has 8 bytes before the first; a record of CIFAR-10 is a label and 3,072
     # pixels; four fifths of scikit-learn's 1,797 digits train.
-    count = {"idx": files[-1] - 8, "cifar": sum(files) // 3073, "digits": 1437}[facts.layout]
-    train, _ = data.split(np.zeros(count, np.int64))
-    return 1 if data.batch_size == "full" else -(-len(train) // data.batch_size)
+    return {"idx": files[-1] - 8, "cifar": sum(files) // 3073, "digits": 1437}[facts.layout]
 
 
 def lengths(trainer: Trainer, classifier: Classifier, scheduler: Any, batches: int) -> None:

@@ -332,6 +332,7 @@ def test_validation_images_are_those_of_the_training(run: Run) -> None:
     assert run(f"{PLAIN} --name split").code == 0
     validate = "validate --ckpt_path lightning_logs/split/version_0/checkpoints/best.ckpt"
     assert run(f"{validate} --data.protocol watch").code == 0
+    assert run(f"{validate} --data.val_size 143").code == 0  # as many as by default
     assert "360 images" in run(f"{validate} --data.protocol report").out
     refused = run(f"{validate} --data.num_folds 5")
     assert refused.code == 2 and refused.err.count("\n") == 1

@@ -238,7 +238,7 @@ class ImageDataModule(LightningDataModule):
             self.check_size("num_folds", self.num_folds, count)
             train, val = splits.k_fold(labels, self.num_folds, self.fold, self.split_seed)
         else:
-            val_size = count // 10 if self.val_size is None else self.val_size
+            val_size = self.val_size or splits.default_val_size(count)
             self.check_size("val_size", val_size, count - 1)
             train, val = splits.holdout(labels, val_size, self.split_seed)
         if self.subset is not None:

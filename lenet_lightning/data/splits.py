@@ -23,6 +23,11 @@ def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
     return np.argsort(place, kind="stable")
 
 
+def default_val_size(count: int) -> int:
+    """Return how many of ``count`` training images validate, where nothing is said: a tenth."""
+    return count // 10
+
+
 def holdout(labels: np.ndarray, val_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Split into (train, validation) index arrays, the validation set of ``val_size`` images."""
     order = stratified_order(labels, seed)
