@@ -190,9 +190,16 @@ def teachers(trainer: Trainer) -> None:
             find(callback.teachers)
 
 
-def callbacks(trainer: Trainer) -> None:
-    """Refuse callbacks of Lightning's that do not go with these runs."""
+def callbacks(trainer: Trainer, timed: bool) -> None:
+    """Refuse callbacks of Lightning's that do not go with these runs.
+
+    Args:
+        trainer: whose callbacks.
+        timed: whether ``trainer.max_time`` is given, for which Lightning adds a ``Timer``.
+    """
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if timed and isinstance(callback, Timer):
+            continue
         if reason := UNFIT.get(type(callback)):
             raise UserError(f"trainer.callbacks has {type(callback).__name__}, but {reason}.")
 

@@ -181,7 +181,7 @@ class Command(LightningCLI):
             checks.devices(self.trainer, self.datamodule)
             checks.monitors(self.trainer, scheduler, self.datamodule)
             checks.lengths(self.trainer, self.model, scheduler, batches)
-            checks.callbacks(self.trainer)
+            checks.callbacks(self.trainer, self.options.trainer.max_time is not None)
             checks.averaging(self.trainer, self.model, scheduler)
             for path, checkpoint in self.checkpoints.items():
                 checks.same_input(checkpoints.spec_of(checkpoint), path, self.datamodule)

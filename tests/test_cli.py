@@ -351,6 +351,11 @@ def test_half_precision_trains_and_tests(run: Run) -> None:
     assert (tested.code, tested.err) == (0, "")
 
 
+def test_a_time_limit_is_no_callback_of_the_users(run: Run) -> None:
+    limited = run(f"{PLAIN} --trainer.max_epochs 1 --trainer.max_time 01:00:00:00")
+    assert (limited.code, limited.err) == (0, "")
+
+
 def test_a_training_that_goes_on_counts_all_its_epochs(run: Run) -> None:
     assert "epoch 0 (last: 0), chosen by" in run(f"{PLAIN} --trainer.max_epochs 1 --name first").out
     last = "lightning_logs/first/version_0/checkpoints/last.ckpt"
