@@ -332,7 +332,7 @@ def training_size(dataset: str) -> int:
 
 
 def lengths(trainer: Trainer, classifier: Classifier, scheduler: Any, batches: int) -> None:
-    """Refuse a validation after an epoch's end, and a schedule that ends before the training.
+    """Refuse a validation after an epoch or after the training, and a schedule that ends before it.
 
     Args:
         trainer: how long training lasts, and when it validates.
@@ -356,6 +356,12 @@ def lengths(trainer: Trainer, classifier: Classifier, scheduler: Any, batches: i
         raise UserError(
             f"model.scheduler ends after {total} steps, but with model.scheduler_interval "
             f"{interval} training takes {needed}: give model.scheduler.total_steps {needed}."
+        )
+    first = check if isinstance(check, int) else max(1, int(batches * check))
+    if 0 < trainer.max_steps < first:
+        raise UserError(
+            f"trainer.max_steps is {trainer.max_steps}, but the first validation is after {first} "
+            "steps, and nothing could be tested: give at least that, or a smaller data.subset."
         )
 
 

@@ -90,7 +90,7 @@ def test_patience_of_the_new_configuration_wins(run: Run) -> None:
             "the schedule goes on from the state in the checkpoint",
         ),
         ("--trainer.max_epochs 2", "trainer.max_epochs is 2, but the checkpoint has 2 behind it"),
-        ("--trainer.max_steps 10", "trainer.max_steps is 10, but the checkpoint has 42 behind it"),
+        ("--trainer.max_steps 30", "trainer.max_steps is 30, but the checkpoint has 42 behind it"),
         ("--resume auto", "or --ckpt_path"),
     ],
 )
