@@ -41,13 +41,13 @@ def judge(claim: Claim, results: Sequence[Result], measure: str = "") -> Judgeme
     Args:
         claim: The claim.
         results: Every run of the study.
-        measure: Another measure than the claim's, for both sides of a comparison.
+        measure: Another measure than the claim's, of the same setting, and for both sides of a
+            comparison.
     """
     first, second = measure or claim.measure, measure or claim.against_measure
-    by_setting = {name: _values(name, first, results) for name in claim.settings}
     # The order of the file breaks ties, so that the choice never depends on the runs' order.
-    setting = max(claim.settings, key=lambda name: _mean(by_setting[name]))
-    values = by_setting[setting]
+    setting = max(claim.settings, key=lambda n: _mean(_values(n, claim.measure, results)))
+    values = _values(setting, first, results)
     if claim.kind not in COMPARISONS:
         summary = summarise(list(values.values()))
         return Judgement(setting, summary, verdict(claim, summary))

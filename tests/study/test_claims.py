@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,18 @@ def test_judgements_of_a_study(tmp_path: Path) -> None:
     assert "McNemar: p < 0.05 for 3 of 3 seeds" in found["far lower easy"].test
     assert "paired t: p <" in found["far lower easy"].test
     assert found["loss much higher"].verdict == claims.REPRODUCED
+
+
+def test_another_measure_is_of_the_same_setting(tmp_path: Path) -> None:
+    """One that does better by the other measure is not taken for the one that was judged."""
+    folder = write_study(tmp_path / "fake")
+    for file in folder.glob("easy_ones/*/*/run.json"):
+        manifest = json.loads(file.read_text())
+        file.write_text(json.dumps(manifest | {"test": manifest["test"] | {"acc": 1.0}}))
+    found = results.gather(plan.load(folder / "study.yaml", check_base=False), folder)
+    asked = Claim("says", "at_least", "best_accuracy", ("easy_ones", "easy_adam"), value=0.5)
+    for measure in ("", "honest_accuracy"):
+        assert claims.judge(asked, found, measure).setting == "easy_adam"
 
 
 def test_with_one_seed_all_is_undecided(tmp_path: Path) -> None:
