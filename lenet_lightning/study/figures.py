@@ -89,7 +89,7 @@ def accuracy_and_loss(results: Sequence[Result], images: str) -> bytes:
 
 
 def comparison(settings: Mapping[str, Sequence[Result]]) -> bytes:
-    """The mean test accuracy of several settings (validation, where no test was watched)."""
+    """Test accuracy of several settings (validation, where no test was watched): mean and range."""
     with matplotlib.rc_context(RC):
         columns = 2 if max(map(len, settings), default=0) <= 22 else 1
         rows = -(-len(settings) // columns)
@@ -97,7 +97,7 @@ def comparison(settings: Mapping[str, Sequence[Result]]) -> bytes:
         axes = figure.subplots()
         for number, (title, results) in enumerate(settings.items()):
             colour, style = COLOURS[number % len(COLOURS)], STYLES[number % len(STYLES)]
-            _draw(axes, _evaluated(results)[1], title, colour, style, faint=False)
+            _draw(axes, _evaluated(results)[1], title, colour, style, band=True)
         every = [result for results in settings.values() for result in results]
         _finish(axes, f"{_evaluated(every)[0]} accuracy", legend=False)
         figure.legend(loc="outside lower center", ncols=columns)
@@ -139,12 +139,17 @@ def _evaluated(results: Sequence[Result]) -> tuple[str, list[NDArray]]:
     return "validation", [result.curve("val/acc") for result in results]
 
 
-def mean_curve(curves: Sequence[NDArray]) -> NDArray[np.float64]:
-    """The mean of curves of different lengths, over those that reach each epoch."""
-    length = max(map(len, curves), default=0)
-    padded = np.full((max(len(curves), 1), length), np.nan)
+def side_by_side(curves: Sequence[NDArray]) -> NDArray[np.float64]:
+    """Curves of different lengths as rows, [curves, epochs], with NaN after their ends."""
+    padded = np.full((max(len(curves), 1), max(map(len, curves), default=0)), np.nan)
     for row, curve in zip(padded, curves, strict=False):
         row[: len(curve)] = curve
+    return padded
+
+
+def mean_curve(curves: Sequence[NDArray]) -> NDArray[np.float64]:
+    """The mean of curves of different lengths, over those that reach each epoch."""
+    padded = side_by_side(curves)
     counts = np.isfinite(padded).sum(axis=0)
     sums = np.nansum(padded, axis=0)
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
@@ -156,17 +161,23 @@ def _draw(
     name: str,
     colour: str,
     style: object,
-    faint: bool = True,
+    band: bool = False,
 ) -> None:
-    """Every seed faintly, their mean boldly; epochs are counted from 1."""
+    """Every seed faintly, or a band over all, and their mean boldly; epochs count from 1."""
     curves = [curve for curve in curves if len(curve)]
     if not curves:
         return
-    for curve in curves if faint and len(curves) > 1 else []:
-        axes.plot(np.arange(1, len(curve) + 1), curve, color=colour, alpha=0.3, linewidth=0.8)
     mean = mean_curve(curves)
-    marker = "o" if len(mean) == 1 else None
     epochs = np.arange(1, len(mean) + 1)
+    if band:
+        every = side_by_side(curves)
+        # fmin and fmax pass over the NaN of a curve that has ended.
+        low, high = np.fmin.reduce(every), np.fmax.reduce(every)
+        axes.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
+    else:
+        for curve in curves if len(curves) > 1 else []:
+            axes.plot(np.arange(1, len(curve) + 1), curve, color=colour, alpha=0.3, linewidth=0.8)
+    marker = "o" if len(mean) == 1 else None
     axes.plot(epochs, mean, color=colour, linestyle=style, linewidth=1.8, marker=marker, label=name)
 
 

@@ -147,7 +147,7 @@ def _by_group(study: Study, results: Sequence[Result]) -> list[Block]:
         curves = {setting.title: tables.complete(setting, results) for setting in settings}
         if any(curves.values()):
             name = f"comparison_{group or study.name}"
-            caption = f"{title or study.title}: every setting, mean over seeds."
+            caption = f"{title or study.title}: every setting, mean and range over seeds."
             png = figures.comparison(curves)
             blocks.append(Gallery([Picture(name, caption, caption, png)]))
     return blocks

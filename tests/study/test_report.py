@@ -12,10 +12,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lenet_lightning.errors import UserError
-from lenet_lightning.study import command, report, results, tables
+from lenet_lightning.study import command, figures, report, results, tables
 from lenet_lightning.study.plan import load
 from tests.study.fakes import write_run, write_study
 
@@ -86,6 +87,12 @@ def test_numbers_are_those_of_the_runs(tmp_path: Path) -> None:
         assert float(row["honest_accuracy"]) == pytest.approx(manifest["test"]["acc"], abs=1e-6)
         assert float(row["best_accuracy"]) == pytest.approx(max(test), abs=1e-6)
         assert float(row["last_accuracy"]) == pytest.approx(test[-1], abs=1e-6)
+
+
+def test_runs_that_ended_early_count_until_then() -> None:
+    curves = [np.array([0.1, 0.2, 0.6]), np.array([0.3])]
+    np.testing.assert_array_equal(figures.side_by_side(curves)[1], [0.3, np.nan, np.nan])
+    np.testing.assert_allclose(figures.mean_curve(curves), [0.2, 0.2, 0.6])
 
 
 def test_one_seed_has_no_intervals(tmp_path: Path) -> None:
