@@ -252,6 +252,12 @@ def training(trainer: dict[str, Any]) -> None:
             "trainer.check_val_every_n_epoch must be 1: every epoch is validated, since the best "
             "one is chosen among all."
         )
+    check = trainer["val_check_interval"]
+    if check is not None and not isinstance(check, int | float):
+        raise UserError(
+            f"trainer.val_check_interval is {check}: expected a number of batches, or a share of "
+            "an epoch such as 0.5."
+        )
     if trainer["gradient_clip_val"] is not None or trainer["gradient_clip_algorithm"] is not None:
         raise UserError(
             "trainer.gradient_clip_val has no effect here: use model.gradient_clip_val."

@@ -180,7 +180,8 @@ class Command(LightningCLI):
             batches = checks.sizes(self.datamodule)
             checks.devices(self.trainer, self.datamodule)
             checks.monitors(self.trainer, scheduler, self.datamodule)
-            checks.lengths(self.trainer, self.model, scheduler, batches)
+            if self.subcommand == "fit":
+                checks.lengths(self.trainer, self.model, scheduler, batches)
             checks.callbacks(self.trainer, self.options.trainer.max_time is not None)
             checks.averaging(self.trainer, self.model, scheduler)
             for path, checkpoint in self.checkpoints.items():

@@ -152,6 +152,7 @@ CONTRADICTIONS = {
     "--trainer.callbacks Timer --trainer.callbacks.duration 00:00:01:00": "trainer.max_time does",
     "--trainer.strategy ddp_spawn": "trainer.strategy is ddp_spawn: expected one of auto, ddp",
     "--trainer.max_steps 20": "trainer.max_steps is 20, but the first validation is after 21 steps",
+    "--trainer.val_check_interval 00:00:10:00": "expected a number of batches, or a share of an ep",
     "--trainer.val_check_interval 22": "trainer.val_check_interval is 22, but an epoch has 21 batc",
     "--trainer.val_check_interval 4 --trainer.limit_train_batches 3": "an epoch has 3 batches",
     "--model.scheduler OneCycleLR --model.scheduler.max_lr 0.1 --model.scheduler.total_steps 1": (

@@ -351,6 +351,12 @@ def test_half_precision_trains_and_tests(run: Run) -> None:
     assert (tested.code, tested.err) == (0, "")
 
 
+def test_lengths_of_a_training_do_not_bind_its_test(run: Run) -> None:
+    assert run(f"{PLAIN} --trainer.val_check_interval 20 --name often").code == 0
+    best = "lightning_logs/often/version_0/checkpoints/best.ckpt"
+    assert run(f"test --ckpt_path {best} --data.subset 100").code == 0
+
+
 def test_a_time_limit_is_no_callback_of_the_users(run: Run) -> None:
     limited = run(f"{PLAIN} --trainer.max_epochs 1 --trainer.max_time 01:00:00:00")
     assert (limited.code, limited.err) == (0, "")
