@@ -206,7 +206,7 @@ class Command(LightningCLI):
         )
         first: dict[str, Any] | None = None
         for path, checkpoint in self.checkpoints.items():
-            if folder := runs.folder_of(path):
+            if self.subcommand != "predict" and (folder := runs.folder_of(path)):
                 runs.read(folder)  # undamaged, to add the result
             trained = checkpoints.config_of(path, checkpoint)
             if trained is None:

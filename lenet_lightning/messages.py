@@ -161,6 +161,8 @@ def unknown_option(option: str, parser: ArgumentParser) -> str:
     known = {n: flag + n for n in option_names(parser)}
     if not flag and option.endswith(".ckpt"):
         return f"{option} is one file too many: put a pattern of several into quotes."
+    if name in known and not group:
+        return f"{flag}{name} is no option of this command; --help lists them."
     if name in known:
         return f"{flag}{name} is no option of the class that {group} names, or {group} names none."
     # Within its group, or anywhere if it was given without one: --batch_size, --max_epochs, --lr.

@@ -273,6 +273,11 @@ class TestEvaluation:
             assert (refused.code, refused.out) == (2, "")
             assert f"{trained}/run.json is damaged" in refused.err
 
+    def test_resume_is_for_fit(self, run: Run, trained: Path) -> None:
+        refused = run(f"test --ckpt_path {trained}/checkpoints/best.ckpt --resume auto")
+        assert refused.code == 2
+        assert "--resume is no option of this command; --help lists them." in refused.err
+
     def test_validate_of_last(self, run: Run, trained: Path) -> None:
         assert run(f"validate --ckpt_path={trained}/checkpoints/last.ckpt").code == 0
         (val,) = runs.read(trained).manifest["evaluations"]

@@ -1,7 +1,7 @@
 """The curves of a run: accuracy and loss against the epoch."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
@@ -59,7 +59,7 @@ class Curves(Callback):
         protocol = run.manifest["protocol"]
         picture = figures.curves(
             run.metrics,
-            title(run.manifest),
+            title(run),
             run.manifest["best_epoch"],
             None if protocol == "report" else test,
             "validation (the test set)" if protocol == "report" else "validation",
@@ -68,12 +68,14 @@ class Curves(Callback):
         add_picture(trainer, "visuals/curves", picture)
 
 
-def title(manifest: dict[str, Any]) -> str:
+def title(run: runs.Run) -> str:
     """Return the first line above the curves."""
+    manifest = run.manifest
     name = cast(str, manifest["data"]["name"])
     name = DATASETS[name].title if name in DATASETS else name
     parts = [f"LeNet-5 on {name}", f"protocol {manifest['protocol']}", f"seed {manifest['seed']}"]
     best = manifest["best_epoch"]
     if best is not None:
-        parts.append(f"best epoch {best} of {manifest['epochs']}, by {manifest['monitor']}")
+        last = int(run.metrics["epoch"][-1])
+        parts.append(f"best epoch {best} (last: {last}), by {manifest['monitor']}")
     return ", ".join(parts)

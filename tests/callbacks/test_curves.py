@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure
 from PIL import Image
 
+from lenet_lightning import runs
 from lenet_lightning.callbacks import figures
 from lenet_lightning.callbacks.curves import Curves, title
 from lenet_lightning.classifier import Classifier
@@ -48,6 +49,8 @@ def test_a_finished_run_has_its_curves(tmp_path: Path, protocol: str, drawn: lis
         assert image.size == (1000, 700)
     (figure,) = drawn
     assert f"LeNet-5 on Digits, protocol {protocol}, seed 0, best epoch" in figure.get_suptitle()
+    last = int(runs.read(folder).metrics["epoch"][-1])
+    assert f" (last: {last}), by val/acc" in figure.get_suptitle()
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert ("validation (the test set)" in labels) == (protocol == "report")
     assert ("test" in labels) == (protocol != "report")
@@ -113,9 +116,8 @@ def test_one_epoch_or_a_missing_value_can_be_drawn(values: dict[str, np.ndarray]
 
 def test_title_without_a_best_epoch() -> None:
     manifest = {"data": {"name": "FashionMNIST"}, "protocol": "report", "seed": 3}
-    assert title(manifest | {"best_epoch": None}) == (
-        "LeNet-5 on Fashion-MNIST, protocol report, seed 3"
-    )
+    begun = runs.Run(Path(), {}, manifest | {"best_epoch": None}, {})
+    assert title(begun) == "LeNet-5 on Fashion-MNIST, protocol report, seed 3"
 
 
 def test_a_failed_save_leaves_the_old_picture(
