@@ -16,6 +16,7 @@ from lenet_lightning.callbacks.record import epoch_line
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = [
     "epoch", "time_to_accuracy", "scaling", "throughput", "startup", "gpu", "replicas", "polarity",
+    "arithmetic",
 ]  # fmt: skip
 
 

@@ -1,0 +1,122 @@
+"""Where the fused training step spends its time, and how much of it is arithmetic.
+
+    python benchmarks/arithmetic.py [--rounds 40] [--steps 20]
+
+Parts of a step and a large matrix product, the fastest arithmetic that torch knows, take turns in
+one process on one thread. The last column says how long the multiplications of a part would take at
+the pace of that product: no other code for the same layers can be expected to need less.
+"""
+
+from argparse import Namespace
+from collections.abc import Callable
+from typing import Any
+
+import common
+import torch
+from kernel import WORKLOADS, measure, training_step
+from torch import Tensor
+from torch.nn import functional as F
+
+from lenet_lightning.networks import fused
+from lenet_lightning.networks.lenet5 import LeNet5
+
+PRODUCT = 512  # rows and columns of the large matrices
+STEP = "the whole step"
+
+
+def multiplications(channels: int) -> dict[str, int]:
+    """Multiplications that a step needs for one image, by part.
+
+    Backward, only the winner of each pooled cell passes a gradient on: a quarter of the sums.
+    """
+    first, second = 28 * 28 * 25 * channels * 6, 10 * 10 * 25 * 6 * 16
+    dense = 400 * 120 + 120 * 84 + 84 * 10
+    parts = {
+        "convolutions, forward": first + second,
+        "convolutions, backward": first // 4 + 2 * second // 4,
+        "dense layers and loss, both": 3 * dense,
+    }
+    return parts | {STEP: sum(parts.values())}
+
+
+def parts(network: LeNet5, x: Tensor, target: Tensor) -> dict[str, Callable[[], None]]:
+    """Return what runs each part once; the backward pass comes with its forward pass."""
+    weights = list(network.parameters())  # two of each layer, in order
+
+    def convolve() -> Tensor:
+        return network.stage(network.first_stage(x), network.conv2)
+
+    with torch.no_grad():
+        maps = convolve()
+    gradient, features = torch.rand_like(maps), maps.flatten(1).requires_grad_()
+
+    def forward() -> None:
+        with torch.no_grad():
+            convolve()
+
+    def both() -> None:
+        torch.autograd.grad(convolve(), weights[:4], gradient)
+
+    def dense() -> None:
+        hidden = F.relu(network.dense2(F.relu(network.dense1(features))))
+        loss = F.cross_entropy(network.output(hidden), target)
+        torch.autograd.grad(loss, [features, *weights[4:]])
+
+    matrix, result = torch.rand(2, PRODUCT, PRODUCT)
+
+    def product() -> None:
+        torch.mm(matrix, matrix, out=result)
+
+    return {
+        "convolutions, forward": forward,
+        "convolutions, backward": both,
+        "dense layers and loss, both": dense,
+        STEP: training_step(network, x, target),
+        "product": product,
+    }
+
+
+def profile(workload: str, options: Namespace) -> list[dict[str, Any]]:
+    """Time the parts of one workload; return a CSV row for each."""
+    batch, channels = WORKLOADS[workload]
+    x, target = torch.rand(batch, channels, 32, 32), torch.randint(10, (batch,))
+    runs = parts(LeNet5(channels, kernel="fused"), x, target)
+    measured = measure(list(runs.values()), options.rounds, options.steps).T
+    times = dict(zip(runs, measured, strict=True))
+    times["convolutions, backward"] -= times["convolutions, forward"]
+    pace = PRODUCT**3 / times.pop("product")  # multiplications per millisecond, each round
+    rows = []
+    for name, count in multiplications(channels).items():
+        own = times[name]
+        rows.append({
+            "torch": torch.__version__, "workload": workload, "part": name,
+            "rounds": options.rounds, **common.columns("ms", own.tolist()),
+            **common.columns("share", (own / times[STEP]).tolist()),
+            **common.columns("arithmetic", (count * batch / pace / own).tolist()),
+        })  # fmt: skip
+    return rows
+
+
+def main() -> None:
+    """Print a table, one line per workload and part."""
+    parser = common.parser(__doc__, rounds=40)
+    parser.add_argument("--steps", type=int, default=20, help="steps in a block")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if reason := fused.unavailable():
+        raise SystemExit(reason)
+    rows = [row for workload in WORKLOADS for row in profile(workload, options)]
+    lines = [
+        [row["workload"], row["part"], row["ms_median"],
+         *(f"{float(row[f'{what}_median']):.0%}" for what in ("share", "arithmetic"))]
+        for row in rows
+    ]  # fmt: skip
+    header = ["workload", "part", "ms", "of the step", "arithmetic, of the part"]
+    print(common.table(header, lines))
+    print(f"\n{options.rounds} rounds of {options.steps} steps, one thread of {common.machine()}, "
+          f"torch {torch.__version__}, {common.today()}.")  # fmt: skip
+    common.append(options.output, 1, rows)
+
+
+if __name__ == "__main__":
+    main()
