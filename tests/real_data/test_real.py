@@ -25,11 +25,6 @@ ROOT = REPOSITORY / "datasets"
 COUNTS = {"MNIST": (60_000, 10_000), "FashionMNIST": (60_000, 10_000), "CIFAR10": (50_000, 10_000)}
 
 
-@pytest.fixture(autouse=True)
-def no_leaked_files() -> None:
-    """The datasets are meant to stay."""
-
-
 @pytest.fixture(scope="session")
 def root() -> Path:
     for name in COUNTS:
