@@ -3,8 +3,8 @@
     python benchmarks/arithmetic.py [--rounds 40] [--steps 20]
 
 Parts of a step and a large matrix product, the fastest arithmetic that torch knows, take turns in
-one process on one thread. The last column says how long the multiplications of a part would take at
-the pace of that product: no other code for the same layers can be expected to need less.
+one process on one thread. The last column is the time that a part's multiplications would take at
+the pace of that product, as a share of the time that the part takes.
 """
 
 from argparse import Namespace
@@ -13,8 +13,8 @@ from typing import Any
 
 import common
 import torch
-from kernel import WORKLOADS, measure, training_step
-from torch import Tensor
+from kernel import WORKLOADS, caption, measure, training_step
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lenet_lightning.networks import fused
@@ -39,9 +39,11 @@ def multiplications(channels: int) -> dict[str, int]:
     return parts | {STEP: sum(parts.values())}
 
 
-def parts(network: LeNet5, x: Tensor, target: Tensor) -> dict[str, Callable[[], None]]:
+def runs_of(network: LeNet5, x: Tensor, target: Tensor) -> dict[str, Callable[[], None]]:
     """Return what runs each part once; the backward pass comes with its forward pass."""
-    weights = list(network.parameters())  # two of each layer, in order
+    convolutions = [*network.conv1.parameters(), *network.conv2.parameters()]
+    head = nn.Sequential(network.dense1, nn.ReLU(), network.dense2, nn.ReLU(), network.output)
+    dense_layers = list(head.parameters())
 
     def convolve() -> Tensor:
         return network.stage(network.first_stage(x), network.conv2)
@@ -55,12 +57,11 @@ def parts(network: LeNet5, x: Tensor, target: Tensor) -> dict[str, Callable[[], 
             convolve()
 
     def both() -> None:
-        torch.autograd.grad(convolve(), weights[:4], gradient)
+        torch.autograd.grad(convolve(), convolutions, gradient)
 
     def dense() -> None:
-        hidden = F.relu(network.dense2(F.relu(network.dense1(features))))
-        loss = F.cross_entropy(network.output(hidden), target)
-        torch.autograd.grad(loss, [features, *weights[4:]])
+        loss = F.cross_entropy(head(features), target)
+        torch.autograd.grad(loss, [features, *dense_layers])
 
     matrix, result = torch.rand(2, PRODUCT, PRODUCT)
 
@@ -80,7 +81,7 @@ def profile(workload: str, options: Namespace) -> list[dict[str, Any]]:
     """Time the parts of one workload; return a CSV row for each."""
     batch, channels = WORKLOADS[workload]
     x, target = torch.rand(batch, channels, 32, 32), torch.randint(10, (batch,))
-    runs = parts(LeNet5(channels, kernel="fused"), x, target)
+    runs = runs_of(LeNet5(channels, kernel="fused"), x, target)
     measured = measure(list(runs.values()), options.rounds, options.steps).T
     times = dict(zip(runs, measured, strict=True))
     times["convolutions, backward"] -= times["convolutions, forward"]
@@ -113,8 +114,7 @@ def main() -> None:
     ]  # fmt: skip
     header = ["workload", "part", "ms", "of the step", "arithmetic, of the part"]
     print(common.table(header, lines))
-    print(f"\n{options.rounds} rounds of {options.steps} steps, one thread of {common.machine()}, "
-          f"torch {torch.__version__}, {common.today()}.")  # fmt: skip
+    print("\n" + caption(options.rounds, options.steps))
     common.append(options.output, 1, rows)
 
 

@@ -13,6 +13,7 @@ import copy
 import time
 from collections.abc import Callable
 
+import common
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -44,6 +45,12 @@ def measure(steps: list[Callable[[], None]], rounds: int, count: int) -> Tensor:
                 step()
             row[column] = (time.perf_counter() - start) * 1e3 / count
     return times[2:]
+
+
+def caption(rounds: int, steps: int) -> str:
+    """Return the sentence below a table of steps on one thread."""
+    where = f"one thread of {common.machine()}, torch {torch.__version__}"
+    return f"{rounds} rounds of {steps} steps, {where}, {common.today()}."
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import common
 import torch
-from kernel import WORKLOADS, measure, training_step
+from kernel import WORKLOADS, caption, measure, training_step
 
 from lenet_lightning.networks.lenet5 import LeNet5, Polarity
 
@@ -43,8 +43,7 @@ def main() -> None:
     rows = [row for workload in WORKLOADS for row in compare(workload, options)]
     keys = ("workload", "polarity", "ms_median", "ms_min", "ms_max", "ratio_median")
     print(common.table(list(keys), [[str(row[key]) for key in keys] for row in rows]))
-    print(f"\n{options.rounds} rounds of {options.steps} steps, one thread of {common.machine()}, "
-          f"torch {torch.__version__}, {common.today()}.")  # fmt: skip
+    print("\n" + caption(options.rounds, options.steps))
     common.append(options.output, 1, rows)
 
 

@@ -26,7 +26,7 @@ def train(
     data: Options,
     seed: int,
     replicas: int = 1,
-    steps: int = 5,
+    steps: int = 10,
     precision: Literal["32-true", "64-true"] = "32-true",
 ) -> Classifier:
     """Take some steps, in batches of which every ninth is smaller."""
@@ -91,20 +91,16 @@ def compare(case: str, tolerance: float, **options: Any) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_weights_and_figures_are_those_of_a_run_of_its_own(case: str) -> None:
-    """In double precision, where 20 steps do not amplify rounding to anything that shows.
+    """In double precision, where 50 steps do not amplify rounding to anything that shows.
 
     In single precision they do, differently on each processor.
     """
-    compare(case, 1e-9, steps=20, precision="64-true")
-
-
-def test_weights_after_many_steps() -> None:
-    compare("keras, l2", 1e-9, steps=50, precision="64-true")
+    compare(case, 1e-9, steps=50, precision="64-true")
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_weights_in_single_precision(case: str) -> None:
-    """The fused kernel knows no other; as few steps as rounding allows."""
+def test_weights_and_figures_in_single_precision(case: str) -> None:
+    """The fused kernel knows no other; as few steps as take each size of batch and validate."""
     compare(case, 1e-5)
 
 

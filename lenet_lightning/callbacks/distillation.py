@@ -111,7 +111,7 @@ def find(pattern: str) -> list[Path]:
     if not newest:
         raise UserError(
             f"Distillation.teachers is {pattern}, but there is no such checkpoint: train the "
-            "teachers first (the files in configs/best say how on top), or name others."
+            "teachers first (the files in configs/best say how at their top), or name others."
         )
     return sorted(newest.values())
 
