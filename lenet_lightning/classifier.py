@@ -131,7 +131,7 @@ class Classifier(LightningModule):
         self.teacher: Callable[[Tensor, Tensor], Tensor] | None = None
         self.temperature = 1.0
         self.graphed: GraphedLoss | None = None
-        self.step_losses: list[Tensor] = []
+        self.executions: list[tuple[Tensor, Tensor, int]] = []
         self.failures: dict[int, NonFiniteError] = {}
 
     @property
@@ -302,10 +302,8 @@ class Classifier(LightningModule):
         return loss + count * self.penalty.value(self.kernels) if self.penalty else loss
 
     def record(self, losses: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add an execution's results to the epoch's sums; nothing is read back."""
-        correct = (logits.argmax(-1) == labels).sum(0)
-        self.train_sums.update(losses.sum(0).unsqueeze(-1), correct.unsqueeze(-1), len(labels))
-        self.step_losses.append(losses)
+        """Keep an execution's results until the epoch ends; nothing is read back."""
+        self.executions.append((losses, (logits.argmax(-1) == labels).sum(0), len(labels)))
 
     def step_scheduler(self) -> None:
         """Advance the learning rate scheduler once."""
@@ -317,17 +315,22 @@ class Classifier(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Report the epoch's running means, after refusing to go on from a non-finite loss."""
-        self.refuse_non_finite()
+        executions, correct, counts = zip(*self.executions, strict=True)
+        self.executions.clear()
+        # Added up together, so that the sum is the same for any number of steps per execution.
+        losses = torch.cat(executions)
+        self.refuse_non_finite(losses)
+        right = torch.stack(correct).sum(0)
+        self.train_sums.update(losses.sum(0).unsqueeze(-1), right.unsqueeze(-1), sum(counts))
         self.report("train", self.train_sums)
         if self.scheduler and self.scheduler_interval == "epoch":
             self.step_scheduler()
 
-    def refuse_non_finite(self) -> None:
-        """Raise if a loss of this epoch or a weight is not finite; checkpoints keep finite ones.
+    def refuse_non_finite(self, losses: Tensor) -> None:
+        """Raise if a step's loss or a weight is not finite, so that checkpoints keep finite ones.
 
         A replica that fails is only noted in ``failures``, as long as another one goes on.
         """
-        losses, self.step_losses = torch.cat(self.step_losses), []
         weights = torch.cat(
             [p.detach().reshape(self.replicas, -1) for p in self.network.parameters()], 1
         )

@@ -139,7 +139,9 @@ class _ConvPool(torch.autograd.Function):
         x = x.contiguous(memory_format=torch.channels_last)
         weight = weight.contiguous()
         bias = None if bias is None else bias.contiguous()
-        y = torch.empty((images, out, rows, columns), memory_format=torch.channels_last)
+        y = torch.empty(
+            (images, out, rows, columns), dtype=x.dtype, memory_format=torch.channels_last
+        )
         winner = torch.empty((images, rows, columns, out), dtype=torch.uint8)
         failed = _kernel().conv_pool_forward(
             x.data_ptr(), weight.data_ptr(), None if bias is None else bias.data_ptr(),
@@ -268,13 +270,13 @@ def _self_test() -> None:
         )
         for channels, out, size, activation in layers:
             x, weight, bias = tensors = [
-                torch.randn(shape, generator=generator).requires_grad_()
+                torch.randn(shape, generator=generator, dtype=torch.float32).requires_grad_()
                 for shape in ((3, channels, size, size), (out, channels, 5, 5), (out,))
             ]
             ours = conv_pool(x, weight, bias, activation)
             sums = F.conv2d(x, weight, bias)
             theirs = F.max_pool2d(sums.relu() if activation == "relu" else sums.abs(), 2)
-            weights = torch.randn(theirs.shape, generator=generator)
+            weights = torch.randn(theirs.shape, generator=generator, dtype=torch.float32)
             for one, other in zip(
                 (ours, *torch.autograd.grad((ours * weights).sum(), tensors)),
                 (theirs, *torch.autograd.grad((theirs * weights).sum(), tensors)),

@@ -113,8 +113,7 @@ def test_steps_per_execution_changes_nothing(run: Run, teachers: list[Path]) -> 
         options = f"--data.steps_per_execution {steps} --name steps_{steps}"
         assert run(TAUGHT, TEACHERS, options).code == 0
     one, many = (Path(f"lightning_logs/steps_{steps}/version_0") for steps in (1, 16))
-    for row, other in zip(metrics(one), metrics(many), strict=True):
-        assert row | {"seconds": ""} == other | {"seconds": ""}
+    assert metrics(one) == metrics(many)
 
 
 def test_the_newest_run_of_a_name_counts(run: Run, teachers: list[Path]) -> None:
