@@ -16,7 +16,7 @@ from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.networks.stacked import StackedLeNet5
 from lenet_lightning.optimizers import KerasAdam, Muon
 
-SEED, REPLICAS = 3, 3
+SEED, REPLICAS = 3, 2
 
 Options = dict[str, Any]
 
@@ -69,7 +69,7 @@ CASES: dict[str, tuple[Options, Options]] = {
     ),
     "shifts": ({}, {"interpolation": "nearest", "translation": 2.0, "invert": 0.2}),
     "torch kernel, mse": ({"kernel": "torch", "loss": "mse", "label_smoothing": 0.1}, {}),
-    "bce": ({"loss": "bce", "optimizer": SGD, "initializer": "glorot_normal"}, {"batch_size": 100}),
+    "bce": ({"loss": "bce", "optimizer": SGD, "initializer": "glorot_normal"}, {"batch_size": 64}),
 }
 
 

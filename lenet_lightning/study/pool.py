@@ -45,42 +45,53 @@ class Pool:
 
     def run(
         self,
-        tasks: Iterable[tuple[str, Task]],
+        stages: Iterable[Iterable[tuple[str, Task]]],
         ended: Callable[[str, Outcome], None],
         tick: Callable[[list[str]], None],
     ) -> None:
         """Run every task.
 
         Args:
-            tasks: Keys and tasks, in the order in which they start.
+            stages: Keys and tasks, in the order in which they start; a stage waits for the end of
+                the one before it.
             ended: Called with a key and its outcome when a run ends.
             tick: Called about once a second with the keys that are running.
 
         Raises:
             Interrupted: As it came in, once the workers have saved their runs.
         """
-        waiting = list(reversed(list(tasks)))
-        slots: list[_Worker | None] = [None] * min(self.jobs, len(waiting))
+        slots: list[_Worker | None] = [None] * self.jobs
         try:
-            while waiting or any(slot and slot.key for slot in slots):
-                for number, slot in enumerate(slots):
-                    if waiting and (slot is None or not slot.key):
-                        slots[number] = slot = slot or self._start(number)
-                        slot.key, task = waiting.pop()
-                        with suppress(BrokenPipeError):
-                            slot.pipe.send(task)
-                busy = [slot for slot in slots if slot and slot.key]
-                tick([slot.key for slot in busy])
-                ready = wait([slot.pipe for slot in busy], timeout=1.0)
-                for number, slot in enumerate(slots):
-                    if slot and slot.pipe in ready:
-                        key, slot.key = slot.key, ""
-                        outcome = self._receive(slot)
-                        if outcome is None:
-                            slots[number] = None
-                        ended(key, outcome or self._death(slot))
+            for tasks in stages:
+                self._run(list(tasks), slots, ended, tick)
         finally:
             self._stop(interrupted=any(w.key for w in self._workers))
+
+    def _run(
+        self,
+        tasks: list[tuple[str, Task]],
+        slots: list[_Worker | None],
+        ended: Callable[[str, Outcome], None],
+        tick: Callable[[list[str]], None],
+    ) -> None:
+        waiting = tasks[::-1]
+        while waiting or any(slot and slot.key for slot in slots):
+            for number, slot in enumerate(slots):
+                if waiting and (slot is None or not slot.key):
+                    slots[number] = slot = slot or self._start(number)
+                    slot.key, task = waiting.pop()
+                    with suppress(BrokenPipeError):
+                        slot.pipe.send(task)
+            busy = [slot for slot in slots if slot and slot.key]
+            tick([slot.key for slot in busy])
+            ready = wait([slot.pipe for slot in busy], timeout=1.0)
+            for number, slot in enumerate(slots):
+                if slot and slot.pipe in ready:
+                    key, slot.key = slot.key, ""
+                    outcome = self._receive(slot)
+                    if outcome is None:
+                        slots[number] = None
+                    ended(key, outcome or self._death(slot))
 
     def _start(self, number: int) -> _Worker:
         context = multiprocessing.get_context("spawn")

@@ -234,8 +234,8 @@ def _train(
     devices = gpus(session.configs.values())
     pool = Pool(jobs, max(1, cores() // jobs), devices if jobs > 1 and len(devices) > 1 else ())
     try:
-        for stage in session.study.stages(group[0] for group in groups.values()):
-            pool.run(map(task, stage), ended, tick)
+        stages = session.study.stages(group[0] for group in groups.values())
+        pool.run((map(task, stage) for stage in stages), ended, tick)
     finally:
         progress.close()
     return failures
