@@ -41,13 +41,14 @@ class DurableCheckpointIO(TorchCheckpointIO):
         """Write ``checkpoint`` to ``path``; what was there stays valid until the last moment.
 
         Raises:
-            UserError: the file cannot be written (full disk, read-only or vanished folder).
+            UserError: the file cannot be written (full disk, read-only folder).
         """
         path = Path(path)
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
                 file.write(buffer.getbuffer())
                 file.flush()

@@ -364,6 +364,13 @@ def lengths(trainer: Trainer, classifier: Classifier, scheduler: Any, batches: i
             f"{interval} training takes {needed}: give model.scheduler.total_steps {needed}."
         )
     first = check if isinstance(check, int) else max(1, int(batches * check))
+    if batches % first:
+        whole = next(n for n in range(first, batches + 1) if batches % n == 0)
+        raise UserError(
+            f"trainer.val_check_interval is {check}, which does not divide the {batches} batches "
+            "of an epoch: what is saved at its end would not be what was validated; give a "
+            f"divisor such as {whole}."
+        )
     if 0 < trainer.max_steps < first:
         raise UserError(
             f"trainer.max_steps is {trainer.max_steps}, but the first validation is after {first} "
@@ -410,6 +417,11 @@ def schedule(classifier: Classifier) -> Any:
         raise UserError(
             "model.scheduler is torch's ReduceLROnPlateau, which does not know what to watch: use "
             "lightning.pytorch.cli.ReduceLROnPlateau and give its monitor, such as val/loss."
+        )
+    if isinstance(scheduler, Plateau) and classifier.scheduler_interval == "step":
+        raise UserError(
+            "model.scheduler is ReduceLROnPlateau, which watches what is known once an epoch: "
+            "give model.scheduler_interval epoch."
         )
     return scheduler
 

@@ -156,7 +156,8 @@ class Classifier(LightningModule):
             return
         self.spec = self.datamodule.spec
         networks = []
-        with torch.random.fork_rng(devices=[]):
+        # Lightning would draw them on the device, whose generator gives other numbers.
+        with torch.device("cpu"), torch.random.fork_rng(devices=[]):
             for seed in self.seeds:
                 torch.manual_seed(seed)
                 networks.append(self.build(self.spec))
@@ -206,6 +207,10 @@ class Classifier(LightningModule):
         """Map float32 images ``[batch, channels, 32, 32]`` in [0, 1] to logits."""
         return self.network(images)
 
+    def on_fit_start(self) -> None:
+        """Forget what an earlier training of this object ended with."""
+        self.failures.clear()
+
     def on_train_start(self) -> None:
         """Prepare the CUDA graph, or say why there is none."""
         self.graphed = None
@@ -232,6 +237,10 @@ class Classifier(LightningModule):
             return "several devices train"
         precision = self.trainer.precision
         return None if precision == "32-true" else f"trainer.precision is {precision}"
+
+    def on_train_epoch_start(self) -> None:
+        """Forget an epoch that was not trained to its end."""
+        self.executions.clear()
 
     def training_step(self, batch: Execution, batch_idx: int) -> None:
         """Take one optimizer step per batch of the execution."""
@@ -374,9 +383,16 @@ class Classifier(LightningModule):
         count = len(labels)
         if self.replicas > 1:
             labels = labels.unsqueeze(1).expand(-1, self.replicas)
-        loss = [class_loss(x, labels, self.loss, self.label_smoothing) for x in logits]
+        losses = [class_loss(x, labels, self.loss, self.label_smoothing) for x in logits]
+        # Here and not once at the end, when callbacks have taken an average of weights away.
+        loss = [self.with_penalty(loss, count) for loss in losses]
         correct = [(x.argmax(-1) == labels).sum(0) for x in logits]
         sums.update(torch.stack(loss, -1), torch.stack(correct, -1), count)
+
+    def on_validation_epoch_start(self) -> None:
+        """Start from nothing, even after an evaluation that was stopped."""
+        for sums in (*self.eval_sums.values(), self.view_sums):
+            cast(Sums, sums).reset()
 
     def validation_step(
         self, batch: EvaluationBatch, batch_idx: int, dataloader_idx: int = 0
@@ -390,7 +406,8 @@ class Classifier(LightningModule):
             self.report(name, cast(Sums, self.eval_sums[name]))
 
     def on_test_epoch_start(self) -> None:
-        """Make room for the logits of every test image."""
+        """Start from nothing, with room for the logits of every test image."""
+        self.on_validation_epoch_start()
         size = self.trainer.test_dataloaders.size  # type: ignore[union-attr]
         classes = len(cast(InputSpec, self.spec).classes)
         self.test_logits = torch.zeros(2, size, classes, device=self.device)
@@ -421,8 +438,6 @@ class Classifier(LightningModule):
         if not sums.update_called:
             return
         for key, value in sums.compute().items():
-            if key.startswith("loss") and name != "train":
-                value = self.with_penalty(value, 1)
             self.publish(f"{name}/{key}{suffix}", value)
         sums.reset()
 

@@ -33,6 +33,8 @@ def quiet() -> None:
     # No layer is sharded here; and what it averages is what a checkpoint holds as its weights.
     warnings.filterwarnings("ignore", r"You're using the WeightAveraging callback")
     warnings.filterwarnings("ignore", r"Be aware that when using `ckpt_path`.*Averaging")
+    # A checkpoint after some steps holds the weights after them, as one expects.
+    warnings.filterwarnings("ignore", r"Using ModelCheckpoint with manual optimization")
     # The changed settings, which are printed, say the same.
     warnings.filterwarnings("ignore", r"The checkpoint was not created with WeightAveraging")
     # A moved run folder: a fit that goes on there follows it, an evaluation needs nothing of it.

@@ -154,6 +154,8 @@ CONTRADICTIONS = {
     "--trainer.max_steps 20": "trainer.max_steps is 20, but the first validation is after 21 steps",
     "--trainer.val_check_interval 00:00:10:00": "expected a number of batches, or a share of an ep",
     "--trainer.val_check_interval 22": "trainer.val_check_interval is 22, but an epoch has 21 batc",
+    "--trainer.val_check_interval 4": "does not divide the 21 batches of an epoch: what is saved",
+    "--trainer.val_check_interval 0.5": "give a divisor such as 21.",
     "--trainer.val_check_interval 4 --trainer.limit_train_batches 3": "an epoch has 3 batches",
     "--model.scheduler OneCycleLR --model.scheduler.max_lr 0.1 --model.scheduler.total_steps 1": (
         "ends after 1 steps, but with model.scheduler_interval epoch training takes 2:"
@@ -183,6 +185,8 @@ CONTRADICTIONS = {
     "--model.scheduler lightning.pytorch.cli.ReduceLROnPlateau --model.scheduler.monitor loss": (
         "ReduceLROnPlateau monitors loss"
     ),
+    "--model.scheduler lightning.pytorch.cli.ReduceLROnPlateau --model.scheduler.monitor val/loss "
+    "--model.scheduler_interval step": "known once an epoch: give model.scheduler_interval epoch.",
     "--model.optimizer torch.optim.Muon": "use lenet_lightning.optimizers.Muon",
     "--model.optimizer Muon": "did you mean lenet_lightning.optimizers.Muon?",
     f"{MUON} --model.optimizer.adam_lr -1": "refuses its arguments: Invalid adam_lr",

@@ -355,7 +355,7 @@ def test_half_precision_trains_and_tests(run: Run) -> None:
 
 
 def test_lengths_of_a_training_do_not_bind_its_test(run: Run) -> None:
-    assert run(f"{PLAIN} --trainer.val_check_interval 20 --name often").code == 0
+    assert run(f"{PLAIN} --trainer.val_check_interval 7 --name often").code == 0
     best = "lightning_logs/often/version_0/checkpoints/best.ckpt"
     assert run(f"test --ckpt_path {best} --data.subset 100").code == 0
 
@@ -405,6 +405,17 @@ def test_averaged_weights_are_validated_saved_and_tested(run: Run) -> None:
     assert run(f"test --ckpt_path {best}").err == ""
     assert runs.read(folder).manifest["evaluations"][0]["acc"] == test["acc"]
     assert runs.read(folder).manifest["evaluations"][0]["loss"] == test["loss"]
+
+
+def test_checkpoints_every_so_many_steps(run: Run) -> None:
+    """Also where several steps are executed at a time otherwise."""
+    Path("kept.yaml").write_text(
+        "trainer: {callbacks: [{class_path: ModelCheckpoint, init_args: {dirpath: kept, "
+        "filename: '{step}', every_n_train_steps: 10, save_top_k: -1}}]}"
+    )
+    assert run(f"{PLAIN} --config kept.yaml --name kept").code == 0
+    steps = {path.stem for path in Path("kept").iterdir() if path.suffix == ".ckpt"}
+    assert steps == {f"step={step}" for step in (10, 20, 30, 40)}
 
 
 def test_averaging_sees_every_step(run: Run) -> None:

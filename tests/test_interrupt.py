@@ -106,6 +106,17 @@ def test_interrupted_twice(run: Run, monkeypatch: pytest.MonkeyPatch, whole: Pat
     same_run(Path("lightning_logs/cut/version_0"), whole)
 
 
+def test_a_number_of_steps(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where epochs are not what ends a training."""
+    steps = SHORT.replace("--trainer.max_epochs 4", "--trainer.max_steps 70")
+    assert run(f"{steps} --name whole").code == 0
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, cli.Classifier, "training_step", 6, signal.SIGINT)
+        assert run(f"{steps} --name cut").code == 130
+    assert run(f"{steps} --name cut --resume must").code == 0
+    same_run(Path("lightning_logs/cut/version_0"), Path("lightning_logs/whole/version_0"))
+
+
 def test_a_recipe_goes_on_as_it_began(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Muon, a schedule by step, and a network and augmentation with every newer option."""
     recipe = (

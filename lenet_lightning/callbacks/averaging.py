@@ -27,6 +27,12 @@ class CycleAveraging(WeightAveraging):
         self.ends = 0
         self.now = False
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Begin without an end, also if this object has averaged another training."""
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit":
+            self.ends = 0
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Learn when descents end."""
         self.cycles = cast(LinearCycles, trainer.lr_scheduler_configs[0].scheduler)

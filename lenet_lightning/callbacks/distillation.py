@@ -77,6 +77,17 @@ class Distillation(Callback):
             self.networks.append(network.to(trainer.strategy.root_device))
         classifier.teacher, classifier.temperature = self.target, self.temperature
 
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leave the network without teachers, for whatever it is trained on next."""
+        classifier = cast(Classifier, pl_module)
+        classifier.teacher, classifier.temperature = None, 1.0
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Leave it without teachers too."""
+        self.teardown(trainer, pl_module, "fit")
+
     @torch.no_grad()
     def target(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the probability that training asks for each class.
@@ -89,7 +100,7 @@ class Distillation(Callback):
             float32, the labels' shape and ``[classes]``; each row sums to 1.
         """
         flat = images.flatten(0, -4)
-        logits = torch.stack([network(flat) for network in self.networks]).mean(0)
+        logits = torch.stack([network(flat) for network in self.networks]).mean(0).float()
         predicted = (logits / self.temperature).softmax(-1)
         classes = F.one_hot(labels, logits.shape[-1]).to(logits.dtype)
         return torch.lerp(classes, predicted.view_as(classes), self.weight)

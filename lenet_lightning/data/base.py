@@ -13,7 +13,7 @@ from jsonargparse.typing import (
     restricted_number_type,
 )
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.callbacks import Callback, WeightAveraging
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
 
 from lenet_lightning.callbacks.averaging import CycleAveraging
 from lenet_lightning.data import sources, splits
@@ -311,14 +311,14 @@ class ImageDataModule(LightningDataModule):
         """Return how many batches to deliver together.
 
         What counts batches sees one batch at a time, so that it means what it says: some Trainer
-        options, and the average of weights over steps.
+        options, averages of weights over steps, and checkpoints every so many steps.
         """
         trainer = self.trainer
         if trainer and not (
             trainer.val_check_interval == 1.0
             and trainer.limit_train_batches == 1.0
             and trainer.overfit_batches == 0.0  # type: ignore[attr-defined]
-            and not any(map(averages_steps, trainer.callbacks))  # type: ignore[attr-defined]
+            and not any(map(counts_steps, trainer.callbacks))  # type: ignore[attr-defined]
         ):
             return 1
         if self.steps_per_execution != "auto":
@@ -351,6 +351,8 @@ class ImageDataModule(LightningDataModule):
         return EvaluationBatches(images, index, self.eval_batch_size, *self.ranks)
 
 
-def averages_steps(callback: Callback) -> bool:
-    """Whether a callback averages weights over single steps."""
+def counts_steps(callback: Callback) -> bool:
+    """Whether a callback averages weights over single steps, or saves after a number of them."""
+    if isinstance(callback, ModelCheckpoint):
+        return "'every_n_train_steps': 0" not in callback.state_key
     return isinstance(callback, WeightAveraging) and not isinstance(callback, CycleAveraging)

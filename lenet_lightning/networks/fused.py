@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -139,10 +140,9 @@ class _ConvPool(torch.autograd.Function):
         x = x.contiguous(memory_format=torch.channels_last)
         weight = weight.contiguous()
         bias = None if bias is None else bias.contiguous()
-        y = torch.empty(
-            (images, out, rows, columns), dtype=x.dtype, memory_format=torch.channels_last
-        )
-        winner = torch.empty((images, rows, columns, out), dtype=torch.uint8)
+        # Of the images' type and device, whatever torch's defaults are.
+        y = x.new_empty((images, rows, columns, out)).permute(0, 3, 1, 2)
+        winner = x.new_empty((images, rows, columns, out), dtype=torch.uint8)
         failed = _kernel().conv_pool_forward(
             x.data_ptr(), weight.data_ptr(), None if bias is None else bias.data_ptr(),
             y.data_ptr(), winner.data_ptr(), images // sets, sets, channels, height, width, out,
@@ -262,6 +262,10 @@ def _open(path: Path) -> ctypes.CDLL:
 def _self_test() -> None:
     """Compare the kernel with torch on LeNet-5's two layers; raise RuntimeError if they differ."""
     generator = torch.Generator().manual_seed(0)
+
+    def random(shape: Sequence[int]) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
+
     with torch.inference_mode(False), torch.enable_grad():
         layers: tuple[tuple[int, int, int, Activation], ...] = (
             (1, 6, 16, "relu"),
@@ -270,13 +274,13 @@ def _self_test() -> None:
         )
         for channels, out, size, activation in layers:
             x, weight, bias = tensors = [
-                torch.randn(shape, generator=generator, dtype=torch.float32).requires_grad_()
+                random(shape).requires_grad_()
                 for shape in ((3, channels, size, size), (out, channels, 5, 5), (out,))
             ]
             ours = conv_pool(x, weight, bias, activation)
             sums = F.conv2d(x, weight, bias)
             theirs = F.max_pool2d(sums.relu() if activation == "relu" else sums.abs(), 2)
-            weights = torch.randn(theirs.shape, generator=generator, dtype=torch.float32)
+            weights = random(theirs.shape)
             for one, other in zip(
                 (ours, *torch.autograd.grad((ours * weights).sum(), tensors)),
                 (theirs, *torch.autograd.grad((theirs * weights).sum(), tensors)),

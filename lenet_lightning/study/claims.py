@@ -46,7 +46,7 @@ def judge(claim: Claim, results: Sequence[Result], measure: str = "") -> Judgeme
     """
     first, second = measure or claim.measure, measure or claim.against_measure
     # The order of the file breaks ties, so that the choice never depends on the runs' order.
-    setting = max(claim.settings, key=lambda n: _mean(_values(n, claim.measure, results)))
+    setting = max(claim.settings, key=lambda name: _quality(name, claim.measure, results))
     values = _values(setting, first, results)
     if claim.kind not in COMPARISONS:
         summary = summarise(list(values.values()))
@@ -119,8 +119,11 @@ def _values(setting: str, measure: str, results: Sequence[Result]) -> dict[int, 
     return {seed: value for seed, value in found.items() if np.isfinite(value)}
 
 
-def _mean(values: dict[int, float]) -> float:
-    return float(np.mean(list(values.values()))) if values else -np.inf
+def _quality(setting: str, measure: str, results: Sequence[Result]) -> float:
+    """The mean of an accuracy, or of what should be small its negative; the more, the better."""
+    values = list(_values(setting, measure, results).values())
+    mean = float(np.mean(values)) if values else -np.inf
+    return mean if "accuracy" in measure or not values else -mean
 
 
 def _tests(

@@ -172,13 +172,25 @@ def execute(session: Session, jobs: int) -> dict[str, str]:
         The error of every run that failed, by key.
 
     Raises:
+        UserError: Another process runs a study in this folder.
         Interrupted: Ctrl-C or SIGTERM; every run stays as it is and can go on later.
     """
+    session.folder.mkdir(parents=True, exist_ok=True)
+    held = runs.hold(session.folder)
+    if held is None:
+        raise UserError(
+            f"Another study runs in {session.folder}: wait for its end, or give this one a name of "
+            "its own."
+        )
+    with held:
+        return _execute(session, jobs)
+
+
+def _execute(session: Session, jobs: int) -> dict[str, str]:
     complete = {key: run for key in session.configs if (run := session.complete(key))}
     todo = [trial for trial in session.trials if trial.key not in complete]
     entries = {key: _entry(session, run) for key, run in complete.items()}
     index: dict[str, Any] = {"command": session.command, "runs": entries}
-    session.folder.mkdir(parents=True, exist_ok=True)
     if session.file.resolve() != (session.folder / PLAN).resolve():
         shutil.copyfile(session.file, session.folder / PLAN)
     _save(session, index)

@@ -281,13 +281,22 @@ def test_another_default_type_changes_nothing(fresh):
     """Lightning's double precision sets it, for as long as a network is trained."""
     tensors = case(2, 1, 6, 12, 12)
     expected = evaluate(fused.conv_pool, *tensors, "relu")
+    fused._library = None
     torch.set_default_dtype(torch.float64)
     try:
-        fused._library = None
         assert fused.unavailable() is None
         assert all(map(torch.equal, evaluate(fused.conv_pool, *tensors, "relu"), expected))
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def test_another_default_device_changes_nothing(fresh):
+    tensors = case(2, 1, 6, 12, 12)
+    expected = evaluate(fused.conv_pool, *tensors, "relu")
+    fused._library = None
+    with torch.device("meta"):
+        assert fused.unavailable() is None
+        assert all(map(torch.equal, evaluate(fused.conv_pool, *tensors, "relu"), expected))
 
 
 def test_damaged_cache_is_mended(fresh, monkeypatch):

@@ -96,6 +96,14 @@ def test_another_measure_is_of_the_same_setting(tmp_path: Path) -> None:
         assert claims.judge(asked, found, measure).setting == "easy_adam"
 
 
+def test_the_best_of_several_has_the_lowest_loss(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "fake")
+    found = results.gather(plan.load(folder / "study.yaml", check_base=False), folder)
+    for measure in ("last_loss", "last_accuracy"):
+        asked = Claim("says", "at_most", measure, ("easy_ones", "easy_adam"), value=9.0)
+        assert claims.judge(asked, found).setting == "easy_adam"
+
+
 def test_with_one_seed_all_is_undecided(tmp_path: Path) -> None:
     found = judged(write_study(tmp_path / "fake", seeds=1))
     assert {judgement.verdict for judgement in found.values()} == {claims.UNDECIDED}

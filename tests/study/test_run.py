@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from lenet_lightning import runs
 from lenet_lightning.errors import UserError
 from lenet_lightning.study import command
 from lenet_lightning.study.pool import Pool
@@ -143,6 +144,16 @@ def test_a_wrong_key_is_told_before_anything_runs(
 def test_jobs_are_a_number_or_auto(place: Path, jobs: str) -> None:
     with pytest.raises(UserError, match="--jobs"):
         command.main(["--config", "tiny.yaml", f"--jobs={jobs}"])
+
+
+def test_two_at_once_in_one_folder_are_refused(place: Path) -> None:
+    folder = place / "lightning_logs" / "tiny"
+    folder.mkdir(parents=True)
+    other = runs.hold(folder)
+    assert other is not None
+    with other, pytest.raises(UserError, match="Another study runs in lightning_logs/tiny: wait"):
+        command.main(["--config", "tiny.yaml"])
+    assert [path.name for path in folder.iterdir()] == [".lock"]
 
 
 def test_a_stopped_study_goes_on(place: Path) -> None:
