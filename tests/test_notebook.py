@@ -24,13 +24,13 @@ def trainer_of(*callbacks: Callback) -> Trainer:
     )  # fmt: skip
 
 
-def fit(classifier: Classifier, *callbacks: Callback) -> dict[str, float]:
+def fit(classifier: Classifier, *callbacks: Callback, subset: int = 128) -> dict[str, float]:
     """Train one epoch; return its figures."""
     trainer = trainer_of(*callbacks)
     with warnings.catch_warnings():
         # Lightning's advice on worker processes; there are none.
         warnings.simplefilter("ignore")
-        trainer.fit(classifier, Digits(subset=128))
+        trainer.fit(classifier, Digits(subset=subset))
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
@@ -57,7 +57,7 @@ def test_figures_of_a_training_that_was_stopped_are_forgotten(stop: Callback) ->
     expected = fit(Classifier())
     classifier = Classifier()
     with pytest.raises(RuntimeError, match="stopped"):
-        fit(classifier, stop)
+        fit(classifier, stop, subset=64)
     restart(classifier)
     assert fit(classifier) == expected
 
