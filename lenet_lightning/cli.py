@@ -476,7 +476,11 @@ class Command(LightningCLI):
         self.before_evaluation()
         first, *others = self.checkpoints
         if isinstance(self.datamodule, Pictures):
-            self.datamodule.read(checkpoints.spec_of(self.checkpoints[first]))
+            checkpoint = self.checkpoints[first]
+            config = checkpoints.config_of(first, checkpoint) or {"data": {}}
+            options = config["data"].get("init_args", {})
+            spec = checkpoints.spec_of(checkpoint)
+            self.datamodule.read(spec, options.get("negate_border", True))
         self.table.networks = len(self.checkpoints)
         self.table.folder = Path() if others else runs.folder_of(first) or Path()
 

@@ -74,10 +74,11 @@ def same_options(first: dict[str, Any], other: dict[str, Any], path: str, valida
     Raises:
         UserError: naming the option.
     """
-    options = [("model", first["model"], other["model"], LOSS_OPTIONS)]
-    if validate:
-        data = (config["data"]["init_args"] for config in (first, other))
-        options.append(("data", *data, SPLIT_OPTIONS))
+    data = (config["data"]["init_args"] for config in (first, other))
+    options = [
+        ("model", first["model"], other["model"], LOSS_OPTIONS),
+        ("data", *data, ("negate_border", *(SPLIT_OPTIONS if validate else ()))),
+    ]
     for group, ours, theirs, keys in options:
         for key in keys:
             if ours[key] != theirs[key]:

@@ -266,7 +266,8 @@ def figures(path: Path, manifest: dict[str, Any]) -> dict[str, Any] | None:
     """Return the test figures of this very checkpoint, as its run recorded them."""
     found = manifest.get("test") if path.name == checkpoints.BEST else None
     for entry in manifest.get("evaluations", []):
-        if entry["checkpoint"] == path.name and entry["stage"] == "test" and not found:
+        asked = {"checkpoint": path.name, "stage": "test", "data": manifest["data"]["name"]}
+        if asked.items() <= entry.items() and not found:
             found = {k: v for k, v in entry.items() if k not in ("checkpoint", "stage")}
     return found and {"protocol": manifest["protocol"], **found}
 

@@ -162,8 +162,10 @@ def replace(path: Path, content: str | bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        if isinstance(content, str):
+            content = content.encode("utf-8", "surrogateescape")  # names of files may be no UTF-8
         with temporary.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

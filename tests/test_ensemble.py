@@ -137,6 +137,7 @@ class TestPattern:
         [
             ("validate", "--data.num_folds 5 --data.fold 1", "data.num_folds is None"),
             ("test", "--model.l2 0.1", "model.l2 is 0.0"),
+            ("test", "--data.negate_border false", "data.negate_border is True"),
         ],
     )
     def test_figures_of_different_meaning(

@@ -103,6 +103,16 @@ def test_metadata(exported: dict[str, Path], digits_run: Path, kind: str) -> Non
     assert str(digits_run.parent) not in json.dumps(facts), "no path of this machine"
 
 
+def test_figures_are_those_of_its_own_dataset() -> None:
+    tests = [
+        {"checkpoint": "last.ckpt", "stage": "test", "data": name, "acc": acc}
+        for name, acc in (("FashionMNIST", 0.1), ("MNIST", 0.9))
+    ]
+    manifest = {"protocol": "holdout", "data": {"name": "MNIST"}, "evaluations": tests}
+    found = export.figures(Path("last.ckpt"), manifest)
+    assert found == {"protocol": "holdout", "data": "MNIST", "acc": 0.9}
+
+
 def test_preprocessing_of_every_dataset() -> None:
     def said(name: str, channels: int, size: int) -> str:
         return export.preprocessing(export.InputSpec(name, channels, size, ("a",), (0.1,), (0.3,)))

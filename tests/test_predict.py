@@ -118,6 +118,17 @@ class TestCommand:
             probability = float(other["probability"])
             assert float(one["negative_probability"]) == pytest.approx(probability, abs=1e-5)
 
+    def test_padding_that_negatives_leave_alone(self, run: Run) -> None:
+        """As the network was trained on them: there 2 pixels a side are padding, here too."""
+        spec = InputSpec("MNIST", 1, 28, list("ab"), (0.5,), (0.5,))
+        Image.new("L", (28, 28), 255).save("white.png")
+        for negate_border, corner in ((True, 1.0), (False, 0.0)):
+            data = pictures.Pictures("white.png")
+            data.read(spec, negate_border)
+            (batch,) = data.predict_dataloader()
+            assert batch.images[0, 0, 0, 0] == 0 and batch.negatives[0, 0, 0, 0] == corner
+            assert batch.negatives[0, 0, 16, 16] == 0
+
     def test_checkpoint_without_its_run_folder(self, run: Run, folder: Path) -> None:
         Path(BEST).rename("moved.ckpt")
         options = ("--data", "Pictures")
@@ -145,6 +156,11 @@ class TestPrepare:
         assert array.shape == (1, 28, 28) and array.dtype == np.uint8
         assert (array[0, 0] == 250).all() and (array[0, -1] == 250).all()
         assert array[0, 14, 14] < 30
+
+    @pytest.mark.parametrize("size", [(20_000, 800), (1, 40_000)])
+    def test_a_long_thin_picture_takes_no_more_memory_than_others(self, size) -> None:
+        array = pictures.prepare(Image.new("RGB", size, (1, 2, 3)), 32)
+        assert array.reshape(3, -1).max(1).tolist() == [1, 2, 3]
 
     def test_right_size_is_left_alone(self) -> None:
         pixels = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)

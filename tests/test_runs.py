@@ -122,6 +122,10 @@ class TestReplace:
             runs.replace(path, "new")
         assert path.read_text() == "old" and list(Path().iterdir()) == [path]
 
+    def test_names_of_files_that_are_no_utf_8(self) -> None:
+        runs.replace(Path("table.csv"), os.fsdecode(b"caf\xe9.png"))
+        assert Path("table.csv").read_bytes() == b"caf\xe9.png"
+
     def test_replaces(self) -> None:
         path = Path("a")
         for text in ("old", "new"):

@@ -15,6 +15,7 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from lenet_lightning import runs
+from lenet_lightning.callbacks.record import images_seen
 from lenet_lightning.classifier import Classifier, metric_names
 from lenet_lightning.data.base import ImageDataModule
 from lenet_lightning.data.batches import Images, to_unit
@@ -80,8 +81,9 @@ class TensorBoardPictures(Callback):
         classifier = cast(Classifier, pl_module)
         data, logits = classifier.datamodule, classifier.test_logits.cpu()
         add_picture(trainer, "visuals/filters", first_filters(cast(LeNet5, classifier.network)))
-        add_picture(trainer, "visuals/confusion", confusion(logits, data))
-        add_picture(trainer, "visuals/worst_mistakes", worst_mistakes(logits, data))
+        if len(set(images_seen(trainer, "test"))) == 1:
+            add_picture(trainer, "visuals/confusion", confusion(logits, data))
+            add_picture(trainer, "visuals/worst_mistakes", worst_mistakes(logits, data))
         test = {name: float(trainer.callback_metrics[name]) for name in metric_names("test")}
         add_result(logger, self.hyperparameters, runs.read(self.folder), test)
 

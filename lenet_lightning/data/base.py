@@ -266,7 +266,8 @@ class ImageDataModule(LightningDataModule):
         """Measure what a network must know of the training images."""
         pixels = self.train_images.pixels
         counts = torch.stack([torch.bincount(p.flatten(), minlength=256) for p in pixels.unbind(1)])
-        value = torch.arange(256, dtype=torch.float64, device=counts.device) / 255
+        counts = counts.cpu()  # Apple's GPUs know no float64
+        value = torch.arange(256, dtype=torch.float64) / 255
         share = counts / counts.sum(1, keepdim=True)
         mean = (share * value).sum(1)
         std = ((share * value.square()).sum(1) - mean.square()).sqrt()

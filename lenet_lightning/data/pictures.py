@@ -12,10 +12,12 @@ from PIL import Image
 from lenet_lightning.data.base import InputSpec
 from lenet_lightning.data.batches import EvaluationBatches, Images
 from lenet_lightning.data.formats import read_picture
-from lenet_lightning.data.input_size import to_input_size
+from lenet_lightning.data.input_size import INPUT_SIZE, to_input_size
 from lenet_lightning.errors import UserError
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
+LONGEST_SIDE = 8192
+"""Pixels; a longer picture is made smaller before it is made square, which takes memory."""
 
 
 class Pictures(LightningDataModule):
@@ -44,9 +46,15 @@ class Pictures(LightningDataModule):
         """The files' names, in the order of the predictions."""
         return [str(path) for path in self.files]
 
-    def read(self, spec: InputSpec) -> None:
-        """Read every picture as the network that ``spec`` describes wants it."""
+    def read(self, spec: InputSpec, negate_border: bool = True) -> None:
+        """Read every picture as a network wants it.
+
+        Args:
+            spec: describes what the network was trained on.
+            negate_border: whether the negatives that it was trained on reverse the padding too.
+        """
         self.spec = spec
+        self.border = 0 if negate_border else (INPUT_SIZE % spec.size) // 2
         mode = "L" if spec.channels == 1 else "RGB"
         arrays = [prepare(read_picture(path).convert(mode), spec.size) for path in self.files]
         self.pixels = torch.from_numpy(to_input_size(np.stack(arrays)))
@@ -55,7 +63,7 @@ class Pictures(LightningDataModule):
         """Return the pictures and their negatives, in the order of ``files``."""
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         labels = torch.zeros(len(self.pixels), dtype=torch.int64)
-        images = Images(self.pixels.to(device), labels.to(device))
+        images = Images(self.pixels.to(device), labels.to(device), self.border)
         return EvaluationBatches(images, torch.arange(len(labels)), self.eval_batch_size)
 
 
@@ -80,6 +88,8 @@ def find_pictures(root: str) -> list[Path]:
 
 def prepare(picture: Image.Image, size: int) -> np.ndarray:
     """Make a picture square and ``size`` pixels wide; return uint8 ``[channels, size, size]``."""
+    if max(picture.size) > LONGEST_SIDE:
+        picture = picture.reduce(-(-max(picture.size) // LONGEST_SIDE))
     side = max(picture.size)
     square = Image.new(picture.mode, (side, side), picture.getpixel((0, 0)))
     square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))

@@ -28,8 +28,17 @@ def main(args: Sequence[str]) -> int:
     Raises:
         UserError: Anything the user can mend, before any run starts.
     """
-    if args and args[0] == "report":
-        return _report(args[1:])
+    try:
+        with interruptible():
+            return _report(args[1:]) if args and args[0] == "report" else _study(args)
+    except OSError as error:
+        raise UserError(
+            f"The system refused a file ({error.filename}): {error.strerror or error}; finished "
+            "runs are kept."
+        ) from error
+
+
+def _study(args: Sequence[str]) -> int:
     options = _parser().parse_args(args)
     if options.config is None:
         raise UserError("study needs --config FILE, such as configs/studies/smoke.yaml")
@@ -39,13 +48,12 @@ def main(args: Sequence[str]) -> int:
 
     command = shlex.join(["python", "-m", "lenet_lightning", "study", *args])
     try:
-        with interruptible():
-            session = run.open_session(options.config, options.logs, options.only, command)
-            jobs = run.choose_jobs(options.jobs, session)
-            if options.dry_run:
-                print("\n".join(run.dry_run(session, jobs)))
-                return 0
-            failures = run.execute(session, jobs)
+        session = run.open_session(options.config, options.logs, options.only, command)
+        jobs = run.choose_jobs(options.jobs, session)
+        if options.dry_run:
+            print("\n".join(run.dry_run(session, jobs)))
+            return 0
+        failures = run.execute(session, jobs)
     except Interrupted as end:
         run.say(f"Stopped. What is finished is kept; to go on:\n  {command}")
         return int(str(end.code))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from lenet_lightning import runs
 from lenet_lightning.study import classes, figures, gallery, origin, tables
 from lenet_lightning.study.claims import NOT_REPRODUCED, REPRODUCED, UNDECIDED
 from lenet_lightning.study.document import (
@@ -81,7 +81,7 @@ def write(folder: Path, output: Path | None = None) -> Path:
     output = output or folder
     (output / "figures").mkdir(parents=True, exist_ok=True)
     for picture in pictures(blocks):
-        _replace(output / "figures" / f"{picture.name}.png", picture.png)
+        runs.replace(output / "figures" / f"{picture.name}.png", picture.png)
     texts = {
         "results.csv": tables.to_csv(tables.run_rows(results)),
         "summary.csv": tables.to_csv(tables.summary_rows(study, results)),
@@ -89,7 +89,7 @@ def write(folder: Path, output: Path | None = None) -> Path:
         "report.html": to_html(study.title, blocks),
     }
     for name, text in texts.items():
-        _replace(output / name, text.encode("utf-8"))
+        runs.replace(output / name, text)
     return output / "report.html"
 
 
@@ -200,10 +200,3 @@ def _unfinished(results: Sequence[Result]) -> list[Block]:
         detail = f": {result.error}" if result.error else ""
         lines.append(f"`{result.setting.name}` seed {result.seed}, {result.status}{detail}")
     return [Heading("Runs without a result"), Bullets(lines)]
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

@@ -79,7 +79,7 @@ class Result:
     def curve(self, column: str) -> NDArray[np.float64]:
         """One column of ``metrics.csv`` by epoch, [E]; empty if the run does not have it."""
         values = np.asarray(self.metrics.get(column, []), dtype=np.float64)
-        if self.status != "nonfinite" or not self.metrics:
+        if self.status != "nonfinite":
             return values
         epochs = int(self.config.get("trainer", {}).get("max_epochs") or len(values))
         filler = self._chance if "acc" in column else math.nan
@@ -93,6 +93,8 @@ class Result:
 
     def measure(self, name: str) -> float:
         """One of `compare.MEASURES`; NaN where the run does not have it."""
+        if self.status == "nonfinite" and ("loss" in name or name == "variation"):
+            return math.nan
         if name == "variation":
             return statistics.variation(self.test_curve("acc"))
         if name == "differing_predictions":

@@ -19,6 +19,7 @@ from lenet_lightning.classifier import Classifier
 from lenet_lightning.data.digits import Digits
 from lenet_lightning.networks.lenet5 import LeNet5
 from tests.callbacks.runner import configuration, fit
+from tests.conftest import DIGITS, Run
 
 # Lightning 2.6 calls a function that torch 2.15 renames.
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*is deprecated:FutureWarning")
@@ -50,6 +51,14 @@ def test_a_run_shows_its_data_network_and_mistakes(finished: Path) -> None:
     step = int(runs.read(finished).metrics["step"][-1])
     assert [image.step for image in found.Images("visuals/filters")] == [0, step]
     assert [image.step for image in found.Images("visuals/samples")] == [0]
+
+
+def test_a_part_of_the_test_set_gets_no_pictures_of_its_mistakes(run: Run) -> None:
+    """The other images have no answer, which is not a wrong one."""
+    part = "--trainer.limit_test_batches 1 --data.eval_batch_size 99"
+    assert run(f"{DIGITS} --name part {part}").code == 0
+    shown = set(events(Path("lightning_logs/part/version_0")).Tags()["images"])
+    assert shown == VISUALS - {"visuals/confusion", "visuals/worst_mistakes"}
 
 
 def test_test_figures_stand_at_the_best_epoch(finished: Path) -> None:

@@ -17,7 +17,8 @@ import pytest
 
 from lenet_lightning.errors import UserError
 from lenet_lightning.study import command, figures, report, results, tables
-from lenet_lightning.study.plan import load
+from lenet_lightning.study.plan import Setting, load
+from lenet_lightning.study.results import Result
 from tests.study.fakes import write_run, write_study
 
 FILES = ("report.html", "report.md", "results.csv", "summary.csv")
@@ -93,6 +94,22 @@ def test_runs_that_ended_early_count_until_then() -> None:
     curves = [np.array([0.1, 0.2, 0.6]), np.array([0.3])]
     np.testing.assert_array_equal(figures.side_by_side(curves)[1], [0.3, np.nan, np.nan])
     np.testing.assert_allclose(figures.mean_curve(curves), [0.2, 0.2, 0.6])
+
+
+@pytest.mark.parametrize("rows", [[], [0.4, 0.5]])
+def test_a_diverged_run_counts_at_chance_and_shows_no_loss(rows: list[float]) -> None:
+    """As real ones leave it: no row of the epoch that diverged, and no metrics.csv before any."""
+    columns = ("test/acc", "test/loss", "test/loss_negative")
+    result = Result(
+        Setting("wild", "Wild", "", Path()), 0, status="nonfinite",
+        manifest={"protocol": "watch", "data": {"classes": list("abcde")}},
+        config={"trainer": {"max_epochs": 10}},
+        metrics={name: np.array(rows) for name in columns} if rows else {},
+    )  # fmt: skip
+    assert result.measure("last_accuracy") == result.measure("honest_accuracy") == 0.2
+    assert result.measure("best_accuracy") == (0.5 if rows else 0.2)
+    for name in ("variation", "last_loss", "last_loss_negative", "honest_loss"):
+        assert np.isnan(result.measure(name)), name
 
 
 def test_one_seed_has_no_intervals(tmp_path: Path) -> None:
@@ -207,6 +224,14 @@ def test_a_report_needs_no_torch(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(folder / "report.html")
+
+
+def test_where_nothing_can_be_written_is_one_sentence(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "fake", seeds=1)
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(UserError, match=f"The system refused a file .{file}"):
+        command.main(["report", str(folder), "--output", str(file / "below")])
 
 
 def test_wrong_flags_are_one_sentence() -> None:
