@@ -48,7 +48,7 @@ class DurableCheckpointIO(TorchCheckpointIO):
         torch.save(checkpoint, buffer)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(exist_ok=True)  # not its parents: a run's folder may have vanished
             with temporary.open("wb") as file:
                 file.write(buffer.getbuffer())
                 file.flush()

@@ -457,6 +457,26 @@ class Classifier(LightningModule):
         """Store what the network must know of its input beside its weights."""
         checkpoint[SPEC_KEY] = cast(InputSpec, self.spec).to_dict()
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let a training go on with the epoch after the checkpoint's."""
+        begin_next_epoch(checkpoint)
+
+
+def begin_next_epoch(checkpoint: dict[str, Any]) -> None:
+    """Mark a finished epoch as complete in the state of Lightning's loop.
+
+    It is saved before Lightning counts it as such; training with ``max_steps`` would end it again.
+    """
+    if "loops" not in checkpoint:  # weights only
+        return
+    loop = checkpoint["loops"]["fit_loop"]
+    epochs, batches = loop["epoch_progress"], loop["epoch_loop.batch_progress"]
+    if epochs["current"]["ready"] == epochs["current"]["processed"]:
+        for counts in epochs.values():
+            counts["completed"] = counts["processed"]
+        batches["current"] = dict.fromkeys(batches["current"], 0)
+        batches["is_last_batch"] = False
+
 
 def prefix(replica: int | None) -> str:
     """Return what the metrics of one of several replicas begin with; nothing for a lone network."""

@@ -35,6 +35,8 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", r"Be aware that when using `ckpt_path`.*Averaging")
     # A checkpoint after some steps holds the weights after them, as one expects.
     warnings.filterwarnings("ignore", r"Using ModelCheckpoint with manual optimization")
+    # With max_steps Lightning counts calls of the training step; the epoch had ended.
+    warnings.filterwarnings("ignore", r"You're resuming from a checkpoint that ended before")
     # The changed settings, which are printed, say the same.
     warnings.filterwarnings("ignore", r"The checkpoint was not created with WeightAveraging")
     # A moved run folder: a fit that goes on there follows it, an evaluation needs nothing of it.

@@ -58,7 +58,17 @@ def check(changed: Changes, config: dict[str, Any], checkpoint: dict[str, Any]) 
                 f"{full_key([key])} was {old} and is now {new}, but {reason}: keep {old}, or "
                 "leave --ckpt_path out and train anew."
             )
+    if "loops" not in checkpoint:
+        raise UserError(
+            "The checkpoint holds weights only: go on from a last.ckpt; this one can be tested and "
+            "exported."
+        )
     progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+    if progress["ready"] != progress["processed"]:
+        raise UserError(
+            "The checkpoint was saved within an epoch, of which the rest is not known any more: go "
+            "on from a last.ckpt; this one can be tested and exported."
+        )
     done = {"max_epochs": progress["processed"], "max_steps": checkpoint["global_step"]}
     for limit, count in done.items():
         value = config["trainer"][limit]
@@ -109,19 +119,6 @@ def lines(changed: Changes) -> list[str]:
     return [f"changed: {full_key([key])} {old} -> {new}" for key, (old, new) in changed.items()]
 
 
-def begin_next_epoch(loop: dict[str, Any]) -> None:
-    """Mark a finished epoch as complete in the state of Lightning's loop.
-
-    It is saved before Lightning counts it as such; training with ``max_steps`` would end it again.
-    """
-    epochs, batches = loop["epoch_progress"], loop["epoch_loop.batch_progress"]
-    if epochs["current"]["ready"] == epochs["current"]["processed"]:
-        for counts in epochs.values():
-            counts["completed"] = counts["processed"]
-        batches["current"] = dict.fromkeys(batches["current"], 0)
-        batches["is_last_batch"] = False
-
-
 class Continuation(Callback):
     """Adapts what Lightning is about to restore to the new configuration.
 
@@ -142,7 +139,6 @@ class Continuation(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Put the new arguments of the optimiser and of the callbacks over the old ones."""
-        begin_next_epoch(checkpoint["loops"]["fit_loop"])
         for group in checkpoint["optimizer_states"][0]["param_groups"]:
             group.update(own_arguments(group, self.optimizer))
         for callback in trainer.callbacks:  # type: ignore[attr-defined]

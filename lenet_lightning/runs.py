@@ -101,9 +101,11 @@ def hold(folder: Path) -> IO[str] | None:
     file = (folder / ".lock").open("w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         file.close()
         return None
+    except OSError:  # a file system without locks is worked on without
+        pass
     return file
 
 

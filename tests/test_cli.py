@@ -416,6 +416,14 @@ def test_checkpoints_every_so_many_steps(run: Run) -> None:
     assert run(f"{PLAIN} --config kept.yaml --name kept").code == 0
     steps = {path.stem for path in Path("kept").iterdir() if path.suffix == ".ckpt"}
     assert steps == {f"step={step}" for step in (10, 20, 30, 40)}
+    refused = run(f"{PLAIN} --ckpt_path kept/step=10.ckpt --name on")
+    assert refused.code == 2 and "saved within an epoch" in refused.err
+    assert run("test --ckpt_path kept/step=10.ckpt").code == 0
+
+
+def test_one_batch_is_not_the_whole_epoch(run: Run) -> None:
+    assert run(f"{PLAIN} --trainer.limit_train_batches 1 --name one").code == 0
+    assert list(runs.read("lightning_logs/one/version_0").metrics["step"]) == [1, 2]
 
 
 def test_averaging_sees_every_step(run: Run) -> None:

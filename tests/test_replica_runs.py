@@ -38,7 +38,8 @@ def assert_same_figures(one: Path, other: Path, exactly: bool = False) -> None:
     assert list(ours.metrics) == list(theirs.metrics)
     tolerance = 0.0 if exactly else 2e-5
     for name in without(ours.metrics, "seconds"):
-        assert ours.metrics[name] == pytest.approx(theirs.metrics[name], abs=tolerance), name
+        found, expected = ours.metrics[name], theirs.metrics[name]
+        assert found == pytest.approx(expected, abs=tolerance, nan_ok=True), name
     assert ours.manifest["best_epoch"] == theirs.manifest["best_epoch"]
     assert ours.manifest["test"] == pytest.approx(theirs.manifest["test"], abs=tolerance)
 
@@ -177,6 +178,18 @@ def test_they_go_on_together(run: Run, cut: list[Path]) -> None:
         for name, value in states[0]["state_dict"].items():
             assert torch.equal(value, states[1]["state_dict"][name])
     assert not (cut[0].parent / "version_2").exists()
+
+
+def test_they_go_on_to_a_number_of_steps(run: Run, monkeypatch: MonkeyPatch) -> None:
+    steps = GROUP.replace("--trainer.max_epochs 2", "--trainer.max_steps 50")
+    assert run(steps, "--name whole").code == 0
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, cli.Classifier, "training_step", 5, signal.SIGINT)
+        assert run(steps, "--name cut").code == 130
+    gone_on = run(steps, "--name cut --resume must")
+    assert (gone_on.code, gone_on.err) == (0, "")
+    for folder, whole in zip(folders("cut"), folders("whole"), strict=True):
+        assert_same_figures(folder, whole, exactly=True)
 
 
 def test_each_goes_on_alone(run: Run, cut: list[Path]) -> None:

@@ -316,8 +316,8 @@ class ImageDataModule(LightningDataModule):
         """
         trainer = self.trainer
         if trainer and not (
-            trainer.val_check_interval == 1.0
-            and trainer.limit_train_batches == 1.0
+            is_whole(trainer.val_check_interval)
+            and is_whole(trainer.limit_train_batches)
             and trainer.overfit_batches == 0.0  # type: ignore[attr-defined]
             and not any(map(counts_steps, trainer.callbacks))  # type: ignore[attr-defined]
         ):
@@ -350,6 +350,11 @@ class ImageDataModule(LightningDataModule):
     def evaluation(self, images: Images, index: torch.Tensor) -> EvaluationBatches:
         """Return the batches that evaluate the chosen images."""
         return EvaluationBatches(images, index, self.eval_batch_size, *self.ranks)
+
+
+def is_whole(share: float) -> bool:
+    """Whether a Trainer option means the whole epoch: 1.0 does, the integer 1 means one batch."""
+    return isinstance(share, float) and share == 1.0
 
 
 def counts_steps(callback: Callback) -> bool:

@@ -26,15 +26,17 @@ def main(args: Sequence[str]) -> int:
         The exit code: 0, 1 if a run failed, 130 after Ctrl-C and 143 after SIGTERM.
 
     Raises:
-        UserError: Anything the user can mend, before any run starts.
+        UserError: Anything the user can mend, before any run starts; or a file that the system
+            refuses.
     """
     try:
         with interruptible():
             return _report(args[1:]) if args and args[0] == "report" else _study(args)
     except OSError as error:
+        file = f" {error.filename}" if error.filename else ""
         raise UserError(
-            f"The system refused a file ({error.filename}): {error.strerror or error}; finished "
-            "runs are kept."
+            f"The system refused{file or ' to go on'}: {error.strerror or error}; finished runs "
+            "are kept."
         ) from error
 
 

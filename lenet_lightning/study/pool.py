@@ -78,6 +78,8 @@ class Pool:
         while waiting or any(slot and slot.key for slot in slots):
             for number, slot in enumerate(slots):
                 if waiting and (slot is None or not slot.key):
+                    if slot and not slot.process.is_alive():
+                        slot = None
                     slots[number] = slot = slot or self._start(number)
                     slot.key, task = waiting.pop()
                     with suppress(BrokenPipeError):

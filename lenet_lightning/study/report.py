@@ -28,9 +28,9 @@ CLAIMS_NOTE = (
     "where the claim says, not reproduced when the whole interval lies outside, and undecided "
     "otherwise; a single seed has no interval and decides nothing. Comparisons are of the "
     "differences between runs with the same seed. McNemar's exact test compares the two networks "
-    "of each seed that validation chose, whatever the claim's measure, on the same test images. Of "
-    "several settings the one with the best mean of the claim's own measure is judged, by other "
-    "measures too. Epoch-to-epoch variation is the standard deviation of "
+    "of each seed that validation chose, whichever accuracy the claim is about, on the same test "
+    "images. Of several settings the one with the best mean of the claim's own measure is judged, "
+    "by other measures too. Epoch-to-epoch variation is the standard deviation of "
     "the differences between the test accuracies of successive epochs, after the first five: the "
     "smaller, the smoother and the more stable. No correction is made for the number of claims."
 )

@@ -77,7 +77,10 @@ class Result:
         return {"watch": "test/", "report": "val/"}.get(self.protocol, "")
 
     def curve(self, column: str) -> NDArray[np.float64]:
-        """One column of ``metrics.csv`` by epoch, [E]; empty if the run does not have it."""
+        """One column of ``metrics.csv`` by epoch, [E]; empty if the run does not have it.
+
+        A run that diverged has every column, to the last epoch that was asked for.
+        """
         values = np.asarray(self.metrics.get(column, []), dtype=np.float64)
         if self.status != "nonfinite":
             return values

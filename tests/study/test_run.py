@@ -257,6 +257,7 @@ def test_what_cannot_be_trained_as_one_is_told_before(
 
 
 def test_a_worker_that_dies_fails_its_own_run_only(place: Path) -> None:
+    """And none, if it dies between two stages."""
     outcomes: dict[str, Outcome] = {}
 
     def kill_first(running: list[str]) -> None:
@@ -266,10 +267,18 @@ def test_a_worker_that_dies_fails_its_own_run_only(place: Path) -> None:
 
     tasks = [
         (key, Task(["fit", "--config", f"{key}.yaml"], place / f"{key}.log"))
-        for key in ("first", "second")
+        for key in ("first", "second", "third")
     ]
-    Pool(jobs=1, threads=1).run([tasks], outcomes.__setitem__, kill_first)
+
+    def kill_after_second(key: str, outcome: Outcome) -> None:
+        outcomes[key] = outcome
+        for child in multiprocessing.active_children() if key == "second" else []:
+            child.kill()
+            child.join()
+
+    Pool(jobs=1, threads=1).run([tasks[:2], tasks[2:]], kill_after_second, kill_first)
     assert "killed by signal 9" in outcomes["first"].error
-    assert "second.yaml" in outcomes["second"].error
+    for key in ("second", "third"):
+        assert f"{key}.yaml" in outcomes[key].error
     assert "second.yaml" in (place / "second.log").read_text()
     assert not multiprocessing.active_children()
