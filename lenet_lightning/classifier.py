@@ -390,7 +390,11 @@ class Classifier(LightningModule):
         sums.update(torch.stack(loss, -1), torch.stack(correct, -1), count)
 
     def on_validation_epoch_start(self) -> None:
-        """Start from nothing, even after an evaluation that was stopped."""
+        """Start from nothing."""
+        self.reset_evaluation()
+
+    def reset_evaluation(self) -> None:
+        """Forget an evaluation that was stopped before it was reported."""
         for sums in (*self.eval_sums.values(), self.view_sums):
             cast(Sums, sums).reset()
 
@@ -407,7 +411,7 @@ class Classifier(LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Start from nothing, with room for the logits of every test image."""
-        self.on_validation_epoch_start()
+        self.reset_evaluation()
         size = self.trainer.test_dataloaders.size  # type: ignore[union-attr]
         classes = len(cast(InputSpec, self.spec).classes)
         self.test_logits = torch.zeros(2, size, classes, device=self.device)

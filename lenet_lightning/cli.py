@@ -46,7 +46,7 @@ from lenet_lightning.data.digits import Digits
 from lenet_lightning.data.fashion_mnist import FashionMNIST
 from lenet_lightning.data.mnist import MNIST
 from lenet_lightning.data.pictures import Pictures
-from lenet_lightning.errors import NonFiniteError, UserError
+from lenet_lightning.errors import NonFiniteError, UserError, what_stopped
 from lenet_lightning.networks import fused
 from lenet_lightning.options import PURPOSES, TRANSIENT, Parser, add_run, add_seed
 from lenet_lightning.signals import interruptible
@@ -579,6 +579,6 @@ def main(args: list[str] | None = None) -> None:
         except (MisconfigurationException, ModuleNotFoundError) as error:
             raise UserError(messages.one_line(error)) from error
         except OSError as error:
-            raise process.what_stopped(error) from error
+            raise what_stopped(error) from error
         finally:
             os.environ.pop(RUN_VARIABLE, None)

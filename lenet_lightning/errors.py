@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable, Mapping
 
+from lenet_lightning.signals import Interrupted
+
 
 class UserError(Exception):
     """Something the user can mend; its message is one sentence that says what and how.
@@ -13,6 +15,21 @@ class UserError(Exception):
 
 class NonFiniteError(UserError):
     """Training produced a loss that is infinite or not a number."""
+
+
+def what_stopped(error: OSError) -> BaseException:
+    """Return the system's refusal as a ``UserError``, or what stopped the run just before it.
+
+    Lightning closes its loggers when a run stops, which fails on a full disk once more.
+    """
+    earlier = error.__context__
+    while earlier is not None and not isinstance(earlier, UserError | Interrupted):
+        earlier = earlier.__context__
+    file = f" ({error.filename})" if error.filename else ""
+    return earlier or UserError(
+        f"The system refused a file{file}: {error.strerror or error}; what was saved before is "
+        "still valid."
+    )
 
 
 def nearest(word: str, known: Iterable[str] | Mapping[str, str]) -> str:

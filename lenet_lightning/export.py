@@ -30,7 +30,7 @@ from lenet_lightning.data import sources
 from lenet_lightning.data.base import InputSpec
 from lenet_lightning.data.batches import to_unit
 from lenet_lightning.data.facts import DATASETS
-from lenet_lightning.data.input_size import INPUT_SIZE, to_input_size
+from lenet_lightning.data.input_size import INPUT_SIZE, repeat_and_padding, to_input_size
 from lenet_lightning.errors import UserError
 from lenet_lightning.networks.lenet5 import Kernel, LeNet5
 from lenet_lightning.signals import interruptible
@@ -196,6 +196,7 @@ def metadata(
         "versions": manifest.get("versions", {"lenet_lightning": lenet_lightning.__version__}),
         "checkpoint_sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
     }
+    repeat, padding = repeat_and_padding(spec.size)
     return {
         "title": f"LeNet-5 trained on {spec.name}",
         "preprocessing": preprocessing(spec),
@@ -208,8 +209,8 @@ def metadata(
                 "range": [0, 1],
                 "divide_pixels_by": 255,
                 "size_before_padding": spec.size,
-                "repeat_pixels": INPUT_SIZE // spec.size,
-                "padding": INPUT_SIZE % spec.size // 2,
+                "repeat_pixels": repeat,
+                "padding": padding,
                 "padding_value": 0,
                 "scaling_inside_the_network": scaling_inside(config, spec),
             }
@@ -223,7 +224,7 @@ def metadata(
 def preprocessing(spec: InputSpec) -> str:
     """Say how a picture becomes the network's input."""
     size = f"{spec.size}x{spec.size}"
-    repeat, padding = INPUT_SIZE // spec.size, INPUT_SIZE % spec.size // 2
+    repeat, padding = repeat_and_padding(spec.size)
     steps = [f"take a {'grey' if spec.channels == 1 else 'RGB'} picture of {size} pixels, 0..255"]
     if repeat > 1:
         steps.append(f"repeat each pixel {repeat} times along both axes")

@@ -9,9 +9,6 @@ from contextlib import contextmanager
 
 import torch
 
-from lenet_lightning.errors import UserError
-from lenet_lightning.signals import Interrupted
-
 
 def spare_gpu_checks() -> None:
     """Keep torch from looking for a GPU at every optimizer step where there is none.
@@ -60,18 +57,3 @@ def silent_writers() -> Iterator[None]:
         yield
     finally:
         threading.excepthook = before
-
-
-def what_stopped(error: OSError) -> BaseException:
-    """Return the system's refusal as a ``UserError``, or what stopped the run just before it.
-
-    Lightning closes its loggers when a run stops, which fails on a full disk once more.
-    """
-    earlier = error.__context__
-    while earlier is not None and not isinstance(earlier, UserError | Interrupted):
-        earlier = earlier.__context__
-    file = f" ({error.filename})" if error.filename else ""
-    return earlier or UserError(
-        f"The system refused a file{file}: {error.strerror or error}; what was saved before is "
-        "still valid."
-    )

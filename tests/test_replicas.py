@@ -16,7 +16,7 @@ from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.networks.stacked import StackedLeNet5
 from lenet_lightning.optimizers import KerasAdam, Muon
 
-SEED, REPLICAS = 3, 2
+SEED, REPLICAS = 3, 3
 
 Options = dict[str, Any]
 

@@ -20,7 +20,7 @@ from lenet_lightning.data import sources, splits
 from lenet_lightning.data.augmentation import Augmentation, Interpolation, Padding
 from lenet_lightning.data.batches import EvaluationBatches, Images, TrainBatches
 from lenet_lightning.data.facts import DATASETS
-from lenet_lightning.data.input_size import INPUT_SIZE, to_input_size
+from lenet_lightning.data.input_size import repeat_and_padding, to_input_size
 from lenet_lightning.data.polarity import TrainPolarity
 from lenet_lightning.errors import UserError
 
@@ -259,7 +259,7 @@ class ImageDataModule(LightningDataModule):
         """Bring to the network's input size and move to the device."""
         pixels = torch.from_numpy(to_input_size(split.images))
         labels = torch.from_numpy(split.labels)
-        border = 0 if self.negate_border else (INPUT_SIZE % split.images.shape[-1]) // 2
+        border = 0 if self.negate_border else repeat_and_padding(split.images.shape[-1])[1]
         return Images(pixels.to(self.device), labels.to(self.device), border)
 
     def measure(self, dataset: sources.Dataset) -> InputSpec:

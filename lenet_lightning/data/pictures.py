@@ -12,7 +12,7 @@ from PIL import Image
 from lenet_lightning.data.base import InputSpec
 from lenet_lightning.data.batches import EvaluationBatches, Images
 from lenet_lightning.data.formats import read_picture
-from lenet_lightning.data.input_size import INPUT_SIZE, to_input_size
+from lenet_lightning.data.input_size import repeat_and_padding, to_input_size
 from lenet_lightning.errors import UserError
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
@@ -54,7 +54,7 @@ class Pictures(LightningDataModule):
             negate_border: whether the negatives that it was trained on reverse the padding too.
         """
         self.spec = spec
-        self.border = 0 if negate_border else (INPUT_SIZE % spec.size) // 2
+        self.border = 0 if negate_border else repeat_and_padding(spec.size)[1]
         mode = "L" if spec.channels == 1 else "RGB"
         arrays = [prepare(read_picture(path).convert(mode), spec.size) for path in self.files]
         self.pixels = torch.from_numpy(to_input_size(np.stack(arrays)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lenet_lightning import arguments
 from lenet_lightning.arguments import Parser
-from lenet_lightning.errors import UserError
+from lenet_lightning.errors import UserError, what_stopped
 from lenet_lightning.signals import Interrupted, interruptible
 
 DESCRIPTION = """Run every setting of a study with every seed and write its report. Finished runs
@@ -33,11 +33,7 @@ def main(args: Sequence[str]) -> int:
         with interruptible():
             return _report(args[1:]) if args and args[0] == "report" else _study(args)
     except OSError as error:
-        file = f" {error.filename}" if error.filename else ""
-        raise UserError(
-            f"The system refused{file or ' to go on'}: {error.strerror or error}; finished runs "
-            "are kept."
-        ) from error
+        raise what_stopped(error) from error
 
 
 def _study(args: Sequence[str]) -> int:

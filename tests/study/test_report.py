@@ -230,7 +230,7 @@ def test_where_nothing_can_be_written_is_one_sentence(tmp_path: Path) -> None:
     folder = write_study(tmp_path / "fake", seeds=1)
     file = tmp_path / "file"
     file.touch()
-    with pytest.raises(UserError, match=f"The system refused {file}"):
+    with pytest.raises(UserError, match=f"The system refused a file .{file}"):
         command.main(["report", str(folder), "--output", str(file / "below")])
 
 

@@ -70,7 +70,7 @@ def manifest(folder: Path, setting: str, version: int = 0) -> dict[str, Any]:
 def test_runs_that_need_others_wait_for_them(place: Path) -> None:
     """Seeds come first in the order of runs, yet both teachers are there before a student."""
     (place / "tiny.yaml").write_text(TAUGHT)
-    assert command.main(["--config", "tiny.yaml", "--jobs", "1"]) == 0
+    assert command.main(["--config", "tiny.yaml", "--jobs", "2"]) == 0
     assert len(manifest(place, "taught")["teachers"]) == 2
 
 
