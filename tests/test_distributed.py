@@ -19,7 +19,8 @@ from tests.test_cli import metrics, weights
 OPTIONS = (
     "fit --data Digits --trainer.accelerator cpu --trainer.max_epochs 2 --trainer.logger false "
     "--data.batch_size 50 --data.rotation 5 --data.train_polarity half --data.eval_batch_size 50 "
-    "--model.l2 0.001 --model.gradient_clip_val 1 --model.view_shift 1"
+    "--model.l2 0.001 --model.gradient_clip_val 1 --model.view_shift 1 "
+    "--model.optimizer SGD --model.optimizer.lr 0.05"
 )
 TWO = "--trainer.devices 2 --trainer.strategy ddp"
 
