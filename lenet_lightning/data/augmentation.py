@@ -151,13 +151,40 @@ def move(
         padding: what comes in from outside.
         warp: ``[batch, 2, 5, 5]`` from :meth:`Augmentation.draw_warp`, on the same device.
     """
-    if not len(images):  # a process without a share of the batch; affine_grid takes no empty ones
+    if not len(images):  # a process without a share of the batch; grid_sample takes no empty ones
         return images
-    grid = F.affine_grid(affine, list(images.shape), align_corners=False)
+    height, width = images.shape[2:]
+    grid = places(affine, height, width)
     if warp is not None:
-        smooth = F.interpolate(warp, images.shape[2:], mode="bicubic", align_corners=True)
-        grid = grid + smooth.permute(0, 2, 3, 1)
+        grid = grid + smooth(warp, height, width)
+    grid = grid.permute(0, 2, 3, 1)
     return F.grid_sample(images, grid, interpolation, padding, align_corners=False)
+
+
+def places(affine: Tensor, height: int, width: int) -> Tensor:
+    """Return where each pixel comes from, ``[batch, 2, height, width]``.
+
+    What ``affine_grid`` returns, whose product of small matrices takes several times as long.
+    """
+    x, y = (
+        (2 * torch.arange(length, device=affine.device) + 1) / length - 1
+        for length in (width, height)
+    )
+    by_column = affine[:, :, :1] * x
+    by_row = affine[:, :, 1:2] * y + affine[:, :, 2:]
+    return by_row[:, :, :, None] + by_column[:, :, None]
+
+
+def smooth(warp: Tensor, height: int, width: int) -> Tensor:
+    """Return the bicubic surfaces ``[batch, 2, height, width]`` through the points of a warp.
+
+    They are sums of 25 surfaces, one for each point: adding those up takes a tenth of the time of
+    ``interpolate`` on the whole batch.
+    """
+    points = warp.shape[2] * warp.shape[3]
+    single = torch.eye(points, device=warp.device).view(points, 1, *warp.shape[2:])
+    surfaces = F.interpolate(single, (height, width), mode="bicubic", align_corners=True)
+    return (warp.flatten(2) @ surfaces.flatten(1)).unflatten(2, (height, width))
 
 
 def shift(images: Tensor, affine: Tensor, padding: Padding = "zeros") -> Tensor:

@@ -4,14 +4,15 @@
  * On a handful of channels it beats convolution and pooling as separate calls because
  *   - the convolution's full map is never written: the four sums of a pooled cell stay in vector
  *     registers, and only the largest and its position reach memory;
- *   - the forward pass is one small matrix product whose vector lanes run over output channels;
- *   - the backward pass visits only the window that won each cell, a quarter of the map, and
- *     skips the cells that ReLU silenced; its lanes run along a row of the 5x5 patch.
+ *   - the forward pass fills its vectors with whatever there is most of: output channels, or, where
+ *     they are few, the cells of a row;
+ *   - the backward pass visits only the window that won each cell, a quarter of the map. Patches
+ *     are laid out so that each is contiguous, and so are kernels: its vectors run along them.
  *
- * Images are [batch, height, width, channels], so that a row of a patch, 5 * channels numbers, is
- * contiguous. Weights are [out, channels, 5, 5]. `winner` holds for each pooled cell the window
- * (2 * dy + dx) of its maximum, plus NEGATIVE where an absolute value changed its sign, or SILENT
- * where nothing flows back: ReLU returned zero, or the largest absolute value is zero.
+ * Images are [batch, height, width, channels]. Weights are [out, channels, 5, 5]. `winner` holds
+ * for each pooled cell the window (2 * down + right) of its maximum, plus NEGATIVE where an absolute
+ * value changed its sign, or SILENT where nothing flows back: ReLU returned zero, or the largest
+ * absolute value is zero.
  * Several sets of weights can work at once, each on images of its own: weights are then
  * [sets, out, channels, 5, 5], and images [batch, sets, height, width, channels].
  * The batch is cut into chunks of one set, whose gradients are added in order: results depend
@@ -34,13 +35,15 @@
 
 enum {
     K = 5,      /* side of a kernel */
-    SILENT = 4,
-    NEGATIVE = 8,
-    ROW = 16,   /* the forward pass computes TILE rows of 16 sums, in PARTS vectors each: */
-    PARTS = ROW / LANES,
-    TILE = LANES == 16 ? 8 : 4,  /* as many as registers hold */
-    BLOCK = 8,  /* vectors of sums held by the input's gradient */
+    RIGHT = 1, DOWN = 2, SILENT = 4, NEGATIVE = 8,  /* bits of a winner */
     CHUNK = 8,  /* images that a thread takes at a time */
+    ROW = 16,   /* output channels that forward_many computes together, in */
+    PARTS = ROW / LANES,
+    FEW = LANES == 8 ? 2 : 6,    /* those that forward_few does */
+    /* As many sums as registers hold: */
+    TILE = LANES == 16 ? 8 : 4,  /* windows of forward_many */
+    BLOCK = 2,  /* vectors of a row of the input's gradient */
+    PIECE = 5,  /* vectors of a patch of the weights' gradient */
 };
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
@@ -53,10 +56,11 @@ typedef struct layer {
     const float *x, *weight, *bias, *dy;
     float *y, *dx, *packed, *partial;
     uint8_t *winner;
-    int *offset;        /* of each tap in the image, from the patch's first */
+    int *offset;        /* forward, of each tap from a patch's first; backward, of each patch */
     int batch, sets, channels, height, width, out, activation;
     int rows, columns;  /* of the pooled map */
-    int span, patch;    /* floats in a row of a patch and in a cell's patch, rounded up */
+    int pitch;          /* floats in a row of every other column */
+    int slot, patch;    /* floats in a row of a contiguous patch and in all of it, rounded up */
     int packing, gradient;  /* floats of `packed` and of `partial` that one set or chunk takes */
     int next, failed;   /* next chunk to take; whether any thread ran out of memory */
     void (*chunk)(struct layer *, int);
@@ -102,7 +106,9 @@ static range images_of(const layer *l, int chunk)
     return (range){first * sets + set, end * sets + set};
 }
 
-static int whole(int count, int unit) { return (count + unit - 1) / unit * unit; }
+static int blocks_of(int count, int unit) { return (count + unit - 1) / unit; }
+
+static int whole(int count, int unit) { return blocks_of(count, unit) * unit; }
 
 /* Aligned to cache lines, which loads of whole vectors should not straddle. */
 static float *zeros(size_t count)
@@ -114,53 +120,81 @@ static float *zeros(size_t count)
 
 /* ---- forward ------------------------------------------------------------------------------- */
 
-/* Few channels would leave lanes empty, so a row of sums then holds two windows side by side:
- * `pair` is 2, a patch row is one pixel wider, and the weights of the second half are shifted by
- * one, with zeros around them (so that an infinite pixel may come out as NaN). */
-static int pair_of(int out) { return 2 * out <= ROW ? 2 : 1; }
-
-/* Weights as [set][block][1 + taps][ROW], the first row being the biases; and the taps' places in
- * an image. */
-static int pack_forward(layer *l)
+/* Pools up to ROW cells, whose four sums lie `count` apart. `absolute` is a constant where it is
+ * called, so that each has code of its own. */
+static inline __attribute__((always_inline)) void
+pool(const float *restrict sums, const int count, int relu, const int absolute, float *restrict y,
+     uint8_t *restrict winner)
 {
-    int pair = pair_of(l->out), half = ROW / pair, blocks = (l->out + half - 1) / half;
-    int run = (K + pair - 1) * l->channels, size = (1 + K * run) * ROW;
-    l->packing = blocks * size;
-    l->packed = zeros((size_t)l->sets * l->packing);
-    l->offset = malloc(K * run * sizeof(int));
-    if (!l->packed || !l->offset)
-        return 1;
-    for (int i = 0; i < K * run; i++)
-        l->offset[i] = i / run * l->width * l->channels + i % run;
-    for (int n = 0; n < l->sets * l->out; n++)
-        for (int dx = 0; dx < pair; dx++) {
-            int set = n / l->out, o = n % l->out;
-            float *to = l->packed + set * l->packing + o / half * size + o % half + dx * half;
-            *to = l->bias ? l->bias[n] : 0;
-            for (int c = 0; c < l->channels; c++)
-                for (int t = 0; t < K * K; t++)
-                    to[(1 + t / K * run + (t % K + dx) * l->channels + c) * ROW] =
-                        l->weight[(n * l->channels + c) * K * K + t];
+    int where[ROW];
+    for (int i = 0; i < count; i++) {
+        /* As in torch, the first of equals wins and NaN beats every number. */
+        float best = absolute ? __builtin_fabsf(sums[i]) : sums[i];
+        int at = absolute & (sums[i] < 0) ? NEGATIVE : 0;
+        for (int window = 1; window < 4; window++) {
+            float sum = sums[window * count + i];
+            float value = absolute ? __builtin_fabsf(sum) : sum;
+            int better = (value > best) | (value != value);
+            best = better ? value : best;
+            at = better ? window + (absolute & (sum < 0) ? NEGATIVE : 0) : at;
         }
+        int silent = (relu & (best <= 0)) | (absolute & (best == 0));
+        y[i] = silent ? 0 : best;
+        where[i] = silent ? SILENT : at;
+    }
+    for (int i = 0; i < count; i++)
+        winner[i] = where[i];
+}
+
+/* Allocates weights as [set][block][1 + taps][block's channels], the first row for the biases, and
+ * an offset for each tap. */
+static int allocate_forward(layer *l, int block, int taps)
+{
+    l->packing = blocks_of(l->out, block) * (1 + taps) * block;
+    l->packed = zeros((size_t)l->sets * l->packing);
+    l->offset = malloc(2 * taps * sizeof(int));
+    return !l->packed || !l->offset;
+}
+
+/* Where the weights of channel n of all sets begin in `packed`. */
+static float *packed_channel(const layer *l, int n, int block, int taps)
+{
+    int o = n % l->out;
+    return l->packed + n / l->out * l->packing + o / block * (1 + taps) * block + o % block;
+}
+
+static int pack_many(layer *l)
+{
+    const int run = K * l->channels, taps = K * run;
+    if (allocate_forward(l, ROW, taps))
+        return 1;
+    for (int i = 0; i < taps; i++)
+        l->offset[i] = i / run * l->width * l->channels + i % run;
+    for (int n = 0; n < l->sets * l->out; n++) {
+        float *to = packed_channel(l, n, ROW, taps);
+        *to = l->bias ? l->bias[n] : 0;
+        for (int c = 0; c < l->channels; c++)
+            for (int t = 0; t < K * K; t++)
+                to[(1 + t * l->channels + c) * ROW] = l->weight[(n * l->channels + c) * K * K + t];
+    }
     return 0;
 }
 
-/* `pair` and `absolute` are constants where it is called, so that each has code of its own. */
+/* Lanes run over output channels. */
 static inline __attribute__((always_inline)) void
-forward_image(const layer *l, const float *packed, size_t image, int first, const int pair,
-              const int absolute)
+forward_many(const layer *l, const float *packed, size_t image, int first, const int absolute)
 {
-    const int relu = l->activation == RELU;
-    const int half = ROW / pair, used = min(half, l->out - first), cells = l->rows * l->columns;
-    const int stride = l->width * l->channels, taps = K * (K + pair - 1) * l->channels;
-    packed += first / half * (1 + taps) * ROW;
+    enum { CELLS = TILE / 4 };
+    const int used = min(ROW, l->out - first), cells = l->rows * l->columns;
+    const int stride = l->width * l->channels, taps = K * K * l->channels;
+    packed += first * (1 + taps);
     const float *x = l->x + image * l->height * stride;
-    for (int begin = 0; begin < cells; begin += TILE * pair / 4) {
+    for (int begin = 0; begin < cells; begin += CELLS) {
         const float *from[TILE];
         vec sum[TILE][PARTS];
         for (int n = 0; n < TILE; n++) {
             /* Beyond the last cell the tile repeats it. */
-            int cell = min(begin + n * pair / 4, cells - 1), window = n * pair % 4;
+            int cell = min(begin + n / 4, cells - 1), window = n % 4;
             from[n] = x + (2 * (cell / l->columns) + window / 2) * stride
                         + (2 * (cell % l->columns) + window % 2) * l->channels;
             for (int part = 0; part < PARTS; part++)
@@ -177,59 +211,133 @@ forward_image(const layer *l, const float *packed, size_t image, int first, cons
                     sum[n][part] += row[part] * from[n][l->offset[i]];
         }
 
-        /* Read as floats, the tile is [cell][window][half] whatever `pair` is. */
         float sums[TILE * ROW], largest[ROW];
-        int where[ROW];
-        uint8_t bytes[ROW];
+        uint8_t where[ROW];
         memcpy(sums, sum, sizeof sums);
-        for (int cell = begin; cell < min(begin + TILE * pair / 4, cells); cell++) {
-            const float *s = sums + (cell - begin) * 4 * half;
-            for (int o = 0; o < half; o++) {
-                /* As in torch, the first of equals wins and NaN beats every number. */
-                float best = absolute ? __builtin_fabsf(s[o]) : s[o];
-                int at = absolute & (s[o] < 0) ? NEGATIVE : 0;
-                for (int window = 1; window < 4; window++) {
-                    float sum = s[window * half + o];
-                    float value = absolute ? __builtin_fabsf(sum) : sum;
-                    int better = (value > best) | (value != value);
-                    best = better ? value : best;
-                    at = better ? window + (absolute & (sum < 0) ? NEGATIVE : 0) : at;
-                }
-                int silent = (relu & (best <= 0)) | (absolute & (best == 0));
-                largest[o] = silent ? 0 : best;
-                where[o] = silent ? SILENT : at;
-            }
-            for (int o = 0; o < half; o++)
-                bytes[o] = where[o];
+        for (int cell = begin; cell < min(begin + CELLS, cells); cell++) {
+            pool(sums + (cell - begin) * 4 * ROW, ROW, l->activation == RELU, absolute, largest,
+                 where);
             /* Whole vectors are quicker to write; what spills over is overwritten in turn. */
             int to = cell * l->out + first;
+            int count = to + ROW <= cells * l->out ? ROW : used;
             float *y = l->y + image * cells * l->out + to;
             uint8_t *winner = l->winner + image * cells * l->out + to;
-            if (to + half <= cells * l->out) {
-                memcpy(y, largest, half * sizeof *y);
-                memcpy(winner, bytes, half);
+            if (count == ROW) {
+                memcpy(y, largest, sizeof largest);
+                memcpy(winner, where, sizeof where);
             } else {
                 memcpy(y, largest, used * sizeof *y);
-                memcpy(winner, bytes, used);
+                memcpy(winner, where, used);
             }
         }
     }
 }
 
-static void forward_chunk(layer *l, int chunk)
+static void many_chunk(layer *l, int chunk)
 {
-    int pair = pair_of(l->out), half = ROW / pair;
     const float *packed = l->packed + set_of(l, chunk) * l->packing;
     range images = images_of(l, chunk);
     /* The last block, which may spill over, comes first. */
-    for (int first = (l->out - 1) / half * half; first >= 0; first -= half)
+    for (int first = (l->out - 1) / ROW * ROW; first >= 0; first -= ROW)
         for (size_t image = images.first; image < images.end; image += l->sets)
-            if (l->activation == ABSOLUTE)
-                pair == 2 ? forward_image(l, packed, image, first, 2, 1)
-                          : forward_image(l, packed, image, first, 1, 1);
-            else
-                pair == 2 ? forward_image(l, packed, image, first, 2, 0)
-                          : forward_image(l, packed, image, first, 1, 0);
+            l->activation == ABSOLUTE ? forward_many(l, packed, image, first, 1)
+                                      : forward_many(l, packed, image, first, 0);
+}
+
+/* The offset of each tap in the windows on the left and on the right; see split_columns. */
+static int pack_few(layer *l)
+{
+    const int taps = l->channels * K * K;
+    if (allocate_forward(l, FEW, taps))
+        return 1;
+    for (int i = 0; i < 2 * taps; i++) {
+        int c = i / 2 / (K * K), t = i / 2 % (K * K), column = t % K + i % 2;
+        l->offset[i] = ((t / K * 2 + column % 2) * l->channels + c) * l->pitch + column / 2;
+    }
+    for (int n = 0; n < l->sets * l->out; n++) {
+        float *to = packed_channel(l, n, FEW, taps);
+        *to = l->bias ? l->bias[n] : 0;
+        for (int i = 0; i < taps; i++)
+            to[(1 + i) * FEW] = l->weight[n * taps + i];
+    }
+    return 0;
+}
+
+/* Writes an image as [row][odd][channel][pitch], even columns and odd ones apart: what the cells of
+ * a row multiply with a tap is then contiguous. `pixel` is the number of channels, a constant where
+ * it is usual. */
+static inline __attribute__((always_inline)) void
+split_columns(const layer *l, const float *x, const int pixel, float *to)
+{
+    for (int row = 0; row < l->height; row++, x += l->width * pixel)
+        for (int odd = 0; odd < 2; odd++)
+            for (int c = 0; c < pixel; c++, to += l->pitch)
+                for (int i = 0; i < l->columns + K / 2; i++)
+                    to[i] = x[(2 * i + odd) * pixel + c];
+}
+
+/* Lanes run over the cells of a row; x is from split_columns. */
+static inline __attribute__((always_inline)) void
+forward_few(const layer *l, const float *packed, const float *x, size_t image, int first,
+            const int absolute)
+{
+    const int taps = l->channels * K * K, below = 2 * l->channels * l->pitch;
+    const int used = min(FEW, l->out - first);
+    packed += first * (1 + taps);
+    for (int row = 0; row < l->rows; row++)
+        for (int begin = 0; begin < l->columns; begin += LANES) {
+            const float *from = x + 2 * row * below + begin, *w = packed;
+            const int *offset = l->offset;
+            vec sum[FEW][4];
+            for (int o = 0; o < FEW; o++)
+                for (int window = 0; window < 4; window++)
+                    sum[o][window] = w[o] - (vec){0};
+            for (int i = 0; i < taps; i++, offset += 2) {
+                vec pixels[4];
+                for (int window = 0; window < 4; window++)
+                    pixels[window] = *(const loose *)(from + offset[window % 2] + window / 2 * below);
+                w += FEW;
+                for (int o = 0; o < FEW; o++)
+                    for (int window = 0; window < 4; window++)
+                        sum[o][window] += pixels[window] * w[o];
+            }
+
+            float sums[FEW][4 * LANES], largest[FEW][LANES];
+            uint8_t where[FEW][LANES];
+            memcpy(sums, sum, sizeof sums);
+            for (int o = 0; o < FEW; o++)
+                pool(sums[o], LANES, l->activation == RELU, absolute, largest[o], where[o]);
+            size_t to = ((image * l->rows + row) * l->columns + begin) * l->out + first;
+            for (int i = 0; i < min(LANES, l->columns - begin); i++, to += l->out)
+                for (int o = 0; o < used; o++) {
+                    l->y[to + o] = largest[o][i];
+                    l->winner[to + o] = where[o][i];
+                }
+        }
+}
+
+static void few_chunk(layer *l, int chunk)
+{
+    const float *packed = l->packed + set_of(l, chunk) * l->packing;
+    const int pixels = l->height * l->width * l->channels;
+    range images = images_of(l, chunk);
+    float *split = zeros(l->height * 2 * l->channels * l->pitch);
+    if (!split) {
+        l->failed = 1;
+        return;
+    }
+    for (size_t image = images.first; image < images.end; image += l->sets) {
+        const float *x = l->x + image * pixels;
+        switch (l->channels) {
+        case 1: split_columns(l, x, 1, split); break;
+        case 3: split_columns(l, x, 3, split); break;
+        default: split_columns(l, x, l->channels, split);
+        }
+        for (int first = 0; first < l->out; first += FEW)
+            l->activation == ABSOLUTE ? forward_few(l, packed, split, image, first, 1)
+                                      : forward_few(l, packed, split, image, first, 0);
+    }
+    free(split);
 }
 
 int conv_pool_forward(const float *x, const float *weight, const float *bias, float *y,
@@ -239,123 +347,203 @@ int conv_pool_forward(const float *x, const float *weight, const float *bias, fl
     layer l = {.x = x, .weight = weight, .bias = bias, .y = y, .winner = winner, .batch = batch,
                .sets = sets, .channels = channels, .height = height, .width = width, .out = out,
                .activation = activation,
-               .rows = (height - K + 1) / 2, .columns = (width - K + 1) / 2,
-               .chunk = forward_chunk};
-    int failed = pack_forward(&l);
-    if (!failed)
+               .rows = (height - K + 1) / 2, .columns = (width - K + 1) / 2};
+    int few = out <= ROW / 2;
+    l.pitch = whole(l.columns, LANES) + K / 2;
+    l.chunk = few ? few_chunk : many_chunk;
+    l.failed = few ? pack_few(&l) : pack_many(&l);
+    if (!l.failed)
         share(&l, threads);
     free(l.packed);
     free(l.offset);
-    return failed;
+    return l.failed;
 }
 
 /* ---- backward ------------------------------------------------------------------------------ */
 
-typedef struct { int at; float dy; } term;  /* one live cell's share: `dy` times what lies `at` */
+typedef struct { int at; float dy; } term;  /* `dy` times the kernel that lies `at` */
 
-/* The gradient of a cell's sum, given that of the cell. */
-static float signed_dy(int winner, float dy) { return winner & NEGATIVE ? -dy : dy; }
+/* What a chunk needs for one image at a time. */
+typedef struct {
+    float *x;        /* the image, with room to read whole vectors at its end */
+    float *patches;  /* the same, unfolded */
+    int *at;         /* for each cell and channel, where in `patches` the winner lies */
+    float *dy;       /* and the gradient of its sum */
+    float *dx;       /* the image's gradient, with room to write whole vectors */
+    term *terms;     /* two lists of channels */
+} scratch;
 
-/* Adds the gradients of one image to the weights' [out][K][span] and the biases' [out]. Rows of
- * patches are read as whole vectors: `x` needs room for that, and lanes past the row are unused. */
-static void weight_gradient(const layer *l, size_t image, const float *x, float *dw, term *live)
+/* Writes each row of K pixels, those below one another first: patches are then contiguous. */
+static void unfold(const layer *l, const float *x, float *to)
 {
-    const int pixel = l->channels, stride = l->width * pixel, span = l->span;
-    const int step[] = {0, pixel, stride, stride + pixel, 0};
-    float *db = dw + l->out * K * span;
-    for (int o = 0; o < l->out; o++) {
-        size_t from = image * l->rows * l->columns * l->out + o;
-        int count = 0;
-        float bias = 0;
-        for (int row = 0; row < l->rows; row++)
-            for (int column = 0; column < l->columns; column++, from += l->out) {
-                int winner = l->winner[from];
-                float dy = signed_dy(winner, l->dy[from]);
-                live[count].at = 2 * (row * stride + column * pixel) + step[winner & ~NEGATIVE];
-                live[count].dy = dy;
-                bias += winner == SILENT ? 0 : dy;
-                count += winner != SILENT;
-            }
-        db[o] += bias;
-        for (int v = 0; v < span; v += LANES) {
-            float *to = dw + o * K * span + v;
-            const float *patch = x + v;
-            vec sum[K];
-            for (int row = 0; row < K; row++)
-                sum[row] = *(loose *)(to + row * span);
-            for (int i = 0; i < count; i++)
-                for (int row = 0; row < K; row++)
-                    sum[row] += *(const loose *)(patch + live[i].at + row * stride) * live[i].dy;
-            for (int row = 0; row < K; row++)
-                *(loose *)(to + row * span) = sum[row];
-        }
+    const int pixel = l->channels;
+    for (int column = 0; column + K <= l->width; column++)
+        for (int row = 0; row < l->height; row++, to += l->slot)
+            for (int v = 0; v < K * pixel; v += LANES)
+                /* Volatile: gcc would call memcpy. What spills over is overwritten in turn. */
+                *(loose *)(to + v) =
+                    *(const volatile loose *)(x + (row * l->width + column) * pixel + v);
+}
+
+static void find_winners(const layer *l, size_t image, scratch *s)
+{
+    const int count = l->rows * l->columns * l->out, right = l->height * l->slot;
+    const uint8_t *winner = l->winner + image * count;
+    const float *dy = l->dy + image * count;
+    for (int i = 0; i < count; i++) {
+        float signed_dy = winner[i] & NEGATIVE ? -dy[i] : dy[i];
+        s->dy[i] = winner[i] & SILENT ? 0 : signed_dy;
+        s->at[i] = l->offset[i] + (winner[i] & RIGHT ? right : 0) + (winner[i] & DOWN ? l->slot : 0);
     }
 }
 
-/* Writes the gradient of one image, a pooled cell's patch of 6x6 pixels at a time. */
-static void input_gradient(const layer *l, const float *packed, size_t image, float *dx,
-                           float *patch, term *live)
+/* Adds the patches that won a channel's cells, each times its gradient, to a piece of its weights'
+ * gradient; returns the bias's. Two sums take turns, so that neither waits for itself. */
+static inline __attribute__((always_inline)) float
+add_patches(const layer *l, const float *patches, const int *at, const float *dy, float *dw,
+            const int vectors)
 {
-    const int stride = l->width * l->channels, side = (K + 1) * l->channels;
-    memset(dx, 0, (size_t)l->height * stride * sizeof *dx);
-    for (int cell = 0; cell < l->rows * l->columns; cell++) {
-        size_t from = (image * l->rows * l->columns + cell) * l->out;
-        int count = 0;
-        for (int o = 0; o < l->out; o++) {
-            int winner = l->winner[from + o];
-            live[count].at = (4 * o + (winner & ~NEGATIVE)) * l->patch;
-            live[count].dy = signed_dy(winner, l->dy[from + o]);
-            count += winner != SILENT;
+    vec sum[2][PIECE] = {{{0}}};
+    float bias[2] = {0};
+    const int cells = l->rows * l->columns;
+    for (int cell = 0; cell < cells; cell += 2)
+        for (int turn = 0; turn < 2; turn++, at += l->out, dy += l->out) {
+            if (turn && cell + 1 == cells)
+                break;
+            for (int v = 0; v < vectors; v++)
+                sum[turn][v] += *(const loose *)(patches + *at + v * LANES) * *dy;
+            bias[turn] += *dy;
         }
-        for (int v = 0; v < l->patch; v += BLOCK * LANES) {
-            vec sum[BLOCK] = {{0}};
-            for (int i = 0; i < count; i++)
-                for (int n = 0; n < BLOCK; n++)
-                    sum[n] += *(loose *)(packed + live[i].at + v + n * LANES) * live[i].dy;
-            memcpy(patch + v, sum, sizeof sum);
+    for (int v = 0; v < vectors; v++)
+        *(loose *)(dw + v * LANES) += sum[0][v] + sum[1][v];
+    return bias[0] + bias[1];
+}
+
+/* Adds the gradients of one image to the weights' [out][patch] and the biases' [out]. */
+static void weight_gradient(const layer *l, const scratch *s, float *dw)
+{
+    float *db = dw + l->out * l->patch;
+    for (int o = 0; o < l->out; o++, dw += l->patch) {
+        const int *at = s->at + o;
+        const float *dy = s->dy + o;
+        float bias = 0;
+        for (int v = 0; v < l->patch; v += PIECE * LANES) {
+            const float *x = s->patches + v;
+            switch (min(PIECE, (l->patch - v) / LANES)) {
+            case 1: bias = add_patches(l, x, at, dy, dw + v, 1); break;
+            case 2: bias = add_patches(l, x, at, dy, dw + v, 2); break;
+            case 3: bias = add_patches(l, x, at, dy, dw + v, 3); break;
+            case 4: bias = add_patches(l, x, at, dy, dw + v, 4); break;
+            default: bias = add_patches(l, x, at, dy, dw + v, PIECE);
+            }
         }
-        float *to = dx + 2 * (cell / l->columns * stride + cell % l->columns * l->channels);
-        for (int row = 0; row <= K; row++)
-            for (int i = 0; i < side; i++)
-                to[row * stride + i] += patch[row * side + i];
+        db[o] += bias;
     }
+}
+
+/* Adds kernels, each times its gradient, to K + 1 rows of dx. */
+static inline __attribute__((always_inline)) void
+add_kernels(const float *packed, const term *terms, int count, float *dx, int stride)
+{
+    vec sum[K + 1][BLOCK] = {{{0}}};
+    for (int i = 0; i < count; i++)
+        for (int row = 0; row <= K; row++)
+            for (int n = 0; n < BLOCK; n++)
+                sum[row][n] += *(const vec *)(packed + terms[i].at + (row * BLOCK + n) * LANES)
+                             * terms[i].dy;
+    for (int row = 0; row <= K; row++)
+        for (int n = 0; n < BLOCK; n++)
+            *(loose *)(dx + row * stride + n * LANES) += sum[row][n];
+}
+
+/* Writes the gradient of one image, a pooled cell's 6x6 pixels at a time. */
+static void input_gradient(const layer *l, const float *packed, size_t image, scratch *s)
+{
+    const int pixel = l->channels, stride = l->width * pixel, unit = BLOCK * LANES;
+    const uint8_t *winner = l->winner + image * l->rows * l->columns * l->out;
+    const float *dy = s->dy;
+    term *left = s->terms, *right = left + l->out + 1;
+    memset(s->dx, 0, l->height * stride * sizeof *s->dx);
+    for (int row = 0; row < l->rows; row++)
+        for (int column = 0; column < l->columns; column++, winner += l->out, dy += l->out) {
+            int lefts = 0, rights = 0;
+            for (int o = 0; o < l->out; o++) {
+                /* Written to both lists, kept in one or none: quicker than a branch. */
+                term t = {(o * (K + 1) + !(winner[o] & DOWN)) * unit, dy[o]};
+                left[lefts] = t;
+                right[rights] = t;
+                lefts += (winner[o] & (SILENT | RIGHT)) == 0;
+                rights += (winner[o] & (SILENT | RIGHT)) == RIGHT;
+            }
+            float *dx = s->dx + 2 * (row * stride + column * pixel);
+            const float *kernels = packed;
+            for (int v = 0; v < K * pixel; v += unit) {
+                add_kernels(kernels, left, lefts, dx + v, stride);
+                add_kernels(kernels, right, rights, dx + v + pixel, stride);
+                kernels += (l->out * (K + 1) + 1) * unit;
+            }
+        }
+    memcpy(l->dx + image * l->height * stride, s->dx, l->height * stride * sizeof *s->dx);
 }
 
 static void backward_chunk(layer *l, int chunk)
 {
-    const int pixels = l->height * l->width * l->channels, cells = l->rows * l->columns;
+    const int pixels = l->height * l->width * l->channels, count = l->rows * l->columns * l->out;
     const float *packed = l->dx ? l->packed + set_of(l, chunk) * l->packing : NULL;
     float *dw = l->partial + (size_t)chunk * l->gradient;
     range images = images_of(l, chunk);
-    float *x = zeros(pixels + l->span), *patch = zeros(l->patch);
-    term *live = malloc((cells + l->out + 1) * sizeof *live);
-    if (!x || !patch || !live)
+    scratch s = {
+        .x = zeros(pixels + LANES),
+        .patches = zeros((l->width - K + 1) * l->height * l->slot + LANES),
+        .at = malloc(count * sizeof *s.at),
+        .dy = malloc(count * sizeof *s.dy),
+        .dx = zeros(pixels + BLOCK * LANES),
+        .terms = malloc(2 * (l->out + 1) * sizeof *s.terms),
+    };
+    if (!s.x || !s.patches || !s.at || !s.dy || !s.dx || !s.terms)
         l->failed = 1;
     else
         for (size_t image = images.first; image < images.end; image += l->sets) {
-            memcpy(x, l->x + image * pixels, pixels * sizeof *x);
-            weight_gradient(l, image, x, dw, live);
+            memcpy(s.x, l->x + image * pixels, pixels * sizeof *s.x);
+            unfold(l, s.x, s.patches);
+            find_winners(l, image, &s);
+            weight_gradient(l, &s, dw);
             if (l->dx)
-                input_gradient(l, packed, image, l->dx + image * pixels, patch, live);
+                input_gradient(l, packed, image, &s);
         }
-    free(x);
-    free(patch);
-    free(live);
+    free(s.x);
+    free(s.patches);
+    free(s.at);
+    free(s.dy);
+    free(s.dx);
+    free(s.terms);
 }
 
-/* Weights for the input's gradient: [set][out][window][patch], each kernel within the 6x6 patch of
- * a pooled cell at the window's place, zeros around it. */
+/* Weights for the input's gradient: [set][block][out][1 + K rows][BLOCK vectors], with a row of
+ * zeros above each kernel and below the last. K + 1 rows from the zeros are the kernel of a lower
+ * window, K + 1 rows after them that of an upper one. */
 static void pack_backward(layer *l)
 {
-    for (int o = 0; o < l->sets * l->out; o++)
-        for (int window = 0; window < 4; window++)
-            for (int c = 0; c < l->channels; c++)
-                for (int t = 0; t < K * K; t++) {
-                    int row = t / K + window / 2, column = t % K + window % 2;
-                    l->packed[(4 * o + window) * l->patch
-                              + (row * (K + 1) + column) * l->channels + c] =
-                        l->weight[(o * l->channels + c) * K * K + t];
-                }
+    const int unit = BLOCK * LANES;
+    for (int n = 0; n < l->sets * l->out; n++) {
+        float *to = l->packed + n / l->out * l->packing + (n % l->out * (K + 1) + 1) * unit;
+        for (int c = 0; c < l->channels; c++)
+            for (int t = 0; t < K * K; t++) {
+                int v = t % K * l->channels + c;
+                to[v / unit * (l->out * (K + 1) + 1) * unit + t / K * unit + v % unit] =
+                    l->weight[(n * l->channels + c) * K * K + t];
+            }
+    }
+}
+
+/* Where each cell's first patch lies. */
+static void place_patches(layer *l)
+{
+    int *to = l->offset;
+    for (int row = 0; row < l->rows; row++)
+        for (int column = 0; column < l->columns; column++)
+            for (int o = 0; o < l->out; o++)
+                *to++ = 2 * (column * l->height + row) * l->slot;
 }
 
 /* Adds up the gradients of a set's chunks and puts them in the weights' order. */
@@ -367,12 +555,12 @@ static void sum_chunks(const layer *l, int set, float *total, float *dweight, fl
     for (int chunk = 0; chunk < chunks; chunk++)
         for (int i = 0; i < l->gradient; i++)
             total[i] += partial[(size_t)chunk * l->gradient + i];
-    memcpy(dbias, total + l->out * K * l->span, l->out * sizeof *dbias);
+    memcpy(dbias, total + l->out * l->patch, l->out * sizeof *dbias);
     for (int o = 0; o < l->out; o++)
         for (int c = 0; c < l->channels; c++)
             for (int t = 0; t < K * K; t++)
                 dweight[(o * l->channels + c) * K * K + t] =
-                    total[(o * K + t / K) * l->span + t % K * l->channels + c];
+                    total[o * l->patch + t / K * l->slot + t % K * l->channels + c];
 }
 
 /* `dx` may be NULL. */
@@ -384,19 +572,22 @@ int conv_pool_backward(const float *x, const float *weight, const uint8_t *winne
                .batch = batch, .sets = sets, .channels = channels, .height = height,
                .width = width, .out = out,
                .rows = (height - K + 1) / 2, .columns = (width - K + 1) / 2,
-               .span = whole(K * channels, LANES),
-               .patch = whole((K + 1) * (K + 1) * channels, BLOCK * LANES),
                .chunk = backward_chunk};
-    int chunks = sets * chunks_of(&l), kernel = channels * K * K;
-    l.gradient = whole(out * (K * l.span + 1), LANES);
-    l.packing = out * 4 * l.patch;
+    int chunks = sets * chunks_of(&l), run = K * channels, kernel = K * run;
+    /* Loads of whole vectors should not straddle cache lines, unless that makes them many more. */
+    l.slot = 8 * whole(run, LANES) <= 9 * run ? whole(run, LANES) : run;
+    l.patch = whole((K - 1) * l.slot + run, LANES);
+    l.gradient = whole(out * (l.patch + 1), LANES);
+    l.packing = blocks_of(run, BLOCK * LANES) * (out * (K + 1) + 1) * BLOCK * LANES;
     l.partial = zeros((size_t)(chunks + 1) * l.gradient);
     l.packed = dx ? zeros((size_t)sets * l.packing) : NULL;
-    if (!l.partial || (dx && !l.packed))
+    l.offset = malloc((size_t)l.rows * l.columns * out * sizeof(int));
+    if (!l.partial || (dx && !l.packed) || !l.offset)
         l.failed = 1;
     else {
         if (dx)
             pack_backward(&l);
+        place_patches(&l);
         share(&l, threads);
         for (int set = 0; set < sets; set++)
             sum_chunks(&l, set, l.partial + (size_t)chunks * l.gradient,
@@ -404,5 +595,6 @@ int conv_pool_backward(const float *x, const float *weight, const uint8_t *winne
     }
     free(l.partial);
     free(l.packed);
+    free(l.offset);
     return l.failed;
 }

@@ -4,10 +4,19 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lenet_lightning.data.augmentation import Augmentation, cut_out, move, shift, views
+from lenet_lightning.data.augmentation import (
+    Augmentation,
+    cut_out,
+    move,
+    places,
+    shift,
+    smooth,
+    views,
+)
 
 SIZE = 32
 # Bilinear weights are exact to the rounding of coordinates in a 32-pixel image.
@@ -277,3 +286,18 @@ class TestElastic:
     def test_is_a_motion_that_blurs(self):
         assert Augmentation(elastic=1.0).moves
         assert not Augmentation(elastic=1.0, interpolation="nearest").whole_pixels
+
+
+def test_places_are_those_of_affine_grid():
+    affine = torch.randn(7, 2, 3, generator=torch.Generator().manual_seed(0))
+    for height, width in ((32, 32), (28, 13)):
+        theirs = F.affine_grid(affine, [7, 1, height, width], align_corners=False)
+        ours = places(affine, height, width).permute(0, 2, 3, 1)
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
+def test_a_warp_is_as_smooth_as_interpolate():
+    warp = torch.randn(7, 2, 5, 5, generator=torch.Generator().manual_seed(0))
+    for size in ((32, 32), (28, 13)):
+        theirs = F.interpolate(warp, size, mode="bicubic", align_corners=True)
+        torch.testing.assert_close(smooth(warp, *size), theirs, rtol=0, atol=1e-6)
