@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from lenet_lightning.networks import fused
 from lenet_lightning.networks.lenet5 import LeNet5
+from lenet_lightning.process import flush_denormals
 
 PRODUCT = 512  # rows and columns of the large matrices
 STEP = "the whole step"
@@ -104,6 +105,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="steps in a block")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    flush_denormals()
     if reason := fused.unavailable():
         raise SystemExit(reason)
     rows = [row for workload in WORKLOADS for row in profile(workload, options)]

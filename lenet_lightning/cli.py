@@ -573,6 +573,7 @@ def main(args: list[str] | None = None) -> None:
     trust.limit_imports(args)
     process.quiet()
     process.spare_gpu_checks()
+    process.flush_denormals()
     with interruptible(), process.silent_writers():
         try:
             Command(args)

@@ -19,6 +19,15 @@ def spare_gpu_checks() -> None:
         os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
 
 
+def flush_denormals() -> None:
+    """Let numbers below 1e-38 be zero, as TensorFlow does.
+
+    The means that Adam keeps of gradients that have vanished become that small and stay so, and
+    with a tenth of them its step takes several times as long.
+    """
+    torch.set_flush_denormal(True)
+
+
 def quiet() -> None:
     """Keep Lightning's remarks on its own doings from the terminal; warnings stay."""
     for name in ("lightning.pytorch", "lightning.fabric"):
