@@ -65,6 +65,12 @@ def kernels(module: nn.Module) -> list[nn.Parameter]:
     return [cast(nn.Parameter, layer.weight) for layer in layers]
 
 
+def norms(weights: Iterable[Tensor], order: int) -> Tensor:
+    """Return each weight's norm, ``[weights]``, or each replica's, ``[weights, replicas]``."""
+    each = ((w, tuple(range(is_stacked(w), w.dim()))) for w in weights)
+    return torch.stack([torch.linalg.vector_norm(w, order, dim) for w, dim in each])
+
+
 class Penalty:
     """L1 and L2 penalties: ``l1 * sum(|w|) + l2 * sum(w ** 2)`` over kernels (Keras ``L1L2``).
 
@@ -86,12 +92,8 @@ class Penalty:
     @torch.no_grad()
     def value(self, weights: list[nn.Parameter]) -> Tensor:
         """Return the penalty on the weights' device: a scalar, or one for each replica."""
-        if is_stacked(weights[0]):
-            flat = torch.cat([weight.flatten(1) for weight in weights], 1)
-            return self.l2 * flat.square().sum(1) + self.l1 * flat.abs().sum(1)
-        flat = torch.cat([weight.flatten() for weight in weights])
-        penalty = self.l2 * flat.dot(flat)
-        return penalty + self.l1 * flat.abs().sum() if self.l1 else penalty
+        penalty = self.l2 * norms(weights, 2).square().sum(0)
+        return penalty + self.l1 * norms(weights, 1).sum(0) if self.l1 else penalty
 
     @torch.no_grad()
     def add_gradients(self, weights: Iterable[nn.Parameter]) -> None:
