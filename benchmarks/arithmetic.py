@@ -19,7 +19,6 @@ from torch.nn import functional as F
 
 from lenet_lightning.networks import fused
 from lenet_lightning.networks.lenet5 import LeNet5
-from lenet_lightning.process import flush_denormals
 
 PRODUCT = 512  # rows and columns of the large matrices
 STEP = "the whole step"
@@ -105,7 +104,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="steps in a block")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    flush_denormals()
+    torch.set_flush_denormal(True)  # as while training
     if reason := fused.unavailable():
         raise SystemExit(reason)
     rows = [row for workload in WORKLOADS for row in profile(workload, options)]

@@ -29,7 +29,6 @@ from lenet_lightning.__main__ import main as lenet_lightning
 from lenet_lightning.losses import class_loss
 from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.networks.stacked import StackedLeNet5
-from lenet_lightning.process import flush_denormals
 
 WORKLOADS = {"MNIST": (64, 1), "CIFAR10": (16, 3)}
 Network = LeNet5 | StackedLeNet5
@@ -156,7 +155,7 @@ def main() -> None:
     options = parser.parse_args()
     device = torch.device(options.device)
     torch.set_num_threads(1)
-    flush_denormals()
+    torch.set_flush_denormal(True)  # as while training
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else common.machine()
     about = {"torch": torch.__version__, "device": where, "table": options.table}
     rows: list[dict[str, Any]] = []

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -17,15 +18,6 @@ def spare_gpu_checks() -> None:
     """
     if not torch.cuda.is_available():
         os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
-
-
-def flush_denormals() -> None:
-    """Let numbers below 1e-38 be zero, as TensorFlow does.
-
-    The means that Adam keeps of gradients that have vanished become that small and stay so, and
-    with a tenth of them its step takes several times as long.
-    """
-    torch.set_flush_denormal(True)
 
 
 def quiet() -> None:
@@ -66,3 +58,19 @@ def silent_writers() -> Iterator[None]:
         yield
     finally:
         threading.excepthook = before
+
+
+@contextmanager
+def denormals_are_zero() -> Iterator[None]:
+    """Let numbers below 1e-38 be zero, as TensorFlow does, and leave the process as it was.
+
+    The means that Adam keeps of gradients that have vanished become that small and stay so, and
+    with a tenth of them its step takes several times as long.
+    """
+    smallest = sys.float_info.min
+    before = smallest / 2 == 0
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from lenet_lightning import process
 from lenet_lightning.__main__ import main
 
 REPOSITORY = Path(__file__).parents[1]
@@ -50,10 +49,9 @@ Run = Callable[..., Outcome]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def arithmetic() -> None:
-    """Use one thread, for several wait for each other, and compute as the commands do."""
+def one_thread() -> None:
+    """Several threads on a shared machine wait for each other."""
     torch.set_num_threads(1)
-    process.flush_denormals()
 
 
 @pytest.fixture
