@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from lenet_lightning.networks import fused
 from lenet_lightning.networks.lenet5 import LeNet5
+from lenet_lightning.process import denormals_are_zero
 
 PRODUCT = 512  # rows and columns of the large matrices
 STEP = "the whole step"
@@ -98,13 +99,13 @@ def profile(workload: str, options: Namespace) -> list[dict[str, Any]]:
     return rows
 
 
+@denormals_are_zero()
 def main() -> None:
     """Print a table, one line per workload and part."""
     parser = common.parser(__doc__, rounds=40)
     parser.add_argument("--steps", type=int, default=20, help="steps in a block")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    torch.set_flush_denormal(True)  # as while training
     if reason := fused.unavailable():
         raise SystemExit(reason)
     rows = [row for workload in WORKLOADS for row in profile(workload, options)]

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from lenet_lightning.networks import fused
 from lenet_lightning.networks.lenet5 import LeNet5
+from lenet_lightning.process import denormals_are_zero
 
 WORKLOADS = {"MNIST, batch 64": (64, 1), "CIFAR-10, batch 16": (16, 3)}
 
@@ -53,6 +54,7 @@ def caption(rounds: int, steps: int) -> str:
     return f"{rounds} rounds of {steps} steps, {where}, {common.today()}."
 
 
+@denormals_are_zero()
 def main() -> None:
     """Print a table, one line per workload and number of threads."""
     parser = argparse.ArgumentParser(description="Time LeNet-5's step, fused against torch.")
@@ -63,7 +65,6 @@ def main() -> None:
     if reason := fused.unavailable():
         raise SystemExit(reason)
     print("| workload | threads | torch, ms | fused, ms | ratio |\n|---|---|---|---|---|")
-    torch.set_flush_denormal(True)  # as while training
     for name, (batch, channels) in WORKLOADS.items():
         x = torch.rand(batch, channels, 32, 32)
         target = torch.randint(10, (batch,))

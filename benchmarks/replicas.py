@@ -29,6 +29,7 @@ from lenet_lightning.__main__ import main as lenet_lightning
 from lenet_lightning.losses import class_loss
 from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.networks.stacked import StackedLeNet5
+from lenet_lightning.process import denormals_are_zero
 
 WORKLOADS = {"MNIST": (64, 1), "CIFAR10": (16, 3)}
 Network = LeNet5 | StackedLeNet5
@@ -142,6 +143,7 @@ def rows_of(about: dict[str, Any], times: dict[str, list[float]]) -> list[dict[s
     ]  # fmt: skip
 
 
+@denormals_are_zero()
 def main() -> None:
     """Print a table, one line a variant: milliseconds per network, and the ratio to one alone."""
     parser = common.parser(__doc__, rounds=20)
@@ -155,7 +157,6 @@ def main() -> None:
     options = parser.parse_args()
     device = torch.device(options.device)
     torch.set_num_threads(1)
-    torch.set_flush_denormal(True)  # as while training
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else common.machine()
     about = {"torch": torch.__version__, "device": where, "table": options.table}
     rows: list[dict[str, Any]] = []
