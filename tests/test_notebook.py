@@ -15,6 +15,7 @@ from lenet_lightning.callbacks.distillation import Distillation
 from lenet_lightning.classifier import Classifier
 from lenet_lightning.data.digits import Digits
 from lenet_lightning.errors import NonFiniteError
+from lenet_lightning.process import denormals_are_zero
 
 
 def trainer_of(*callbacks: Callback) -> Trainer:
@@ -99,3 +100,14 @@ def test_weights_do_not_depend_on_torchs_default_device() -> None:
         networks.append(classifier.network)
     one, other = (network.state_dict() for network in networks)
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_denormals_are_zero_within_a_command_only() -> None:
+    tiny = torch.tensor(1e-40)
+    for _ in range(2):
+        with denormals_are_zero():
+            assert not (2 * tiny).item()
+            with denormals_are_zero():
+                pass
+            assert not (2 * tiny).item()
+        assert (2 * tiny).item()
