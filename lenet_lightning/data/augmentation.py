@@ -151,8 +151,6 @@ def move(
         padding: what comes in from outside.
         warp: ``[batch, 2, 5, 5]`` from :meth:`Augmentation.draw_warp`, on the same device.
     """
-    if not len(images):  # a process without a share of the batch; grid_sample takes no empty ones
-        return images
     height, width = images.shape[2:]
     grid = places(affine, height, width)
     if warp is not None:

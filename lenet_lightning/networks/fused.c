@@ -70,7 +70,11 @@ typedef struct layer {
  * second pool of them on the same cores; without one, the caller does all the work. */
 extern void GOMP_parallel(void (*)(void *), void *, unsigned, unsigned) __attribute__((weak));
 
-static int chunks_of(const layer *l) { return (l->batch + CHUNK - 1) / CHUNK; }
+static int blocks_of(int count, int unit) { return (count + unit - 1) / unit; }
+
+static int whole(int count, int unit) { return blocks_of(count, unit) * unit; }
+
+static int chunks_of(const layer *l) { return blocks_of(l->batch, CHUNK); }
 
 static void work(void *task)
 {
@@ -105,10 +109,6 @@ static range images_of(const layer *l, int chunk)
     size_t set = set_of(l, chunk), sets = l->sets;
     return (range){first * sets + set, end * sets + set};
 }
-
-static int blocks_of(int count, int unit) { return (count + unit - 1) / unit; }
-
-static int whole(int count, int unit) { return blocks_of(count, unit) * unit; }
 
 /* Aligned to cache lines, which loads of whole vectors should not straddle. */
 static float *zeros(size_t count)
@@ -219,10 +219,9 @@ forward_many(const layer *l, const float *packed, size_t image, int first, const
                  where);
             /* Whole vectors are quicker to write; what spills over is overwritten in turn. */
             int to = cell * l->out + first;
-            int count = to + ROW <= cells * l->out ? ROW : used;
             float *y = l->y + image * cells * l->out + to;
             uint8_t *winner = l->winner + image * cells * l->out + to;
-            if (count == ROW) {
+            if (to + ROW <= cells * l->out) {
                 memcpy(y, largest, sizeof largest);
                 memcpy(winner, where, sizeof where);
             } else {
