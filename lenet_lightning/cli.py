@@ -101,8 +101,8 @@ class Command(LightningCLI):
         return {asked: offered[asked]} if asked in offered else offered
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        """Accept no abbreviations: a misspelt key is an error."""
-        return super().init_parser(allow_abbrev=False, **kwargs)
+        """Accept no abbreviations: a misspelt key is an error. Usage has the command as typed."""
+        return super().init_parser(prog="python -m lenet_lightning", allow_abbrev=False, **kwargs)
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Take an int where Lightning also takes ``true``, which it reads as seed 0."""
