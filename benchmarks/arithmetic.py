@@ -3,8 +3,9 @@
     python benchmarks/arithmetic.py [--rounds 40] [--steps 20]
 
 Parts of a step and a large matrix product, the fastest arithmetic that torch knows, take turns in
-one process on one thread. The last column is the time that a part's multiplications would take at
-the pace of that product, as a share of the time that the part takes.
+one process on one thread; convolutions as layers called one by one. The last column is the time
+that a part's multiplications would take at the pace of that product, as a share of the time that
+the part takes.
 """
 
 from argparse import Namespace
@@ -14,10 +15,10 @@ from typing import Any
 import common
 import torch
 from kernel import WORKLOADS, caption, measure, training_step
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from lenet_lightning.networks import fused
+from lenet_lightning.networks.direct import DirectLoss
 from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.process import denormals_are_zero
 
@@ -35,23 +36,21 @@ def multiplications(channels: int) -> dict[str, int]:
     parts = {
         "convolutions, forward": first + second,
         "convolutions, backward": first // 4 + 2 * second // 4,
-        "dense layers and loss, both": 3 * dense,
     }
-    return parts | {STEP: sum(parts.values())}
+    total = sum(parts.values()) + 3 * dense
+    return parts | {"all gradients, in one call": total, STEP: total}
 
 
 def runs_of(network: LeNet5, x: Tensor, target: Tensor) -> dict[str, Callable[[], None]]:
     """Return what runs each part once; the backward pass comes with its forward pass."""
     convolutions = [*network.conv1.parameters(), *network.conv2.parameters()]
-    head = nn.Sequential(network.dense1, nn.ReLU(), network.dense2, nn.ReLU(), network.output)
-    dense_layers = list(head.parameters())
+    loss = DirectLoss(network)
 
     def convolve() -> Tensor:
         return network.stage(network.first_stage(x), network.conv2)
 
     with torch.no_grad():
-        maps = convolve()
-    gradient, features = torch.rand_like(maps), maps.flatten(1).requires_grad_()
+        gradient = torch.rand_like(convolve())
 
     def forward() -> None:
         with torch.no_grad():
@@ -60,9 +59,8 @@ def runs_of(network: LeNet5, x: Tensor, target: Tensor) -> dict[str, Callable[[]
     def both() -> None:
         torch.autograd.grad(convolve(), convolutions, gradient)
 
-    def dense() -> None:
-        loss = F.cross_entropy(head(features), target)
-        torch.autograd.grad(loss, [features, *dense_layers])
+    def gradients() -> None:
+        loss(x, target, 1 / len(x))
 
     matrix, result = torch.rand(2, PRODUCT, PRODUCT)
 
@@ -72,7 +70,7 @@ def runs_of(network: LeNet5, x: Tensor, target: Tensor) -> dict[str, Callable[[]
     return {
         "convolutions, forward": forward,
         "convolutions, backward": both,
-        "dense layers and loss, both": dense,
+        "all gradients, in one call": gradients,
         STEP: training_step(network, x, target),
         "product": product,
     }

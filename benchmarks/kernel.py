@@ -1,11 +1,12 @@
-"""Time a training step of LeNet-5 with torch's operators and with the fused layer.
+"""Time a training step of LeNet-5 with torch's operators and with the fused kernel.
 
     python benchmarks/kernel.py [--rounds 40] [--steps 20] [--threads 1 2]
 
-Both networks train side by side in one process on the same random batch, in alternating blocks of
-steps, so that whatever else the machine does falls on both. A step is forward, cross-entropy,
-backward and Adam(fused=True); torch's operators run in channels_last, their faster layout. Prints
-the median step, its quartiles over the blocks, and the median ratio.
+The networks train side by side in one process on the same random batch, in alternating blocks of
+steps, so that whatever else the machine does falls on all. A step is forward, cross-entropy,
+backward and Adam(fused=True): by torch's operators in channels_last, their faster layout; by the
+fused layers, called one by one; and with all gradients in one call, as training has them. Prints
+the median step, its quartiles over the blocks, and the median ratio of the first to the last.
 """
 
 import argparse
@@ -15,22 +16,32 @@ from collections.abc import Callable
 
 import common
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from lenet_lightning.networks import fused
+from lenet_lightning.losses import class_loss
+from lenet_lightning.networks import direct, fused
 from lenet_lightning.networks.lenet5 import LeNet5
+from lenet_lightning.networks.stacked import StackedLeNet5
 from lenet_lightning.process import denormals_are_zero
 
 WORKLOADS = {"MNIST, batch 64": (64, 1), "CIFAR-10, batch 16": (16, 3)}
 
 
-def training_step(model: nn.Module, x: Tensor, target: Tensor) -> Callable[[], None]:
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.0005, weight_decay=0.002, fused=True)
+def training_step(
+    network: LeNet5 | StackedLeNet5, x: Tensor, target: Tensor, one_call: bool = True
+) -> Callable[[], None]:
+    """Return a step as training takes it, or by autograd unless ``one_call``."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.0005, weight_decay=0.002, fused=True)
+    gradients = direct.DirectLoss(network)
+    one_call = one_call and direct.takes(network, "cross_entropy")
 
     def step() -> None:
-        optimizer.zero_grad()
-        F.cross_entropy(model(x), target).backward()
+        if one_call:
+            gradients(x, target, 1 / len(x))
+        else:
+            optimizer.zero_grad()
+            loss = class_loss(network(x), target, "cross_entropy")
+            (loss.sum() if loss.dim() else loss).div(len(x)).backward()
         optimizer.step()
 
     return step
@@ -64,7 +75,8 @@ def main() -> None:
     args = parser.parse_args()
     if reason := fused.unavailable():
         raise SystemExit(reason)
-    print("| workload | threads | torch, ms | fused, ms | ratio |\n|---|---|---|---|---|")
+    print("| workload | threads | torch, ms | fused layers, ms | one call, ms | ratio |")
+    print("|---|---|---|---|---|---|")
     for name, (batch, channels) in WORKLOADS.items():
         x = torch.rand(batch, channels, 32, 32)
         target = torch.randint(10, (batch,))
@@ -75,13 +87,14 @@ def main() -> None:
             torch.set_num_threads(threads)
             steps = [
                 training_step(theirs, x.to(memory_format=torch.channels_last), target),
+                training_step(copy.deepcopy(ours), x, target, one_call=False),
                 training_step(ours, x, target),
             ]
             times = measure(steps, args.rounds, args.steps)
             low, middle, high = times.quantile(torch.tensor([0.25, 0.5, 0.75]).double(), dim=0)
             cells = [f"{middle[i]:.2f} ({low[i]:.2f} to {high[i]:.2f})" for i in range(len(steps))]
-            ratio = (times[:, 0] / times[:, 1]).median()
-            print(f"| {name} | {threads} | {cells[0]} | {cells[1]} | {ratio:.2f} |", flush=True)
+            ratio = (times[:, 0] / times[:, -1]).median()
+            print(f"| {name} | {threads} | {' | '.join(cells)} | {ratio:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -23,30 +23,15 @@ from typing import Any
 
 import common
 import torch
-from torch import Tensor
+from kernel import training_step
 
 from lenet_lightning.__main__ import main as lenet_lightning
-from lenet_lightning.losses import class_loss
 from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.networks.stacked import StackedLeNet5
 from lenet_lightning.process import denormals_are_zero
 
 WORKLOADS = {"MNIST": (64, 1), "CIFAR10": (16, 3)}
-Network = LeNet5 | StackedLeNet5
 Step = Callable[[], None]
-
-
-def training_step(network: Network, images: Tensor, labels: Tensor) -> Step:
-    """Return a step as training takes it."""
-    optimizer = torch.optim.Adam(network.parameters(), lr=0.0005, fused=True)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        loss = class_loss(network(images), labels, "cross_entropy")
-        (loss.sum() if loss.dim() else loss).div(len(images)).backward()
-        optimizer.step()
-
-    return step
 
 
 def in_turn(steps: list[Step]) -> Step:

@@ -17,6 +17,7 @@ from lenet_lightning.data.batches import EvaluationBatch, Execution, seed_from
 from lenet_lightning.errors import NonFiniteError, UserError
 from lenet_lightning.losses import Loss, Penalty, class_loss, kernels
 from lenet_lightning.metrics import POLARITIES, Sums
+from lenet_lightning.networks import direct
 from lenet_lightning.networks.graphed import GraphedLoss
 from lenet_lightning.networks.initializers import Initializer
 from lenet_lightning.networks.lenet5 import Activation, Kernel, LeNet5, Polarity
@@ -130,6 +131,7 @@ class Classifier(LightningModule):
         self.spec: InputSpec | None = None
         self.teacher: Callable[[Tensor, Tensor], Tensor] | None = None
         self.temperature = 1.0
+        self.direct: direct.DirectLoss | None = None
         self.graphed: GraphedLoss | None = None
         self.executions: list[tuple[Tensor, Tensor, int]] = []
         self.failures: dict[int, NonFiniteError] = {}
@@ -212,8 +214,14 @@ class Classifier(LightningModule):
         self.failures.clear()
 
     def on_train_start(self) -> None:
-        """Prepare the CUDA graph, or say why there is none."""
-        self.graphed = None
+        """Choose how gradients are computed: directly, replayed as a CUDA graph, or by autograd.
+
+        Says why there is no CUDA graph, if one was asked for.
+        """
+        self.direct = self.graphed = None
+        plain_on_cpu = self.plain_training and self.device.type == "cpu"
+        if plain_on_cpu and direct.takes(self.network, self.loss):
+            self.direct = direct.DirectLoss(self.network, self.label_smoothing, self.temperature)
         if not self.cuda_graph:
             return
         if refusal := self.no_graph_for():
@@ -226,6 +234,11 @@ class Classifier(LightningModule):
                 refuse=lambda reason: self.print(NO_GRAPH.format(reason)),
                 temperature=self.temperature,
             )
+
+    @property
+    def plain_training(self) -> bool:
+        """Whether Lightning has nothing to add to a backward pass: one device, in float32."""
+        return self.trainer.world_size == 1 and self.trainer.precision == "32-true"
 
     def no_graph_for(self) -> str | None:
         """Return what in the configuration rules out a CUDA graph."""
@@ -247,11 +260,15 @@ class Classifier(LightningModule):
         optimizer: Any = self.optimizers()
         losses, outputs, labels = [], [], []
         for images, targets, total in self.until_max_steps(batch):
-            optimizer.zero_grad()
             wanted = self.teacher(images, targets) if self.teacher else targets
-            loss, logits = self.batch_loss(images, wanted)
             # The mean over the whole batch: distributed training averages the processes' gradients.
-            self.backward_fast(loss * (self.trainer.world_size / total))
+            scale = self.trainer.world_size / total
+            if self.direct:
+                loss, logits = self.direct(images, wanted, scale)
+            else:
+                optimizer.zero_grad()
+                loss, logits = self.batch_loss(images, wanted)
+                self.backward_fast(loss * scale)
             losses.append(self.with_penalty(loss.detach(), len(targets)))
             if self.penalty:
                 self.penalty.add_gradients(self.kernels)
@@ -301,7 +318,7 @@ class Classifier(LightningModule):
         """Backpropagate, past Lightning's hooks where they have nothing to do."""
         if self.replicas > 1:
             loss = loss.sum()
-        if self.trainer.world_size == 1 and self.trainer.precision == "32-true":
+        if self.plain_training:
             loss.backward()
         else:
             self.manual_backward(loss)

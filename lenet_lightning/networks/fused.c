@@ -1,13 +1,15 @@
 /* A 5x5 convolution, 2x2 max-pooling and an optional ReLU or absolute value as one layer, forward
- * and backward.
+ * and backward, and the gradients of LeNet-5 as one call.
  *
- * On a handful of channels it beats convolution and pooling as separate calls because
+ * On a handful of channels the layer beats convolution and pooling as separate calls because
  *   - the convolution's full map is never written: the four sums of a pooled cell stay in vector
  *     registers, and only the largest and its position reach memory;
  *   - the forward pass fills its vectors with whatever there is most of: output channels, or, where
  *     they are few, the cells of a row;
  *   - the backward pass visits only the window that won each cell, a quarter of the map. Patches
  *     are laid out so that each is contiguous, and so are kernels: its vectors run along them.
+ * The network beats its layers as separate calls because some forty of them, and as many when their
+ * gradients flow back, take longer than the arithmetic of a small batch.
  *
  * Images are [batch, height, width, channels]. Weights are [out, channels, 5, 5]. `winner` holds
  * for each pooled cell the window (2 * down + right) of its maximum, plus NEGATIVE where an absolute
@@ -19,6 +21,7 @@
  * neither on the number of threads nor on the other sets. Both entry points return 0, or 1 when
  * memory ran out.
  */
+#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,7 +57,7 @@ typedef float loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias
 
 typedef struct layer {
     const float *x, *weight, *bias, *dy;
-    float *y, *dx, *packed, *partial;
+    float *y, *dx, *dweight, *dbias, *packed, *partial;
     uint8_t *winner;
     int *offset;        /* forward, of each tap from a patch's first; backward, of each patch */
     int batch, sets, channels, height, width, out, activation;
@@ -62,7 +65,7 @@ typedef struct layer {
     int pitch;          /* floats in a row of every other column */
     int slot, patch;    /* floats in a row of a contiguous patch and in all of it, rounded up */
     int packing, gradient;  /* floats of `packed` and of `partial` that one set or chunk takes */
-    int next, failed;   /* next chunk to take; whether any thread ran out of memory */
+    int failed;         /* whether any thread ran out of memory */
     void (*chunk)(struct layer *, int);
 } layer;
 
@@ -76,23 +79,36 @@ static int whole(int count, int unit) { return blocks_of(count, unit) * unit; }
 
 static int chunks_of(const layer *l) { return blocks_of(l->batch, CHUNK); }
 
+/* Work in pieces, and the next one to take. */
+typedef struct {
+    void (*piece)(void *, int);
+    void *of;
+    int pieces, next;
+} job;
+
 static void work(void *task)
 {
-    layer *l = task;
-    int chunks = l->sets * chunks_of(l), i;
-    while ((i = __atomic_fetch_add(&l->next, 1, __ATOMIC_RELAXED)) < chunks)
-        l->chunk(l, i);
+    job *j = task;
+    int i;
+    while ((i = __atomic_fetch_add(&j->next, 1, __ATOMIC_RELAXED)) < j->pieces)
+        j->piece(j->of, i);
 }
 
-static void share(layer *l, int threads)
+static void share(void (*piece)(void *, int), void *of, int pieces, int threads)
 {
-    int chunks = l->sets * chunks_of(l);
-    if (threads > chunks)
-        threads = chunks;
+    job j = {piece, of, pieces, 0};
+    if (threads > pieces)
+        threads = pieces;
     if (threads > 1 && GOMP_parallel)
-        GOMP_parallel(work, l, threads, 0);
+        GOMP_parallel(work, &j, threads, 0);
     else
-        work(l);
+        work(&j);
+}
+
+static void layer_chunk(void *task, int chunk)
+{
+    layer *l = task;
+    l->chunk(l, chunk);
 }
 
 static int min(int a, int b) { return a < b ? a : b; }
@@ -100,22 +116,26 @@ static int min(int a, int b) { return a < b ? a : b; }
 /* Chunks go through one set after another, so that its weights stay in the cache. */
 static int set_of(const layer *l, int chunk) { return chunk / chunks_of(l); }
 
-/* A chunk's images, first and one past the last; they lie `sets` apart. */
-typedef struct { size_t first, end; } range;
+/* A chunk's images: first, one past the last, and from one to the next. */
+typedef struct { size_t first, end, step; } range;
 
 static range images_of(const layer *l, int chunk)
 {
     int first = chunk % chunks_of(l) * CHUNK, end = min(first + CHUNK, l->batch);
     size_t set = set_of(l, chunk), sets = l->sets;
-    return (range){first * sets + set, end * sets + set};
+    return (range){first * sets + set, end * sets + set, sets};
 }
 
 /* Aligned to cache lines, which loads of whole vectors should not straddle. */
+static float *floats(size_t count)
+{
+    return aligned_alloc(64, (count * sizeof(float) + 63) / 64 * 64);
+}
+
 static float *zeros(size_t count)
 {
-    size_t bytes = (count * sizeof(float) + 63) / 64 * 64;
-    float *array = aligned_alloc(64, bytes);
-    return array ? memset(array, 0, bytes) : NULL;
+    float *array = floats(count);
+    return array ? memset(array, 0, count * sizeof *array) : NULL;
 }
 
 /* ---- forward ------------------------------------------------------------------------------- */
@@ -238,7 +258,7 @@ static void many_chunk(layer *l, int chunk)
     range images = images_of(l, chunk);
     /* The last block, which may spill over, comes first. */
     for (int first = (l->out - 1) / ROW * ROW; first >= 0; first -= ROW)
-        for (size_t image = images.first; image < images.end; image += l->sets)
+        for (size_t image = images.first; image < images.end; image += images.step)
             l->activation == ABSOLUTE ? forward_many(l, packed, image, first, 1)
                                       : forward_many(l, packed, image, first, 0);
 }
@@ -325,7 +345,7 @@ static void few_chunk(layer *l, int chunk)
         l->failed = 1;
         return;
     }
-    for (size_t image = images.first; image < images.end; image += l->sets) {
+    for (size_t image = images.first; image < images.end; image += images.step) {
         const float *x = l->x + image * pixels;
         switch (l->channels) {
         case 1: split_columns(l, x, 1, split); break;
@@ -339,22 +359,44 @@ static void few_chunk(layer *l, int chunk)
     free(split);
 }
 
+static layer new_layer(const float *x, const float *weight, int batch, int sets, int channels,
+                       int height, int width, int out)
+{
+    return (layer){.x = x, .weight = weight, .batch = batch, .sets = sets, .channels = channels,
+                   .height = height, .width = width, .out = out,
+                   .rows = (height - K + 1) / 2, .columns = (width - K + 1) / 2};
+}
+
+static void prepare_forward(layer *l)
+{
+    int few = l->out <= ROW / 2;
+    l->pitch = whole(l->columns, LANES) + K / 2;
+    l->chunk = few ? few_chunk : many_chunk;
+    l->failed = few ? pack_few(l) : pack_many(l);
+}
+
+static void release(layer *l)
+{
+    free(l->partial);
+    free(l->packed);
+    free(l->offset);
+    l->partial = l->packed = NULL;
+    l->offset = NULL;
+}
+
 int conv_pool_forward(const float *x, const float *weight, const float *bias, float *y,
                       uint8_t *winner, int batch, int sets, int channels, int height, int width,
                       int out, int activation, int threads)
 {
-    layer l = {.x = x, .weight = weight, .bias = bias, .y = y, .winner = winner, .batch = batch,
-               .sets = sets, .channels = channels, .height = height, .width = width, .out = out,
-               .activation = activation,
-               .rows = (height - K + 1) / 2, .columns = (width - K + 1) / 2};
-    int few = out <= ROW / 2;
-    l.pitch = whole(l.columns, LANES) + K / 2;
-    l.chunk = few ? few_chunk : many_chunk;
-    l.failed = few ? pack_few(&l) : pack_many(&l);
+    layer l = new_layer(x, weight, batch, sets, channels, height, width, out);
+    l.bias = bias;
+    l.y = y;
+    l.winner = winner;
+    l.activation = activation;
+    prepare_forward(&l);
     if (!l.failed)
-        share(&l, threads);
-    free(l.packed);
-    free(l.offset);
+        share(layer_chunk, &l, sets * chunks_of(&l), threads);
+    release(&l);
     return l.failed;
 }
 
@@ -502,7 +544,7 @@ static void backward_chunk(layer *l, int chunk)
     if (!s.x || !s.patches || !s.at || !s.dy || !s.dx || !s.terms)
         l->failed = 1;
     else
-        for (size_t image = images.first; image < images.end; image += l->sets) {
+        for (size_t image = images.first; image < images.end; image += images.step) {
             memcpy(s.x, l->x + image * pixels, pixels * sizeof *s.x);
             unfold(l, s.x, s.patches);
             find_winners(l, image, &s);
@@ -546,15 +588,17 @@ static void place_patches(layer *l)
 }
 
 /* Adds up the gradients of a set's chunks and puts them in the weights' order. */
-static void sum_chunks(const layer *l, int set, float *total, float *dweight, float *dbias)
+static void sum_chunks(const layer *l, int set, float *dweight, float *dbias)
 {
     const int chunks = chunks_of(l);
     const float *partial = l->partial + (size_t)set * chunks * l->gradient;
+    float *total = l->partial + (size_t)l->sets * chunks * l->gradient;
     memset(total, 0, l->gradient * sizeof *total);
     for (int chunk = 0; chunk < chunks; chunk++)
         for (int i = 0; i < l->gradient; i++)
             total[i] += partial[(size_t)chunk * l->gradient + i];
-    memcpy(dbias, total + l->out * l->patch, l->out * sizeof *dbias);
+    if (dbias)
+        memcpy(dbias, total + l->out * l->patch, l->out * sizeof *dbias);
     for (int o = 0; o < l->out; o++)
         for (int c = 0; c < l->channels; c++)
             for (int t = 0; t < K * K; t++)
@@ -562,38 +606,427 @@ static void sum_chunks(const layer *l, int set, float *total, float *dweight, fl
                     total[o * l->patch + t / K * l->slot + t % K * l->channels + c];
 }
 
-/* `dx` may be NULL. */
+static void prepare_backward(layer *l)
+{
+    const int run = K * l->channels;
+    l->chunk = backward_chunk;
+    /* Loads of whole vectors should not straddle cache lines, unless that makes them many more. */
+    l->slot = 8 * whole(run, LANES) <= 9 * run ? whole(run, LANES) : run;
+    l->patch = whole((K - 1) * l->slot + run, LANES);
+    l->gradient = whole(l->out * (l->patch + 1), LANES);
+    l->packing = blocks_of(run, BLOCK * LANES) * (l->out * (K + 1) + 1) * BLOCK * LANES;
+    l->partial = zeros((size_t)(l->sets * chunks_of(l) + 1) * l->gradient);
+    l->packed = l->dx ? zeros((size_t)l->sets * l->packing) : NULL;
+    l->offset = malloc((size_t)l->rows * l->columns * l->out * sizeof(int));
+    l->failed = !l->partial || (l->dx && !l->packed) || !l->offset;
+    if (l->failed)
+        return;
+    if (l->dx)
+        pack_backward(l);
+    place_patches(l);
+}
+
+static void finish_backward(const layer *l)
+{
+    for (int set = 0; set < l->sets; set++)
+        sum_chunks(l, set, l->dweight + set * l->out * l->channels * K * K,
+                   l->dbias ? l->dbias + set * l->out : NULL);
+}
+
+/* `dx` and `dbias` may be NULL. */
 int conv_pool_backward(const float *x, const float *weight, const uint8_t *winner, const float *dy,
                        float *dx, float *dweight, float *dbias, int batch, int sets, int channels,
                        int height, int width, int out, int threads)
 {
-    layer l = {.x = x, .weight = weight, .winner = (uint8_t *)winner, .dy = dy, .dx = dx,
-               .batch = batch, .sets = sets, .channels = channels, .height = height,
-               .width = width, .out = out,
-               .rows = (height - K + 1) / 2, .columns = (width - K + 1) / 2,
-               .chunk = backward_chunk};
-    int chunks = sets * chunks_of(&l), run = K * channels, kernel = K * run;
-    /* Loads of whole vectors should not straddle cache lines, unless that makes them many more. */
-    l.slot = 8 * whole(run, LANES) <= 9 * run ? whole(run, LANES) : run;
-    l.patch = whole((K - 1) * l.slot + run, LANES);
-    l.gradient = whole(out * (l.patch + 1), LANES);
-    l.packing = blocks_of(run, BLOCK * LANES) * (out * (K + 1) + 1) * BLOCK * LANES;
-    l.partial = zeros((size_t)(chunks + 1) * l.gradient);
-    l.packed = dx ? zeros((size_t)sets * l.packing) : NULL;
-    l.offset = malloc((size_t)l.rows * l.columns * out * sizeof(int));
-    if (!l.partial || (dx && !l.packed) || !l.offset)
-        l.failed = 1;
-    else {
-        if (dx)
-            pack_backward(&l);
-        place_patches(&l);
-        share(&l, threads);
-        for (int set = 0; set < sets; set++)
-            sum_chunks(&l, set, l.partial + (size_t)chunks * l.gradient,
-                       dweight + set * out * kernel, dbias + set * out);
+    layer l = new_layer(x, weight, batch, sets, channels, height, width, out);
+    l.winner = (uint8_t *)winner;
+    l.dy = dy;
+    l.dx = dx;
+    l.dweight = dweight;
+    l.dbias = dbias;
+    prepare_backward(&l);
+    if (!l.failed) {
+        share(layer_chunk, &l, sets * chunks_of(&l), threads);
+        finish_backward(&l);
     }
-    free(l.partial);
-    free(l.packed);
-    free(l.offset);
+    release(&l);
     return l.failed;
+}
+
+/* ---- dense layers -------------------------------------------------------------------------- */
+
+enum {
+    SIDE = 4,                      /* rows of a tile of a product */
+    VECTORS = LANES == 8 ? 2 : 4,  /* and vectors across */
+    ACROSS = VECTORS * LANES,
+};
+
+typedef struct {
+    const float *weight, *bias;  /* [out][in], [out] */
+    float *x, *y, *dx;           /* [images][in_pitch], [images][out_pitch], [images][in_pitch] */
+    const float *dy;             /* [images][out_pitch] */
+    float *columns, *rows;       /* the weights as [in][whole(out, ACROSS)], [out][in_pitch] */
+    float *dweight, *dbias;
+    int in, out, in_pitch, out_pitch, relu;  /* no matter what is between `in` and the pitch */
+} dense;
+
+static void copy_weights(const dense *d)
+{
+    float *to = d->columns;
+    for (int i = 0; i < d->in; i++)
+        for (int o = 0; o < whole(d->out, ACROSS); o++)
+            *to++ = o < d->out ? d->weight[o * d->in + i] : 0;
+    for (int o = 0; o < d->out; o++) {
+        to = d->rows + o * d->in_pitch;
+        memcpy(to, d->weight + o * d->in, d->in * sizeof *to);
+        memset(to + d->in, 0, (d->in_pitch - d->in) * sizeof *to);
+    }
+}
+
+/* Adds up rows of `from`, `pitch` apart, each times a factor, `step` apart: SIDE sums of them. */
+static inline __attribute__((always_inline)) void
+combine(const float *const factor[SIDE], size_t step, const float *from, size_t pitch, int count,
+        float result[SIDE][ACROSS])
+{
+    vec sum[SIDE][VECTORS] = {{{0}}};
+    for (int k = 0; k < count; k++, from += pitch) {
+        vec row[VECTORS];
+        for (int v = 0; v < VECTORS; v++)
+            row[v] = *(const loose *)(from + v * LANES);
+        for (int n = 0; n < SIDE; n++)
+            for (int v = 0; v < VECTORS; v++)
+                sum[n][v] += row[v] * factor[n][k * step];
+    }
+    memcpy(result, sum, SIDE * sizeof *result);
+}
+
+/* The rows of SIDE images from `first` on; the first again, where fewer are left. */
+static void rows_of(const float *rows, int pitch, size_t first, range images,
+                    const float *row[SIDE])
+{
+    for (int n = 0; n < SIDE; n++)
+        row[n] = rows + (first + n < images.end ? first + n : first) * pitch;
+}
+
+static void dense_forward(const dense *d, range images)
+{
+    const int pitch = whole(d->out, ACROSS);
+    const float *x[SIDE];
+    for (size_t image = images.first; image < images.end; image += SIDE) {
+        rows_of(d->x, d->in_pitch, image, images, x);
+        for (int first = 0; first < d->out; first += ACROSS) {
+            float result[SIDE][ACROSS];
+            combine(x, 1, d->columns + first, pitch, d->in, result);
+            for (int n = 0; n < SIDE && image + n < images.end; n++) {
+                float *y = d->y + (image + n) * d->out_pitch + first;
+                for (int o = 0; o < min(ACROSS, d->out - first); o++) {
+                    float sum = result[n][o] + d->bias[first + o];
+                    y[o] = d->relu & (sum < 0) ? 0 : sum;
+                }
+            }
+        }
+    }
+}
+
+/* `masked` is whether the images have come through ReLU. */
+static void dense_input_gradient(const dense *d, range images, int masked)
+{
+    const float *dy[SIDE];
+    for (size_t image = images.first; image < images.end; image += SIDE) {
+        rows_of(d->dy, d->out_pitch, image, images, dy);
+        for (int first = 0; first < d->in; first += ACROSS) {
+            float result[SIDE][ACROSS];
+            combine(dy, 1, d->rows + first, d->in_pitch, d->out, result);
+            for (int n = 0; n < SIDE && image + n < images.end; n++) {
+                size_t to = (image + n) * d->in_pitch + first;
+                for (int i = 0; i < min(ACROSS, d->in - first); i++)
+                    d->dx[to + i] = masked & (d->x[to + i] <= 0) ? 0 : result[n][i];
+            }
+        }
+    }
+}
+
+/* SIDE rows of the weights' gradient, and of the biases'. */
+static void dense_weight_gradient(const dense *d, int batch, int first)
+{
+    const int used = min(SIDE, d->out - first);
+    const float *dy[SIDE];
+    for (int n = 0; n < SIDE; n++)
+        dy[n] = d->dy + first + (n < used ? n : 0);
+    for (int i = 0; i < d->in; i += ACROSS) {
+        float result[SIDE][ACROSS];
+        combine(dy, d->out_pitch, d->x + i, d->in_pitch, batch, result);
+        for (int n = 0; n < used; n++)
+            memcpy(d->dweight + (first + n) * d->in + i, result[n],
+                   min(ACROSS, d->in - i) * sizeof **result);
+    }
+    for (int n = 0; n < used; n++) {
+        float sum = 0;
+        for (int k = 0; k < batch; k++)
+            sum += dy[n][k * d->out_pitch];
+        d->dbias[first + n] = sum;
+    }
+}
+
+/* ---- LeNet-5 ------------------------------------------------------------------------------- */
+
+enum { CONVOLUTIONS = 2, DENSE = 3 };
+
+typedef struct {
+    layer conv[CONVOLUTIONS];
+    dense dense[DENSE];
+    const int64_t *labels;  /* [images], or */
+    const float *target;    /* [images][classes] */
+    float *logits, *dlogits, *losses;  /* both [images][classes], [images] */
+    float smoothing, temperature, scale;
+    int batch, classes;
+} network;
+
+/* Memory that is given away from its beginning on; without any, it only counts. */
+typedef struct { float *memory; size_t used; } arena;
+
+static float *take(arena *a, size_t floats)
+{
+    float *taken = a->memory ? a->memory + a->used : NULL;
+    a->used += (floats + 15) / 16 * 16;
+    return taken;
+}
+
+static size_t cells_of(const layer *l) { return (size_t)l->rows * l->columns * l->out; }
+
+/* Gives all that the passes write its place; returns the number of floats. */
+static size_t place(network *n, float *memory)
+{
+    const size_t images = n->batch;
+    arena a = {memory, 0};
+    for (int i = 0; i < CONVOLUTIONS; i++) {
+        layer *l = n->conv + i;
+        float *dy = take(&a, images * cells_of(l));
+        l->dy = dy;
+        l->y = take(&a, images * cells_of(l));
+        l->winner = (uint8_t *)take(&a, (images * cells_of(l) + 3) / 4);
+        if (i) {
+            l->x = l[-1].y;
+            l->dx = (float *)l[-1].dy;
+        }
+    }
+    for (int i = 0; i < DENSE; i++) {
+        dense *d = n->dense + i;
+        d->x = take(&a, images * d->in_pitch);
+        d->dx = take(&a, images * d->in_pitch);
+        d->rows = take(&a, (size_t)d->out * d->in_pitch);
+        d->columns = take(&a, (size_t)d->in * whole(d->out, ACROSS));
+        if (i) {
+            d[-1].y = d->x;
+            d[-1].dy = d->dx;
+        }
+    }
+    n->losses = take(&a, images);
+    n->dlogits = take(&a, images * n->classes);
+    n->dense[DENSE - 1].y = n->logits;
+    n->dense[DENSE - 1].dy = n->dlogits;
+    return a.used;
+}
+
+/* The dense layers take channels first, the convolutions leave them last. */
+static void transpose(const float *from, int rows, int columns, float *to)
+{
+    for (int column = 0; column < columns; column++)
+        for (int row = 0; row < rows; row++)
+            *to++ = from[row * columns + column];
+}
+
+/* The probability that is asked of a class. */
+static float asked(const network *n, size_t image, int class)
+{
+    float target = n->labels ? n->labels[image] == class : n->target[image * n->classes + class];
+    return target * (1 - n->smoothing) + n->smoothing / n->classes;
+}
+
+/* An image's loss, and the gradient of its logits. */
+static void cross_entropy(network *n, size_t image)
+{
+    const float *z = n->logits + image * n->classes, heat = n->temperature;
+    float *dz = n->dlogits + image * n->classes, largest = z[0], sum = 0, all = 0, loss = 0;
+    for (int c = 1; c < n->classes; c++)
+        largest = z[c] > largest ? z[c] : largest;
+    for (int c = 0; c < n->classes; c++)
+        sum += dz[c] = expf((z[c] - largest) / heat);
+    const float log_sum = logf(sum);
+    for (int c = 0; c < n->classes; c++) {
+        float target = asked(n, image, c);
+        all += target;
+        loss += target * (log_sum - (z[c] - largest) / heat);
+    }
+    for (int c = 0; c < n->classes; c++)
+        dz[c] = (all * dz[c] / sum - asked(n, image, c)) * heat * n->scale;
+    n->losses[image] = loss * heat * heat;
+}
+
+static void forward_and_loss(void *task, int chunk)
+{
+    network *n = task;
+    layer *last = n->conv + CONVOLUTIONS - 1;
+    dense *d = n->dense;
+    range images = images_of(last, chunk);
+    for (int i = 0; i < CONVOLUTIONS; i++)
+        n->conv[i].chunk(n->conv + i, chunk);
+    for (size_t image = images.first; image < images.end; image++)
+        transpose(last->y + image * cells_of(last), last->rows * last->columns, last->out,
+                  d->x + image * d->in_pitch);
+    for (int i = 0; i < DENSE; i++)
+        dense_forward(d + i, images);
+    for (size_t image = images.first; image < images.end; image++)
+        cross_entropy(n, image);
+}
+
+static void backward(void *task, int chunk)
+{
+    network *n = task;
+    layer *last = n->conv + CONVOLUTIONS - 1;
+    dense *d = n->dense;
+    range images = images_of(last, chunk);
+    for (int i = DENSE - 1; i >= 0; i--)
+        dense_input_gradient(d + i, images, i > 0);
+    for (size_t image = images.first; image < images.end; image++)
+        transpose(d->dx + image * d->in_pitch, last->out, last->rows * last->columns,
+                  (float *)last->dy + image * cells_of(last));
+    for (int i = CONVOLUTIONS - 1; i >= 0; i--)
+        n->conv[i].chunk(n->conv + i, chunk);
+}
+
+static int pieces_of(const dense *d) { return blocks_of(d->out, SIDE); }
+
+/* Pieces are numbered through the layers. */
+static void weight_gradients(void *task, int piece)
+{
+    network *n = task;
+    const dense *d = n->dense;
+    for (; piece >= pieces_of(d); d++)
+        piece -= pieces_of(d);
+    dense_weight_gradient(d, n->batch, piece * SIDE);
+}
+
+/* Runs `piece` on all chunks after `prepare` has prepared the convolutions. */
+static int pass(network *n, void (*prepare)(layer *), void (*piece)(void *, int), int threads)
+{
+    int failed = 0;
+    for (int i = 0; i < CONVOLUTIONS; i++) {
+        prepare(n->conv + i);
+        failed |= n->conv[i].failed;
+    }
+    if (!failed)
+        share(piece, n, chunks_of(n->conv), threads);
+    for (int i = 0; i < CONVOLUTIONS; i++)
+        failed |= n->conv[i].failed;
+    return failed;
+}
+
+static void release_all(network *n)
+{
+    for (int i = 0; i < CONVOLUTIONS; i++)
+        release(n->conv + i);
+}
+
+/* The first of the sets. */
+static network new_network(const float *x, const float *const *parameters,
+                           float *const *gradients, const int *out, int batch, int channels,
+                           int height, int width)
+{
+    network n = {.batch = batch, .classes = out[CONVOLUTIONS + DENSE - 1]};
+    int in = channels;
+    for (int i = 0; i < CONVOLUTIONS; i++, parameters += 2, gradients += 2) {
+        layer *l = n.conv + i;
+        *l = new_layer(x, parameters[0], batch, 1, in, height, width, *out);
+        l->bias = parameters[1];
+        l->dweight = gradients[0];
+        l->dbias = gradients[1];
+        in = *out++;
+        height = l->rows;
+        width = l->columns;
+    }
+    in *= height * width;
+    for (int i = 0; i < DENSE; i++, parameters += 2, gradients += 2) {
+        int last = i == DENSE - 1;
+        n.dense[i] = (dense){
+            .weight = parameters[0], .bias = parameters[1], .dweight = gradients[0],
+            .dbias = gradients[1], .in = in, .out = *out, .relu = !last,
+            .in_pitch = whole(in, ACROSS), .out_pitch = last ? *out : whole(*out, ACROSS)};
+        in = *out++;
+    }
+    return n;
+}
+
+static void next_set(network *n)
+{
+    layer *first = n->conv;
+    first->x += (size_t)n->batch * first->height * first->width * first->channels;
+    for (layer *l = first; l < first + CONVOLUTIONS; l++) {
+        const int weights = l->out * l->channels * K * K;
+        l->weight += weights;
+        l->dweight += weights;
+        l->bias += l->bias ? l->out : 0;
+        l->dbias += l->dbias ? l->out : 0;
+    }
+    for (dense *d = n->dense; d < n->dense + DENSE; d++) {
+        d->weight += d->out * d->in;
+        d->dweight += d->out * d->in;
+        d->bias += d->out;
+        d->dbias += d->out;
+    }
+    n->labels += n->labels ? n->batch : 0;
+    n->target += n->target ? (size_t)n->batch * n->classes : 0;
+    n->logits += (size_t)n->batch * n->classes;
+}
+
+/* Returns 1 when memory ran out. */
+static int compute(network *n, int threads)
+{
+    int failed, pieces = 0;
+    for (dense *d = n->dense; d < n->dense + DENSE; d++) {
+        copy_weights(d);
+        pieces += pieces_of(d);
+    }
+    failed = pass(n, prepare_forward, forward_and_loss, threads);
+    release_all(n);
+    failed = failed || pass(n, prepare_backward, backward, threads);
+    if (!failed) {
+        share(weight_gradients, n, pieces, threads);
+        for (int i = 0; i < CONVOLUTIONS; i++)
+            finish_backward(n->conv + i);
+    }
+    release_all(n);
+    return failed;
+}
+
+/* Images are [sets, batch, height, width, channels], so that a set's numbers stay in the cache while
+ * it is worked at. `parameters` and `gradients` are those of the five layers in turn, weights and
+ * biases, and `out` their widths; the first bias may be NULL, with its gradient. One of `labels` and
+ * `target` is NULL. `losses` are the sums over the images of each set. */
+int lenet5_gradients(const float *x, const float *const *parameters, const int64_t *labels,
+                     const float *target, float *const *gradients, float *losses, float *logits,
+                     const int *out, int batch, int sets, int channels, int height, int width,
+                     int absolute, float smoothing, float temperature, float scale, int threads)
+{
+    network n = new_network(x, parameters, gradients, out, batch, channels, height, width);
+    n.labels = labels;
+    n.target = target;
+    n.logits = logits;
+    n.smoothing = smoothing;
+    n.temperature = temperature;
+    n.scale = scale;
+    n.conv[0].activation = absolute ? ABSOLUTE : RELU;
+    n.conv[1].activation = RELU;
+    float *memory = floats(place(&n, NULL));
+    int failed = !memory;
+    for (int set = 0; set < sets && !failed; set++) {
+        place(&n, memory);
+        failed = compute(&n, threads);
+        losses[set] = 0;
+        for (int image = 0; image < batch; image++)
+            losses[set] += n.losses[image];
+        next_set(&n);
+    }
+    free(memory);
+    return failed;
 }

@@ -1,4 +1,4 @@
-"""Convolution, max-pooling and an activation as one layer on the CPU.
+"""Convolution, pooling and activation as one layer on the CPU; LeNet-5's gradients as one call.
 
 The layer computes what ``relu(max_pool2d(conv2d(x, weight, bias), 2))`` computes, or
 ``max_pool2d(conv2d(x, weight, bias).abs(), 2)``, with exact gradients, several times faster on the
@@ -6,13 +6,14 @@ few channels of LeNet-5 (``fused.c`` says why). Its C source is compiled by the 
 when first used, and kept in the user's cache folder.
 
 Ask `unavailable` whether this machine can run it and `supports` whether it takes these tensors;
-then call `conv_pool`.
+then call `conv_pool`, or `lenet5_gradients`.
 """
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
+import math
 import os
 import platform
 import shlex
@@ -20,10 +21,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -79,6 +80,8 @@ def unavailable() -> str | None:
 def supports(x: Tensor, weight: Tensor) -> bool:
     """Whether `conv_pool` takes these tensors: strided float32 on the CPU, in eager mode.
 
+    Not where autocast asks for another precision.
+
     Args:
         x: the images, [B, C, H, W] or [B, S, C, H, W]; H and W at least 6.
         weight: the kernels, [O, C, 5, 5] or [S, O, C, 5, 5].
@@ -93,6 +96,7 @@ def supports(x: Tensor, weight: Tensor) -> bool:
         and x.shape[-2] > KERNEL_SIZE
         and x.shape[-1] > KERNEL_SIZE
         and x.layout == torch.strided
+        and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
     )
@@ -172,6 +176,75 @@ class _ConvPool(torch.autograd.Function):
         return dx, dweight, dbias if ctx.needs_input_grad[2] else None, None
 
 
+def lenet5_gradients(
+    x: Tensor,
+    parameters: Sequence[Tensor | None],
+    target: Tensor,
+    gradients: Sequence[Tensor | None],
+    scale: float = 1.0,
+    label_smoothing: float = 0.0,
+    temperature: float = 1.0,
+    absolute: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Write the gradients of LeNet-5 with ReLU for a batch's cross-entropy.
+
+    Call it only where `unavailable` returns None and `supports` takes the images and the first
+    weight. Results are those of `losses.class_loss` and autograd to rounding, the same for any
+    number of threads. S sets of weights work as one, each on images of its own: to the last bit
+    what S calls give.
+
+    Args:
+        x: float32 [B, C, H, W], or [B, S, C, H, W], in any memory format.
+        parameters: contiguous weight and bias of the two convolutions and the three dense layers in
+            turn, as `torch.nn` shapes them, each with a leading dimension for the sets if there are
+            any. The first bias may be None.
+        target: labels, int64 [B], or [B, S]; or the probability of each class, float32 with the
+            classes as a last dimension.
+        gradients: contiguous memory for each parameter's gradient.
+        scale: a factor of the gradients.
+        label_smoothing: as for `losses.class_loss`.
+        temperature: likewise.
+        absolute: the first convolution is followed by the absolute value in place of ReLU.
+
+    Returns:
+        The sum of the losses over the batch, float32 [], or [S], and the logits, float32
+        [B, classes], or [B, S, classes].
+
+    Raises:
+        ValueError: the first dense layer does not take as many numbers as the convolutions leave.
+        RuntimeError: the kernel is not available.
+        MemoryError: the kernel found no memory for its scratch space.
+    """
+    weights = cast(Sequence[Tensor], parameters[::2])
+    sets, leading = _sets(weights[0]), weights[0].dim() - 4
+    images, size = math.prod(x.shape[:-3]), x.shape[-3:]
+    widths = [weight.shape[leading] for weight in weights]
+    rows, columns = (((n - KERNEL_SIZE + 1) // 2 - KERNEL_SIZE + 1) // 2 for n in size[1:])
+    if weights[2].shape[-1] != (left := widths[1] * rows * columns):
+        raise ValueError(
+            f"the first dense layer takes {weights[2].shape[-1]} numbers, but there are {left}"
+        )
+    # Set by set, and channels last.
+    x = (x.transpose(0, 1) if leading else x).movedim(-3, -1).contiguous()
+    target = (target.transpose(0, 1) if leading else target).contiguous()
+    labels = None if target.is_floating_point() else target.data_ptr()
+    probabilities = target.data_ptr() if labels is None else None
+    # Of the images' type and device, whatever torch's defaults are.
+    losses, logits = x.new_empty(sets), x.new_empty((sets, images // sets, widths[4]))
+    failed = _kernel().lenet5_gradients(
+        x.data_ptr(), _pointers(parameters), labels, probabilities, _pointers(gradients),
+        losses.data_ptr(), logits.data_ptr(), (ctypes.c_int * 5)(*widths), images // sets, sets,
+        *size, absolute, label_smoothing, temperature, scale, _threads(),
+    )  # fmt: skip
+    if failed:
+        raise MemoryError("the fused network ran out of memory")
+    return (losses, logits.transpose(0, 1)) if leading else (losses[0], logits[0])
+
+
+def _pointers(tensors: Sequence[Tensor | None]) -> ctypes.Array[ctypes.c_void_p]:
+    return (ctypes.c_void_p * len(tensors))(*(t if t is None else t.data_ptr() for t in tensors))
+
+
 def _sets(weight: Tensor) -> int:
     return weight.shape[0] if weight.dim() == 5 else 1
 
@@ -216,7 +289,7 @@ def _load() -> ctypes.CDLL:
 def _compile(compiler: list[str], source: bytes, folder: Path) -> Path:
     code, library = folder / "fused.c", folder / "fused.so"
     code.write_bytes(source)
-    command = [*compiler, *_OPTIONS, "-o", str(library), str(code)]
+    command = [*compiler, *_OPTIONS, "-o", str(library), str(code), "-lm"]
     try:
         _run([*command, "-march=native"])
     except RuntimeError:
@@ -256,35 +329,66 @@ def _open(path: Path) -> ctypes.CDLL:
     pointer, number = ctypes.c_void_p, ctypes.c_int
     library.conv_pool_forward.argtypes = [pointer] * 5 + [number] * 8
     library.conv_pool_backward.argtypes = [pointer] * 7 + [number] * 7
+    library.lenet5_gradients.argtypes = (
+        *[pointer] * 8, *[number] * 6, *[ctypes.c_float] * 3, number,
+    )  # fmt: skip
     return library
 
 
 def _self_test() -> None:
-    """Compare the kernel with torch on LeNet-5's two layers; raise RuntimeError if they differ."""
+    """Compare the kernel with torch on LeNet-5; raise RuntimeError if they differ."""
     generator = torch.Generator().manual_seed(0)
 
     def random(shape: Sequence[int]) -> Tensor:
         return torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
 
     with torch.inference_mode(False), torch.enable_grad():
-        layers: tuple[tuple[int, int, int, Activation], ...] = (
-            (1, 6, 16, "relu"),
-            (3, 6, 11, "absolute"),
-            (6, 16, 14, "relu"),
+        _test_layers(random)
+        _test_gradients(random)
+
+
+def _test_layers(random: Callable[[Sequence[int]], Tensor]) -> None:
+    layers: tuple[tuple[int, int, int, Activation], ...] = (
+        (1, 6, 16, "relu"),
+        (3, 6, 11, "absolute"),
+        (6, 16, 14, "relu"),
+    )
+    for channels, out, size, activation in layers:
+        x, weight, bias = tensors = [
+            random(shape).requires_grad_()
+            for shape in ((3, channels, size, size), (out, channels, 5, 5), (out,))
+        ]
+        ours = conv_pool(x, weight, bias, activation)
+        sums = F.conv2d(x, weight, bias)
+        theirs = F.max_pool2d(sums.relu() if activation == "relu" else sums.abs(), 2)
+        weights = random(theirs.shape)
+        _same(
+            (ours, *torch.autograd.grad((ours * weights).sum(), tensors)),
+            (theirs, *torch.autograd.grad((theirs * weights).sum(), tensors)),
         )
-        for channels, out, size, activation in layers:
-            x, weight, bias = tensors = [
-                random(shape).requires_grad_()
-                for shape in ((3, channels, size, size), (out, channels, 5, 5), (out,))
-            ]
-            ours = conv_pool(x, weight, bias, activation)
-            sums = F.conv2d(x, weight, bias)
-            theirs = F.max_pool2d(sums.relu() if activation == "relu" else sums.abs(), 2)
-            weights = random(theirs.shape)
-            for one, other in zip(
-                (ours, *torch.autograd.grad((ours * weights).sum(), tensors)),
-                (theirs, *torch.autograd.grad((theirs * weights).sum(), tensors)),
-                strict=True,
-            ):
-                if not torch.allclose(one, other, rtol=1e-4, atol=1e-3):
-                    raise RuntimeError("its self-test disagrees with torch.")
+
+
+def _test_gradients(random: Callable[[Sequence[int]], Tensor]) -> None:
+    shapes = (6, 1, 5, 5), (16, 6, 5, 5), (120, 400), (84, 120), (10, 84)
+    x, labels = random((3, 1, 32, 32)), torch.tensor([3, 0, 9], device="cpu")
+    parameters = [
+        (random(size) / math.prod(shape[1:]) ** 0.5).requires_grad_()
+        for shape in shapes
+        for size in (shape, shape[:1])
+    ]
+    gradients = [torch.empty_like(p) for p in parameters]
+    loss, logits = lenet5_gradients(x, parameters, labels, gradients, scale=100)
+    conv1, bias1, conv2, bias2, *dense = parameters
+    y = F.max_pool2d(F.conv2d(x, conv1, bias1).relu(), 2)
+    y = F.max_pool2d(F.conv2d(y, conv2, bias2).relu(), 2).flatten(1)
+    y = F.linear(F.linear(y, *dense[:2]).relu(), *dense[2:4]).relu()
+    y = F.linear(y, *dense[4:])
+    torchs_loss = F.cross_entropy(y, labels, reduction="sum")
+    expected = torch.autograd.grad(100 * torchs_loss, parameters)
+    _same((loss, logits, *gradients), (torchs_loss, y, *expected))
+
+
+def _same(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> None:
+    for one, other in zip(ours, theirs, strict=True):
+        if not torch.allclose(one, other, rtol=1e-4, atol=1e-3):
+            raise RuntimeError("its self-test disagrees with torch.")

@@ -1,0 +1,201 @@
+"""Gradients in one call against autograd's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lenet_lightning.losses import class_loss
+from lenet_lightning.networks import direct, fused
+from lenet_lightning.networks.direct import DirectLoss
+from lenet_lightning.networks.lenet5 import LeNet5
+from lenet_lightning.networks.stacked import StackedLeNet5
+from tests.test_replicas import SGD, train
+
+pytestmark = pytest.mark.skipif(
+    fused.unavailable() is not None, reason=fused.unavailable() or "available"
+)
+
+CENTRED = {"mean": (0.5, 0.5, 0.5), "std": (1.0, 1.0, 1.0)}
+SCALE = 0.25
+
+
+def network(seed: int = 0, **options: Any) -> LeNet5:
+    torch.manual_seed(seed)
+    return LeNet5(**{"in_channels": 3, "initializer": "default", "kernel": "fused"} | options)
+
+
+def batch(size: int, *shape: int, soft: bool = False) -> tuple[Tensor, Tensor]:
+    draws = torch.Generator().manual_seed(size)
+    images = torch.rand(size, *shape, 3, 32, 32, generator=draws)
+    if soft:
+        return images, torch.rand(size, *shape, 10, generator=draws).softmax(-1)
+    return images, torch.randint(10, (size, *shape), generator=draws)
+
+
+def by_autograd(module: nn.Module, images: Tensor, wanted: Tensor, *options: float) -> list[Tensor]:
+    """Return loss, logits and gradients."""
+    logits = module(images)
+    loss = class_loss(logits, wanted, "cross_entropy", *options)
+    gradients = torch.autograd.grad(SCALE * loss.sum(), list(module.parameters()))
+    return [loss.detach(), logits.detach(), *gradients]
+
+
+def directly(
+    module: LeNet5 | StackedLeNet5, images: Tensor, wanted: Tensor, *options: float
+) -> list[Tensor]:
+    """Likewise."""
+    loss, logits = DirectLoss(module, *options)(images, wanted, SCALE)
+    assert not loss.requires_grad and not logits.requires_grad
+    return [loss, logits, *(p.grad.clone() for p in module.parameters() if p.grad is not None)]
+
+
+def assert_close(found: list[Tensor], expected: list[Tensor]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert one.shape == other.shape
+        assert (one - other).norm() <= 2e-6 * other.norm()
+
+
+@pytest.mark.parametrize("polarity", ["plain", "absolute"])
+@pytest.mark.parametrize("size", [1, 2, 7, 8, 9, 16, 64, 101])
+def test_any_batch_gives_what_autograd_gives(size, polarity):
+    module = network(polarity=polarity, **CENTRED)
+    assert_close(directly(module, *batch(size)), by_autograd(module, *batch(size)))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("classes", [1, 2, 10, 47, 200])
+def test_any_number_of_channels_and_classes(classes, channels):
+    module = network(in_channels=channels, num_classes=classes)
+    images, labels = batch(13)
+    images, labels = images[:, :channels], labels % classes
+    assert_close(directly(module, images, labels), by_autograd(module, images, labels))
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize(("smoothing", "temperature"), [(0.0, 1.0), (0.1, 1.0), (0.2, 3.0)])
+def test_targets(smoothing, temperature, soft):
+    module, given = network(), (*batch(19, soft=soft), smoothing, temperature)
+    assert_close(directly(module, *given), by_autograd(module, *given))
+
+
+def test_against_float64():
+    module, given = network(), batch(50)
+    double = network(kernel="torch").double()
+    double.load_state_dict(module.state_dict())
+    expected = by_autograd(double, given[0].double(), given[1])
+    for one, other in zip(directly(module, *given), expected, strict=True):
+        assert (one - other).norm() <= 1e-6 * other.norm()
+
+
+@pytest.mark.parametrize("polarity", ["plain", "absolute"])
+@pytest.mark.parametrize("size", [1, 13])
+@pytest.mark.parametrize("soft", [False, True])
+def test_replicas_are_separate_calls(soft, size, polarity):
+    alone = [network(seed, polarity=polarity, **CENTRED) for seed in range(3)]
+    images, wanted = batch(size, 3, soft=soft)
+    loss, logits, *gradients = directly(StackedLeNet5(alone), images, wanted, 0.1)
+    for r, module in enumerate(alone):
+        expected = directly(module, images[:, r], wanted[:, r], 0.1)
+        found = [loss[r], logits[:, r], *(gradient[r] for gradient in gradients)]
+        assert all(map(torch.equal, found, expected))
+
+
+def test_any_number_of_threads_gives_the_same_bits():
+    module, before, results = network(), torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append(directly(module, *batch(41)))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(map(torch.equal, results[0], other))
+
+
+def test_earlier_gradients_are_replaced():
+    module = network()
+    first = directly(module, *batch(8))
+    directly(module, *batch(9))
+    assert all(map(torch.equal, directly(module, *batch(8)), first))
+
+
+def test_an_empty_batch_has_no_loss():
+    loss, logits, *gradients = directly(network(), *batch(0))
+    assert loss == 0 and logits.shape == (0, 10)
+    assert not any(gradient.any() for gradient in gradients)
+
+
+def test_any_memory_layout():
+    module, (images, wanted) = network(), batch(6, soft=True)
+    expected = directly(module, images, wanted)
+    layouts = images.to(memory_format=torch.channels_last), images.mT.contiguous().mT
+    for layout in layouts:
+        found = directly(module, layout, wanted.T.contiguous().T)
+        assert all(map(torch.equal, found, expected))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_not_hidden(bad):
+    module, (images, labels) = network(), batch(3)
+    images[1, 2, 7, 9] = bad
+    loss, logits, *gradients = directly(module, images, labels)
+    assert not loss.isfinite() and not logits[1].isfinite().all()
+    assert logits[[0, 2]].isfinite().all()
+    assert not any(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_images_of_another_size_are_refused():
+    images, labels = batch(2)
+    with pytest.raises(ValueError, match="takes 400 numbers, but there are 144"):
+        directly(network(), images[..., :24, :24], labels)
+
+
+def test_without_memory_nothing_is_trained(monkeypatch):
+    class Full:
+        @staticmethod
+        def lenet5_gradients(*_: Any) -> int:
+            return 1
+
+    monkeypatch.setattr(fused, "_library", Full)
+    with pytest.raises(MemoryError):
+        directly(network(kernel="torch"), *batch(2))
+
+
+class TestTakes:
+    @pytest.mark.parametrize("options", [{}, {"polarity": "absolute"}])
+    def test_what_the_kernel_knows(self, options):
+        assert direct.takes(network(**options, **CENTRED), "cross_entropy")
+        assert direct.takes(StackedLeNet5([network(**options, **CENTRED)]), "cross_entropy")
+
+    @pytest.mark.parametrize(
+        "options",
+        [{"activation": "silu"}, {"dropout": 0.1}, {"kernel": "torch"}, {"polarity": "averaged"}],
+    )
+    def test_and_nothing_else(self, options):
+        assert not direct.takes(network(**options), "cross_entropy")
+        assert not direct.takes(StackedLeNet5([network(**options)]), "cross_entropy")
+
+    def test_no_other_loss_or_network(self):
+        assert not direct.takes(network(), "mse")
+        assert not direct.takes(nn.Linear(2, 2), "cross_entropy")
+
+
+class TestInTraining:
+    @pytest.mark.parametrize("replicas", [1, 2])
+    def test_weights_are_those_of_autograd(self, monkeypatch, replicas):
+        options = {"optimizer": SGD, "l2": 0.001, "label_smoothing": 0.1}, {}, 0, replicas
+        found = train(*options)
+        assert found.direct is not None
+        monkeypatch.setattr(direct, "takes", lambda *_: False)
+        expected = train(*options)
+        assert expected.direct is None
+        pairs = zip(found.network.parameters(), expected.network.parameters(), strict=True)
+        for one, other in pairs:
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+    def test_not_in_double_precision(self):
+        assert train({"optimizer": SGD}, {}, 0, steps=1, precision="64-true").direct is None
