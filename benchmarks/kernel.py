@@ -18,7 +18,7 @@ import common
 import torch
 from torch import Tensor
 
-from lenet_lightning.losses import class_loss
+from lenet_lightning.losses import Penalty, class_loss
 from lenet_lightning.networks import direct, fused
 from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.networks.stacked import StackedLeNet5
@@ -32,7 +32,7 @@ def training_step(
 ) -> Callable[[], None]:
     """Return a step as training takes it, or by autograd unless ``one_call``."""
     optimizer = torch.optim.Adam(network.parameters(), lr=0.0005, weight_decay=0.002, fused=True)
-    gradients = direct.DirectLoss(network)
+    gradients = direct.DirectLoss(network, Penalty(0, 0))
     one_call = one_call and direct.takes(network, "cross_entropy")
 
     def step() -> None:

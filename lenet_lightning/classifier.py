@@ -221,7 +221,8 @@ class Classifier(LightningModule):
         self.direct = self.graphed = None
         plain_on_cpu = self.plain_training and self.device.type == "cpu"
         if plain_on_cpu and direct.takes(self.network, self.loss):
-            self.direct = direct.DirectLoss(self.network, self.label_smoothing, self.temperature)
+            options = self.penalty, self.label_smoothing, self.temperature
+            self.direct = direct.DirectLoss(self.network, *options)
         if not self.cuda_graph:
             return
         if refusal := self.no_graph_for():
@@ -263,15 +264,9 @@ class Classifier(LightningModule):
             wanted = self.teacher(images, targets) if self.teacher else targets
             # The mean over the whole batch: distributed training averages the processes' gradients.
             scale = self.trainer.world_size / total
-            if self.direct:
-                loss, logits = self.direct(images, wanted, scale)
-            else:
-                optimizer.zero_grad()
-                loss, logits = self.batch_loss(images, wanted)
-                self.backward_fast(loss * scale)
-            losses.append(self.with_penalty(loss.detach(), len(targets)))
-            if self.penalty:
-                self.penalty.add_gradients(self.kernels)
+            gradients = self.direct or self.gradients
+            loss, logits = gradients(images, wanted, scale)
+            losses.append(loss)
             if self.gradient_clip_val:
                 self.clip(self.gradient_clip_val)
             optimizer.step()
@@ -288,6 +283,16 @@ class Classifier(LightningModule):
             if 0 <= limit <= self.global_step:
                 return
             yield item
+
+    def gradients(self, images: Tensor, wanted: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        """Do what :class:`direct.DirectLoss` does, for any network and loss, on any device."""
+        self.network.zero_grad()
+        loss, logits = self.batch_loss(images, wanted)
+        self.backward_fast(loss * scale)
+        loss = self.with_penalty(loss.detach(), len(images))
+        if self.penalty:
+            self.penalty.add_gradients(self.kernels)
+        return loss, logits
 
     def batch_loss(self, images: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """Return the sum of a training batch's losses, and its logits without a gradient."""

@@ -5,7 +5,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from lenet_lightning.losses import Loss
+from lenet_lightning.losses import Loss, Penalty
 from lenet_lightning.networks import fused
 from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.networks.stacked import StackedLayer, StackedLeNet5
@@ -25,10 +25,11 @@ def takes(network: nn.Module, loss: Loss) -> bool:
 
 
 class DirectLoss:
-    """Computes the cross-entropy of a batch and the gradients of a network that `takes` accepts.
+    """Computes cross-entropy, penalty and all gradients of a network that `takes` accepts.
 
     Args:
         network: float32, on the CPU.
+        penalty: on its kernels.
         label_smoothing: as for ``losses.class_loss``.
         temperature: likewise.
     """
@@ -36,16 +37,18 @@ class DirectLoss:
     def __init__(
         self,
         network: LeNet5 | StackedLeNet5,
+        penalty: Penalty,
         label_smoothing: float = 0.0,
         temperature: float = 1.0,
     ) -> None:
         self.network = network
-        self.options = label_smoothing, temperature, network.polarity == "absolute"
+        absolute = network.polarity == "absolute"
+        self.options = label_smoothing, temperature, absolute, penalty.l1, penalty.l2
         layers = network.conv1, network.conv2, network.dense1, network.dense2, network.output
         self.layers = cast(tuple[nn.Conv2d | nn.Linear | StackedLayer, ...], layers)
 
     def __call__(self, images: Tensor, wanted: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-        """Put the gradients of ``scale`` times the loss in the place of those that there are.
+        """Replace the gradients by those of ``scale`` times the loss, and of the penalty.
 
         Args:
             images: float32 ``[batch, channels, 32, 32]``, or ``[batch, replicas, ...]``.
@@ -53,7 +56,8 @@ class DirectLoss:
             scale: a factor.
 
         Returns:
-            The loss summed over the batch, a scalar or one for each replica, and the logits.
+            Loss and penalty summed over the batch, a scalar or one for each replica, and the
+            logits.
         """
         parameters = [p for layer in self.layers for p in (layer.weight, layer.bias)]
         for p in parameters:

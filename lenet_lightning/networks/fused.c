@@ -778,7 +778,7 @@ typedef struct {
     const int64_t *labels;  /* [images], or */
     const float *target;    /* [images][classes] */
     float *logits, *dlogits, *losses;  /* both [images][classes], [images] */
-    float smoothing, temperature, scale;
+    float smoothing, temperature, scale, l1, l2;
     int batch, classes;
 } network;
 
@@ -922,6 +922,39 @@ static int pass(network *n, void (*prepare)(layer *), void (*piece)(void *, int)
     return failed;
 }
 
+/* Returns l1 * sum(|w|) + l2 * sum(w ** 2), and adds its gradient. */
+static float penalize(const float *w, float *dw, int count, float l1, float l2)
+{
+    vec sum = {0}, squares = {0};
+    float penalty = 0;
+    int i = 0;
+    for (; i + LANES <= count; i += LANES) {
+        const vec own = *(const loose *)(w + i);
+        const vec sign = __builtin_convertvector((own < 0) - (own > 0), vec);
+        *(loose *)(dw + i) += 2 * l2 * own + l1 * sign;
+        sum += own * sign;
+        squares += own * own;
+    }
+    for (; i < count; i++) {
+        const float sign = (w[i] > 0) - (w[i] < 0);
+        dw[i] += 2 * l2 * w[i] + l1 * sign;
+        penalty += l1 * w[i] * sign + l2 * w[i] * w[i];
+    }
+    for (int lane = 0; lane < LANES; lane++)
+        penalty += l1 * sum[lane] + l2 * squares[lane];
+    return penalty;
+}
+
+static float penalize_all(const network *n)
+{
+    float penalty = 0;
+    for (const layer *l = n->conv; l < n->conv + CONVOLUTIONS; l++)
+        penalty += penalize(l->weight, l->dweight, l->out * l->channels * K * K, n->l1, n->l2);
+    for (const dense *d = n->dense; d < n->dense + DENSE; d++)
+        penalty += penalize(d->weight, d->dweight, d->out * d->in, n->l1, n->l2);
+    return penalty;
+}
+
 static void release_all(network *n)
 {
     for (int i = 0; i < CONVOLUTIONS; i++)
@@ -1002,11 +1035,12 @@ static int compute(network *n, int threads)
 /* Images are [sets, batch, height, width, channels], so that a set's numbers stay in the cache while
  * it is worked at. `parameters` and `gradients` are those of the five layers in turn, weights and
  * biases, and `out` their widths; the first bias may be NULL, with its gradient. One of `labels` and
- * `target` is NULL. `losses` are the sums over the images of each set. */
+ * `target` is NULL. `losses` are the sums over the images of each set, each with the penalty. */
 int lenet5_gradients(const float *x, const float *const *parameters, const int64_t *labels,
                      const float *target, float *const *gradients, float *losses, float *logits,
                      const int *out, int batch, int sets, int channels, int height, int width,
-                     int absolute, float smoothing, float temperature, float scale, int threads)
+                     int absolute, float smoothing, float temperature, float scale, float l1,
+                     float l2, int threads)
 {
     network n = new_network(x, parameters, gradients, out, batch, channels, height, width);
     n.labels = labels;
@@ -1015,6 +1049,8 @@ int lenet5_gradients(const float *x, const float *const *parameters, const int64
     n.smoothing = smoothing;
     n.temperature = temperature;
     n.scale = scale;
+    n.l1 = l1;
+    n.l2 = l2;
     n.conv[0].activation = absolute ? ABSOLUTE : RELU;
     n.conv[1].activation = RELU;
     float *memory = floats(place(&n, NULL));
@@ -1022,7 +1058,7 @@ int lenet5_gradients(const float *x, const float *const *parameters, const int64
     for (int set = 0; set < sets && !failed; set++) {
         place(&n, memory);
         failed = compute(&n, threads);
-        losses[set] = 0;
+        losses[set] = l1 || l2 ? batch * penalize_all(&n) : 0;
         for (int image = 0; image < batch; image++)
             losses[set] += n.losses[image];
         next_set(&n);

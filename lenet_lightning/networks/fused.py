@@ -185,11 +185,13 @@ def lenet5_gradients(
     label_smoothing: float = 0.0,
     temperature: float = 1.0,
     absolute: bool = False,
+    l1: float = 0.0,
+    l2: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Write the gradients of LeNet-5 with ReLU for a batch's cross-entropy.
+    """Write the gradients of LeNet-5 with ReLU: of a batch's cross-entropy, and of a penalty.
 
     Call it only where `unavailable` returns None and `supports` takes the images and the first
-    weight. Results are those of `losses.class_loss` and autograd to rounding, the same for any
+    weight. Results are those of `losses` and autograd to rounding, the same for any
     number of threads. S sets of weights work as one, each on images of its own: to the last bit
     what S calls give.
 
@@ -205,9 +207,11 @@ def lenet5_gradients(
         label_smoothing: as for `losses.class_loss`.
         temperature: likewise.
         absolute: the first convolution is followed by the absolute value in place of ReLU.
+        l1: as for `losses.Penalty`, whose gradient is added to the scaled one of the losses.
+        l2: likewise.
 
     Returns:
-        The sum of the losses over the batch, float32 [], or [S], and the logits, float32
+        The sum over the batch of losses and penalty, float32 [], or [S], and the logits, float32
         [B, classes], or [B, S, classes].
 
     Raises:
@@ -234,7 +238,7 @@ def lenet5_gradients(
     failed = _kernel().lenet5_gradients(
         x.data_ptr(), _pointers(parameters), labels, probabilities, _pointers(gradients),
         losses.data_ptr(), logits.data_ptr(), (ctypes.c_int * 5)(*widths), images // sets, sets,
-        *size, absolute, label_smoothing, temperature, scale, _threads(),
+        *size, absolute, label_smoothing, temperature, scale, l1, l2, _threads(),
     )  # fmt: skip
     if failed:
         raise MemoryError("the fused network ran out of memory")
@@ -330,7 +334,7 @@ def _open(path: Path) -> ctypes.CDLL:
     library.conv_pool_forward.argtypes = [pointer] * 5 + [number] * 8
     library.conv_pool_backward.argtypes = [pointer] * 7 + [number] * 7
     library.lenet5_gradients.argtypes = (
-        *[pointer] * 8, *[number] * 6, *[ctypes.c_float] * 3, number,
+        *[pointer] * 8, *[number] * 6, *[ctypes.c_float] * 5, number,
     )  # fmt: skip
     return library
 

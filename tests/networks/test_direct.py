@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lenet_lightning.losses import class_loss
+from lenet_lightning.losses import Penalty, class_loss, kernels
 from lenet_lightning.networks import direct, fused
 from lenet_lightning.networks.direct import DirectLoss
 from lenet_lightning.networks.lenet5 import LeNet5
@@ -36,19 +36,32 @@ def batch(size: int, *shape: int, soft: bool = False) -> tuple[Tensor, Tensor]:
     return images, torch.randint(10, (size, *shape), generator=draws)
 
 
-def by_autograd(module: nn.Module, images: Tensor, wanted: Tensor, *options: float) -> list[Tensor]:
+def by_autograd(
+    module: nn.Module,
+    images: Tensor,
+    wanted: Tensor,
+    *options: float,
+    penalty: Penalty = Penalty(0, 0),  # noqa: B008
+) -> list[Tensor]:
     """Return loss, logits and gradients."""
     logits = module(images)
     loss = class_loss(logits, wanted, "cross_entropy", *options)
-    gradients = torch.autograd.grad(SCALE * loss.sum(), list(module.parameters()))
-    return [loss.detach(), logits.detach(), *gradients]
+    module.zero_grad()
+    (SCALE * loss.sum()).backward()
+    penalty.add_gradients(kernels(module))
+    loss = loss.detach() + len(images) * penalty.value(kernels(module))
+    return [loss, logits.detach(), *(p.grad.clone() for p in module.parameters())]
 
 
 def directly(
-    module: LeNet5 | StackedLeNet5, images: Tensor, wanted: Tensor, *options: float
+    module: LeNet5 | StackedLeNet5,
+    images: Tensor,
+    wanted: Tensor,
+    *options: float,
+    penalty: Penalty = Penalty(0, 0),  # noqa: B008
 ) -> list[Tensor]:
     """Likewise."""
-    loss, logits = DirectLoss(module, *options)(images, wanted, SCALE)
+    loss, logits = DirectLoss(module, penalty, *options)(images, wanted, SCALE)
     assert not loss.requires_grad and not logits.requires_grad
     return [loss, logits, *(p.grad.clone() for p in module.parameters() if p.grad is not None)]
 
@@ -80,6 +93,20 @@ def test_any_number_of_channels_and_classes(classes, channels):
 def test_targets(smoothing, temperature, soft):
     module, given = network(), (*batch(19, soft=soft), smoothing, temperature)
     assert_close(directly(module, *given), by_autograd(module, *given))
+
+
+@pytest.mark.parametrize(("l1", "l2"), [(0, 0.01), (0.002, 0), (0.001, 0.02)])
+def test_penalties(l1, l2):
+    penalty = Penalty(l1, l2)
+    alone = [network(seed) for seed in range(2)]
+    with torch.no_grad():
+        alone[0].conv2.weight[3] = 0.0  # of neither sign
+    expected = [by_autograd(module, *batch(9), penalty=penalty) for module in alone]
+    assert_close(directly(alone[0], *batch(9), penalty=penalty), expected[0])
+    images, labels = (each.unsqueeze(1).expand(-1, 2, *each.shape[1:]) for each in batch(9))
+    loss, logits, *gradients = directly(StackedLeNet5(alone), images, labels, penalty=penalty)
+    for r in range(2):
+        assert_close([loss[r], logits[:, r], *(g[r] for g in gradients)], expected[r])
 
 
 def test_against_float64():
