@@ -264,8 +264,7 @@ class Classifier(LightningModule):
             wanted = self.teacher(images, targets) if self.teacher else targets
             # The mean over the whole batch: distributed training averages the processes' gradients.
             scale = self.trainer.world_size / total
-            gradients = self.direct or self.gradients
-            loss, logits = gradients(images, wanted, scale)
+            loss, logits = self.gradients(images, wanted, scale)
             losses.append(loss)
             if self.gradient_clip_val:
                 self.clip(self.gradient_clip_val)
@@ -285,7 +284,9 @@ class Classifier(LightningModule):
             yield item
 
     def gradients(self, images: Tensor, wanted: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-        """Do what :class:`direct.DirectLoss` does, for any network and loss, on any device."""
+        """Set the parameters' gradients; return what :class:`direct.DirectLoss` returns."""
+        if self.direct and len(images) <= direct.MOST_IMAGES:
+            return self.direct(images, wanted, scale)
         self.network.zero_grad()
         loss, logits = self.batch_loss(images, wanted)
         self.backward_fast(loss * scale)

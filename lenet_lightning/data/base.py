@@ -206,8 +206,9 @@ class ImageDataModule(LightningDataModule):
         return DATASETS[self.dataset].classes
 
     def prepare_data(self) -> None:
-        """Fetch and prove the files; runs in one process per machine."""
-        sources.fetch(self.dataset, self.root, self.download)
+        """Fetch and prove the files, unless they are loaded; runs in one process per machine."""
+        if not hasattr(self, "train_index"):
+            sources.fetch(self.dataset, self.root, self.download)
 
     def setup(self, stage: str | None = None) -> None:
         """Load the images onto the device and split them.

@@ -10,6 +10,9 @@ from lenet_lightning.networks import fused
 from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.networks.stacked import StackedLayer, StackedLeNet5
 
+# In larger batches calls cost nothing, and layer by layer less memory is in use at a time.
+MOST_IMAGES = 512
+
 
 def takes(network: nn.Module, loss: Loss) -> bool:
     """Whether :class:`DirectLoss` knows a network, all of its options, and a loss."""
@@ -19,7 +22,6 @@ def takes(network: nn.Module, loss: Loss) -> bool:
     return (
         network.fused
         and network.activation == "relu"
-        and network.polarity != "averaged"
         and not (dropout.p if isinstance(dropout, nn.Dropout) else dropout)
     )
 
@@ -42,8 +44,7 @@ class DirectLoss:
         temperature: float = 1.0,
     ) -> None:
         self.network = network
-        absolute = network.polarity == "absolute"
-        self.options = label_smoothing, temperature, absolute, penalty.l1, penalty.l2
+        self.options = label_smoothing, temperature, network.polarity, penalty.l1, penalty.l2
         layers = network.conv1, network.conv2, network.dense1, network.dense2, network.output
         self.layers = cast(tuple[nn.Conv2d | nn.Linear | StackedLayer, ...], layers)
 
@@ -64,5 +65,7 @@ class DirectLoss:
             if p is not None and p.grad is None:
                 p.grad = torch.empty_like(p)
         gradients = [None if p is None else p.grad for p in parameters]
+        if self.network.polarity == "averaged":
+            images = torch.cat([images, 1 - images])
         images = self.network.standardize(images)
         return fused.lenet5_gradients(images, parameters, wanted, gradients, scale, *self.options)

@@ -775,11 +775,12 @@ enum { CONVOLUTIONS = 2, DENSE = 3 };
 typedef struct {
     layer conv[CONVOLUTIONS];
     dense dense[DENSE];
-    const int64_t *labels;  /* [images], or */
-    const float *target;    /* [images][classes] */
-    float *logits, *dlogits, *losses;  /* both [images][classes], [images] */
+    const int64_t *labels;      /* [batch], or */
+    const float *target;        /* [batch][classes] */
+    float *logits;              /* [batch][classes], of several passes the mean */
+    float *outputs, *doutputs;  /* [passes][batch][classes] */
     float smoothing, temperature, scale, l1, l2;
-    int batch, classes;
+    int batch, passes, classes;
 } network;
 
 /* Memory that is given away from its beginning on; without any, it only counts. */
@@ -797,7 +798,7 @@ static size_t cells_of(const layer *l) { return (size_t)l->rows * l->columns * l
 /* Gives all that the passes write its place; returns the number of floats. */
 static size_t place(network *n, float *memory)
 {
-    const size_t images = n->batch;
+    const size_t images = n->conv->batch;
     arena a = {memory, 0};
     for (int i = 0; i < CONVOLUTIONS; i++) {
         layer *l = n->conv + i;
@@ -821,10 +822,8 @@ static size_t place(network *n, float *memory)
             d[-1].dy = d->dx;
         }
     }
-    n->losses = take(&a, images);
-    n->dlogits = take(&a, images * n->classes);
-    n->dense[DENSE - 1].y = n->logits;
-    n->dense[DENSE - 1].dy = n->dlogits;
+    n->dense[DENSE - 1].y = n->outputs = take(&a, images * n->classes);
+    n->dense[DENSE - 1].dy = n->doutputs = take(&a, images * n->classes);
     return a.used;
 }
 
@@ -843,13 +842,17 @@ static float asked(const network *n, size_t image, int class)
     return target * (1 - n->smoothing) + n->smoothing / n->classes;
 }
 
-/* An image's loss, and the gradient of its logits. */
-static void cross_entropy(network *n, size_t image)
+/* Returns an image's loss, with its logits and the gradient of each pass's. */
+static float cross_entropy(network *n, size_t image)
 {
-    const float *z = n->logits + image * n->classes, heat = n->temperature;
-    float *dz = n->dlogits + image * n->classes, largest = z[0], sum = 0, all = 0, loss = 0;
-    for (int c = 1; c < n->classes; c++)
+    const size_t first = image * n->classes, last = (n->passes - 1) * (size_t)n->batch * n->classes;
+    const float *output = n->outputs + first, heat = n->temperature;
+    float *z = n->logits + first, *dz = n->doutputs + first;
+    float largest = -INFINITY, sum = 0, all = 0, loss = 0;
+    for (int c = 0; c < n->classes; c++) {
+        z[c] = (output[c] + output[c + last]) / 2;
         largest = z[c] > largest ? z[c] : largest;
+    }
     for (int c = 0; c < n->classes; c++)
         sum += dz[c] = expf((z[c] - largest) / heat);
     const float log_sum = logf(sum);
@@ -859,11 +862,12 @@ static void cross_entropy(network *n, size_t image)
         loss += target * (log_sum - (z[c] - largest) / heat);
     }
     for (int c = 0; c < n->classes; c++)
-        dz[c] = (all * dz[c] / sum - asked(n, image, c)) * heat * n->scale;
-    n->losses[image] = loss * heat * heat;
+        dz[c] = dz[c + last] =
+            (all * dz[c] / sum - asked(n, image, c)) * heat * n->scale / n->passes;
+    return loss * heat * heat;
 }
 
-static void forward_and_loss(void *task, int chunk)
+static void forward(void *task, int chunk)
 {
     network *n = task;
     layer *last = n->conv + CONVOLUTIONS - 1;
@@ -876,8 +880,6 @@ static void forward_and_loss(void *task, int chunk)
                   d->x + image * d->in_pitch);
     for (int i = 0; i < DENSE; i++)
         dense_forward(d + i, images);
-    for (size_t image = images.first; image < images.end; image++)
-        cross_entropy(n, image);
 }
 
 static void backward(void *task, int chunk)
@@ -904,7 +906,7 @@ static void weight_gradients(void *task, int piece)
     const dense *d = n->dense;
     for (; piece >= pieces_of(d); d++)
         piece -= pieces_of(d);
-    dense_weight_gradient(d, n->batch, piece * SIDE);
+    dense_weight_gradient(d, n->conv->batch, piece * SIDE);
 }
 
 /* Runs `piece` on all chunks after `prepare` has prepared the convolutions. */
@@ -963,14 +965,14 @@ static void release_all(network *n)
 
 /* The first of the sets. */
 static network new_network(const float *x, const float *const *parameters,
-                           float *const *gradients, const int *out, int batch, int channels,
-                           int height, int width)
+                           float *const *gradients, const int *out, int batch, int passes,
+                           int channels, int height, int width)
 {
-    network n = {.batch = batch, .classes = out[CONVOLUTIONS + DENSE - 1]};
+    network n = {.batch = batch, .passes = passes, .classes = out[CONVOLUTIONS + DENSE - 1]};
     int in = channels;
     for (int i = 0; i < CONVOLUTIONS; i++, parameters += 2, gradients += 2) {
         layer *l = n.conv + i;
-        *l = new_layer(x, parameters[0], batch, 1, in, height, width, *out);
+        *l = new_layer(x, parameters[0], passes * batch, 1, in, height, width, *out);
         l->bias = parameters[1];
         l->dweight = gradients[0];
         l->dbias = gradients[1];
@@ -993,7 +995,7 @@ static network new_network(const float *x, const float *const *parameters,
 static void next_set(network *n)
 {
     layer *first = n->conv;
-    first->x += (size_t)n->batch * first->height * first->width * first->channels;
+    first->x += (size_t)first->batch * first->height * first->width * first->channels;
     for (layer *l = first; l < first + CONVOLUTIONS; l++) {
         const int weights = l->out * l->channels * K * K;
         l->weight += weights;
@@ -1013,36 +1015,42 @@ static void next_set(network *n)
 }
 
 /* Returns 1 when memory ran out. */
-static int compute(network *n, int threads)
+static int compute(network *n, float *loss, int threads)
 {
     int failed, pieces = 0;
+    *loss = 0;
     for (dense *d = n->dense; d < n->dense + DENSE; d++) {
         copy_weights(d);
         pieces += pieces_of(d);
     }
-    failed = pass(n, prepare_forward, forward_and_loss, threads);
+    failed = pass(n, prepare_forward, forward, threads);
     release_all(n);
+    for (int image = 0; image < n->batch && !failed; image++)
+        *loss += cross_entropy(n, image);
     failed = failed || pass(n, prepare_backward, backward, threads);
     if (!failed) {
         share(weight_gradients, n, pieces, threads);
         for (int i = 0; i < CONVOLUTIONS; i++)
             finish_backward(n->conv + i);
+        if (n->l1 || n->l2)
+            *loss += n->batch * penalize_all(n);
     }
     release_all(n);
     return failed;
 }
 
-/* Images are [sets, batch, height, width, channels], so that a set's numbers stay in the cache while
- * it is worked at. `parameters` and `gradients` are those of the five layers in turn, weights and
- * biases, and `out` their widths; the first bias may be NULL, with its gradient. One of `labels` and
- * `target` is NULL. `losses` are the sums over the images of each set, each with the penalty. */
+/* Images are [sets, passes, batch, height, width, channels]: the numbers of one set after another
+ * then stay in the cache. An image's logits are the mean of its passes'. `parameters` and
+ * `gradients` are those of the five layers in turn, weights and biases, and `out` their widths; the
+ * first bias may be NULL, with its gradient. One of `labels` and `target` is NULL. `losses` are the
+ * sums over each set's images, the penalty with each. */
 int lenet5_gradients(const float *x, const float *const *parameters, const int64_t *labels,
                      const float *target, float *const *gradients, float *losses, float *logits,
-                     const int *out, int batch, int sets, int channels, int height, int width,
-                     int absolute, float smoothing, float temperature, float scale, float l1,
-                     float l2, int threads)
+                     const int *out, int batch, int passes, int sets, int channels, int height,
+                     int width, int absolute, float smoothing, float temperature, float scale,
+                     float l1, float l2, int threads)
 {
-    network n = new_network(x, parameters, gradients, out, batch, channels, height, width);
+    network n = new_network(x, parameters, gradients, out, batch, passes, channels, height, width);
     n.labels = labels;
     n.target = target;
     n.logits = logits;
@@ -1055,13 +1063,9 @@ int lenet5_gradients(const float *x, const float *const *parameters, const int64
     n.conv[1].activation = RELU;
     float *memory = floats(place(&n, NULL));
     int failed = !memory;
-    for (int set = 0; set < sets && !failed; set++) {
+    for (int set = 0; set < sets && !failed; set++, next_set(&n)) {
         place(&n, memory);
-        failed = compute(&n, threads);
-        losses[set] = l1 || l2 ? batch * penalize_all(&n) : 0;
-        for (int image = 0; image < batch; image++)
-            losses[set] += n.losses[image];
-        next_set(&n);
+        failed = compute(&n, losses + set, threads);
     }
     free(memory);
     return failed;

@@ -184,7 +184,7 @@ def lenet5_gradients(
     scale: float = 1.0,
     label_smoothing: float = 0.0,
     temperature: float = 1.0,
-    absolute: bool = False,
+    polarity: Literal["plain", "absolute", "averaged"] = "plain",
     l1: float = 0.0,
     l2: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
@@ -206,7 +206,9 @@ def lenet5_gradients(
         scale: a factor of the gradients.
         label_smoothing: as for `losses.class_loss`.
         temperature: likewise.
-        absolute: the first convolution is followed by the absolute value in place of ReLU.
+        polarity: ``absolute``: the first convolution is followed by the absolute value in place of
+            ReLU; ``averaged``: x holds 2 B images, and those B apart share their target, and the
+            mean of their logits.
         l1: as for `losses.Penalty`, whose gradient is added to the scaled one of the losses.
         l2: likewise.
 
@@ -220,8 +222,9 @@ def lenet5_gradients(
         MemoryError: the kernel found no memory for its scratch space.
     """
     weights = cast(Sequence[Tensor], parameters[::2])
-    sets, leading = _sets(weights[0]), weights[0].dim() - 4
-    images, size = math.prod(x.shape[:-3]), x.shape[-3:]
+    sets, leading, size = _sets(weights[0]), weights[0].dim() - 4, x.shape[-3:]
+    passes = 2 if polarity == "averaged" else 1
+    images = len(x) // passes
     widths = [weight.shape[leading] for weight in weights]
     rows, columns = (((n - KERNEL_SIZE + 1) // 2 - KERNEL_SIZE + 1) // 2 for n in size[1:])
     if weights[2].shape[-1] != (left := widths[1] * rows * columns):
@@ -234,11 +237,11 @@ def lenet5_gradients(
     labels = None if target.is_floating_point() else target.data_ptr()
     probabilities = target.data_ptr() if labels is None else None
     # Of the images' type and device, whatever torch's defaults are.
-    losses, logits = x.new_empty(sets), x.new_empty((sets, images // sets, widths[4]))
+    losses, logits = x.new_empty(sets), x.new_empty((sets, images, widths[4]))
     failed = _kernel().lenet5_gradients(
         x.data_ptr(), _pointers(parameters), labels, probabilities, _pointers(gradients),
-        losses.data_ptr(), logits.data_ptr(), (ctypes.c_int * 5)(*widths), images // sets, sets,
-        *size, absolute, label_smoothing, temperature, scale, l1, l2, _threads(),
+        losses.data_ptr(), logits.data_ptr(), (ctypes.c_int * 5)(*widths), images, passes, sets,
+        *size, polarity == "absolute", label_smoothing, temperature, scale, l1, l2, _threads(),
     )  # fmt: skip
     if failed:
         raise MemoryError("the fused network ran out of memory")
@@ -334,7 +337,7 @@ def _open(path: Path) -> ctypes.CDLL:
     library.conv_pool_forward.argtypes = [pointer] * 5 + [number] * 8
     library.conv_pool_backward.argtypes = [pointer] * 7 + [number] * 7
     library.lenet5_gradients.argtypes = (
-        *[pointer] * 8, *[number] * 6, *[ctypes.c_float] * 5, number,
+        *[pointer] * 8, *[number] * 7, *[ctypes.c_float] * 5, number,
     )  # fmt: skip
     return library
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lenet_lightning.losses import Penalty, class_loss, kernels
 from lenet_lightning.networks import direct, fused
 from lenet_lightning.networks.direct import DirectLoss
-from lenet_lightning.networks.lenet5 import LeNet5
+from lenet_lightning.networks.lenet5 import LeNet5, Polarity
 from lenet_lightning.networks.stacked import StackedLeNet5
 from tests.test_replicas import SGD, train
 
@@ -72,7 +72,7 @@ def assert_close(found: list[Tensor], expected: list[Tensor]) -> None:
         assert (one - other).norm() <= 2e-6 * other.norm()
 
 
-@pytest.mark.parametrize("polarity", ["plain", "absolute"])
+@pytest.mark.parametrize("polarity", get_args(Polarity))
 @pytest.mark.parametrize("size", [1, 2, 7, 8, 9, 16, 64, 101])
 def test_any_batch_gives_what_autograd_gives(size, polarity):
     module = network(polarity=polarity, **CENTRED)
@@ -118,7 +118,7 @@ def test_against_float64():
         assert (one - other).norm() <= 1e-6 * other.norm()
 
 
-@pytest.mark.parametrize("polarity", ["plain", "absolute"])
+@pytest.mark.parametrize("polarity", get_args(Polarity))
 @pytest.mark.parametrize("size", [1, 13])
 @pytest.mark.parametrize("soft", [False, True])
 def test_replicas_are_separate_calls(soft, size, polarity):
@@ -193,14 +193,15 @@ def test_without_memory_nothing_is_trained(monkeypatch):
 
 
 class TestTakes:
-    @pytest.mark.parametrize("options", [{}, {"polarity": "absolute"}])
-    def test_what_the_kernel_knows(self, options):
-        assert direct.takes(network(**options, **CENTRED), "cross_entropy")
-        assert direct.takes(StackedLeNet5([network(**options, **CENTRED)]), "cross_entropy")
+    @pytest.mark.parametrize("polarity", get_args(Polarity))
+    def test_what_the_kernel_knows(self, polarity):
+        known = network(polarity=polarity, **CENTRED)
+        assert direct.takes(known, "cross_entropy")
+        assert direct.takes(StackedLeNet5([known]), "cross_entropy")
 
     @pytest.mark.parametrize(
         "options",
-        [{"activation": "silu"}, {"dropout": 0.1}, {"kernel": "torch"}, {"polarity": "averaged"}],
+        [{"activation": "silu"}, {"dropout": 0.1}, {"kernel": "torch"}],
     )
     def test_and_nothing_else(self, options):
         assert not direct.takes(network(**options), "cross_entropy")
@@ -223,6 +224,11 @@ class TestInTraining:
         pairs = zip(found.network.parameters(), expected.network.parameters(), strict=True)
         for one, other in pairs:
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+    def test_not_in_large_batches(self, monkeypatch):
+        monkeypatch.setattr(direct, "MOST_IMAGES", 31)
+        monkeypatch.setattr(DirectLoss, "__call__", lambda *_: pytest.fail("called"))
+        assert train({"optimizer": SGD}, {}, 0, steps=1).direct is not None
 
     def test_not_in_double_precision(self):
         assert train({"optimizer": SGD}, {}, 0, steps=1, precision="64-true").direct is None
