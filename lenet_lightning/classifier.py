@@ -60,7 +60,8 @@ class Classifier(LightningModule):
             this many pixels along both axes. Only the test at the end of ``fit``, and ``test``,
             on originals.
         view_flip: views of the test: also the mirror image of each.
-        kernel: CPU convolutions: ``fused`` (fast), ``torch``, or ``auto``: fused where available.
+        kernel: arithmetic on the CPU: ``fused`` (fast), ``torch``, or ``auto``: fused where
+            available.
         cuda_graph: replay forward and backward pass of each training batch as a CUDA graph, once it
             has been seen to give the gradients that launching kernel by kernel gives; where it
             cannot be used, one line says why. Not with dropout, nor on several devices.
