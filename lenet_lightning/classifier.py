@@ -61,7 +61,7 @@ class Classifier(LightningModule):
             on originals.
         view_flip: views of the test: also the mirror image of each.
         kernel: arithmetic on the CPU: ``fused`` (fast), ``torch``, or ``auto``: fused where
-            available.
+            available. With ``torch`` all hooks of layers and parameters are called.
         cuda_graph: replay forward and backward pass of each training batch as a CUDA graph, once it
             has been seen to give the gradients that launching kernel by kernel gives; where it
             cannot be used, one line says why. Not with dropout, nor on several devices.
@@ -286,8 +286,8 @@ class Classifier(LightningModule):
 
     def gradients(self, images: Tensor, wanted: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """Set the parameters' gradients; return what :class:`direct.DirectLoss` returns."""
-        if self.direct and len(images) <= direct.MOST_IMAGES:
-            return self.direct(images, wanted, scale)
+        if self.direct and (done := self.direct(images, wanted, scale)):
+            return done
         self.network.zero_grad()
         loss, logits = self.batch_loss(images, wanted)
         self.backward_fast(loss * scale)

@@ -268,11 +268,12 @@ def describe(trainer: Trainer, classifier: Classifier) -> dict[str, Any]:
     """Return what run.json says of the data, the machine and the code."""
     data = cast(ImageDataModule, trainer.datamodule)  # type: ignore[attr-defined]
     device = trainer.strategy.root_device
+    fused = classifier.network.fused and device.type == "cpu" and trainer.precision == "32-true"
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
         "protocol": data.protocol,
         "parameters": sum(p.numel() for p in classifier.parameters()),
-        "kernel": "fused" if classifier.network.fused else "torch",
+        "kernel": "fused" if fused else "torch",
         "data": {
             "name": data.dataset,
             "digests": data.digests,

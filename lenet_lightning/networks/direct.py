@@ -10,7 +10,7 @@ from lenet_lightning.networks import fused
 from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.networks.stacked import StackedLayer, StackedLeNet5
 
-# In larger batches calls cost nothing, and layer by layer less memory is in use at a time.
+# Of more images calls cost nothing, and layer by layer less memory is in use at a time.
 MOST_IMAGES = 512
 
 
@@ -48,8 +48,12 @@ class DirectLoss:
         layers = network.conv1, network.conv2, network.dense1, network.dense2, network.output
         self.layers = cast(tuple[nn.Conv2d | nn.Linear | StackedLayer, ...], layers)
 
-    def __call__(self, images: Tensor, wanted: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, images: Tensor, wanted: Tensor, scale: float
+    ) -> tuple[Tensor, Tensor] | None:
         """Replace the gradients by those of ``scale`` times the loss, and of the penalty.
+
+        No hooks of layers and parameters are called.
 
         Args:
             images: float32 ``[batch, channels, 32, 32]``, or ``[batch, replicas, ...]``.
@@ -58,14 +62,24 @@ class DirectLoss:
 
         Returns:
             Loss and penalty summed over the batch, a scalar or one for each replica, and the
-            logits.
+            logits. None, and nothing is done, where autograd should do it: in large batches, for
+            frozen parameters, with anomaly detection, and for tensors that the kernel cannot take.
         """
+        passes = 2 if self.network.polarity == "averaged" else 1
         parameters = [p for layer in self.layers for p in (layer.weight, layer.bias)]
-        for p in parameters:
-            if p is not None and p.grad is None:
+        trained = [p for p in parameters if p is not None]
+        if (
+            passes * len(images) > MOST_IMAGES
+            or torch.is_anomaly_enabled()
+            or not all(p.requires_grad for p in trained)
+            or not fused.supports_gradients(images, parameters)
+        ):
+            return None
+        for p in trained:
+            if p.grad is None or not p.grad.is_contiguous():
                 p.grad = torch.empty_like(p)
         gradients = [None if p is None else p.grad for p in parameters]
-        if self.network.polarity == "averaged":
+        if passes == 2:
             images = torch.cat([images, 1 - images])
         images = self.network.standardize(images)
         return fused.lenet5_gradients(images, parameters, wanted, gradients, scale, *self.options)

@@ -8,17 +8,17 @@
  *     they are few, the cells of a row;
  *   - the backward pass visits only the window that won each cell, a quarter of the map. Patches
  *     are laid out so that each is contiguous, and so are kernels: its vectors run along them.
- * The network beats its layers as separate calls because some forty of them, and as many when their
- * gradients flow back, take longer than the arithmetic of a small batch.
+ * The network beats its layers as separate calls because there are some forty of those, and as many
+ * when gradients flow back: for a small batch they take as long as the arithmetic.
  *
- * Images are [batch, height, width, channels]. Weights are [out, channels, 5, 5]. `winner` holds
+ * Images of a single layer are [batch, height, width, channels]. Weights are [out, channels, 5, 5]. `winner` holds
  * for each pooled cell the window (2 * down + right) of its maximum, plus NEGATIVE where an absolute
  * value changed its sign, or SILENT where nothing flows back: ReLU returned zero, or the largest
  * absolute value is zero.
  * Several sets of weights can work at once, each on images of its own: weights are then
  * [sets, out, channels, 5, 5], and images [batch, sets, height, width, channels].
  * The batch is cut into chunks of one set, whose gradients are added in order: results depend
- * neither on the number of threads nor on the other sets. Both entry points return 0, or 1 when
+ * neither on the number of threads nor on the other sets. All entry points return 0, or 1 when
  * memory ran out.
  */
 #include <math.h>
@@ -838,19 +838,27 @@ static void transpose(const float *from, int rows, int columns, float *to)
 /* The probability that is asked of a class. */
 static float asked(const network *n, size_t image, int class)
 {
-    float target = n->labels ? n->labels[image] == class : n->target[image * n->classes + class];
+    float target;
+    if (!n->labels)
+        target = n->target[image * n->classes + class];
+    else if (n->labels[image] >= 0 && n->labels[image] < n->classes)
+        target = n->labels[image] == class;
+    else
+        return NAN;
     return target * (1 - n->smoothing) + n->smoothing / n->classes;
 }
 
 /* Returns an image's loss, with its logits and the gradient of each pass's. */
 static float cross_entropy(network *n, size_t image)
 {
-    const size_t first = image * n->classes, last = (n->passes - 1) * (size_t)n->batch * n->classes;
+    /* Of one pass, the second is the first again. */
+    const size_t first = image * n->classes;
+    const size_t second = (n->passes - 1) * (size_t)n->batch * n->classes;
     const float *output = n->outputs + first, heat = n->temperature;
     float *z = n->logits + first, *dz = n->doutputs + first;
     float largest = -INFINITY, sum = 0, all = 0, loss = 0;
     for (int c = 0; c < n->classes; c++) {
-        z[c] = (output[c] + output[c + last]) / 2;
+        z[c] = (output[c] + output[c + second]) / 2;
         largest = z[c] > largest ? z[c] : largest;
     }
     for (int c = 0; c < n->classes; c++)
@@ -862,7 +870,7 @@ static float cross_entropy(network *n, size_t image)
         loss += target * (log_sum - (z[c] - largest) / heat);
     }
     for (int c = 0; c < n->classes; c++)
-        dz[c] = dz[c + last] =
+        dz[c] = dz[c + second] =
             (all * dz[c] / sum - asked(n, image, c)) * heat * n->scale / n->passes;
     return loss * heat * heat;
 }
@@ -924,7 +932,8 @@ static int pass(network *n, void (*prepare)(layer *), void (*piece)(void *, int)
     return failed;
 }
 
-/* Returns l1 * sum(|w|) + l2 * sum(w ** 2), and adds its gradient. */
+/* Returns l1 * sum(|w|) + l2 * sum(w ** 2), and adds its gradient. In vectors, for gcc keeps the
+ * order of a sum of floats. */
 static float penalize(const float *w, float *dw, int count, float l1, float l2)
 {
     vec sum = {0}, squares = {0};
@@ -1063,10 +1072,10 @@ int lenet5_gradients(const float *x, const float *const *parameters, const int64
     n.conv[1].activation = RELU;
     float *memory = floats(place(&n, NULL));
     int failed = !memory;
-    for (int set = 0; set < sets && !failed; set++, next_set(&n)) {
+    if (memory)
         place(&n, memory);
+    for (int set = 0; set < sets && !failed; set++, next_set(&n))
         failed = compute(&n, losses + set, threads);
-    }
     free(memory);
     return failed;
 }

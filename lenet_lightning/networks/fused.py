@@ -102,6 +102,17 @@ def supports(x: Tensor, weight: Tensor) -> bool:
     )
 
 
+def supports_gradients(x: Tensor, parameters: Sequence[Tensor | None]) -> bool:
+    """Whether `lenet5_gradients` takes these tensors: as `supports`, and the parameters contiguous.
+
+    Args:
+        x: the images, as for `supports`.
+        parameters: as for `lenet5_gradients`.
+    """
+    own = [p for p in parameters if p is not None]
+    return supports(x, own[0]) and all(p.dtype == x.dtype and p.is_contiguous() for p in own)
+
+
 def conv_pool(
     x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation = "none"
 ) -> Tensor:
@@ -190,8 +201,8 @@ def lenet5_gradients(
 ) -> tuple[Tensor, Tensor]:
     """Write the gradients of LeNet-5 with ReLU: of a batch's cross-entropy, and of a penalty.
 
-    Call it only where `unavailable` returns None and `supports` takes the images and the first
-    weight. Results are those of `losses` and autograd to rounding, the same for any
+    Call it only where `unavailable` returns None and `supports_gradients` True. Results are those
+    of `losses` and autograd to rounding, the same for any
     number of threads. S sets of weights work as one, each on images of its own: to the last bit
     what S calls give.
 
@@ -200,8 +211,8 @@ def lenet5_gradients(
         parameters: contiguous weight and bias of the two convolutions and the three dense layers in
             turn, as `torch.nn` shapes them, each with a leading dimension for the sets if there are
             any. The first bias may be None.
-        target: labels, int64 [B], or [B, S]; or the probability of each class, float32 with the
-            classes as a last dimension.
+        target: labels, whole numbers [B], or [B, S]; or the probability of each class, with the
+            classes as a last dimension. A label that is no class makes the loss NaN.
         gradients: contiguous memory for each parameter's gradient.
         scale: a factor of the gradients.
         label_smoothing: as for `losses.class_loss`.
@@ -217,7 +228,8 @@ def lenet5_gradients(
         [B, classes], or [B, S, classes].
 
     Raises:
-        ValueError: the first dense layer does not take as many numbers as the convolutions leave.
+        ValueError: the first dense layer does not take as many numbers as the convolutions leave,
+            or there are not as many targets as images.
         RuntimeError: the kernel is not available.
         MemoryError: the kernel found no memory for its scratch space.
     """
@@ -231,11 +243,15 @@ def lenet5_gradients(
         raise ValueError(
             f"the first dense layer takes {weights[2].shape[-1]} numbers, but there are {left}"
         )
+    soft = target.is_floating_point()
+    shape = (images, *x.shape[1:-3], *([widths[4]] if soft else []))
+    if target.shape != shape:
+        raise ValueError(f"the target's shape is {tuple(target.shape)}: expected {shape}")
+    target = target.to(x.dtype if soft else torch.int64)
     # Set by set, and channels last.
     x = (x.transpose(0, 1) if leading else x).movedim(-3, -1).contiguous()
     target = (target.transpose(0, 1) if leading else target).contiguous()
-    labels = None if target.is_floating_point() else target.data_ptr()
-    probabilities = target.data_ptr() if labels is None else None
+    labels, probabilities = (None, target.data_ptr()) if soft else (target.data_ptr(), None)
     # Of the images' type and device, whatever torch's defaults are.
     losses, logits = x.new_empty(sets), x.new_empty((sets, images, widths[4]))
     failed = _kernel().lenet5_gradients(

@@ -1,10 +1,11 @@
 """Several LeNet-5s, the replicas, as one program: every parameter has a leading dimension for them.
 
-A call costs as much for one small network as for eight, so that together they take far less time
-than one after another. What is computed for a replica is what it would compute on its own: on the
-CPU one call of the fused kernel for all, elsewhere a grouped convolution, and one batched matrix
-product for each dense layer. The dense layers hold features first, ``[replicas, features, batch]``,
-with which both the product and the gradient of its weights need no copy.
+A call costs as much for one small network as for eight, so that together they take less time than
+one after another wherever calls cost more than arithmetic. What is computed for a replica is what
+it would compute on its own: on the CPU one call of the fused kernel for all, elsewhere a grouped
+convolution, and one batched matrix product for each dense layer. The dense layers hold features
+first, ``[replicas, features, batch]``, with which both the product and the gradient of its weights
+need no copy.
 """
 
 import copy

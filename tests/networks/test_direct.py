@@ -61,7 +61,9 @@ def directly(
     penalty: Penalty = Penalty(0, 0),  # noqa: B008
 ) -> list[Tensor]:
     """Likewise."""
-    loss, logits = DirectLoss(module, penalty, *options)(images, wanted, SCALE)
+    done = DirectLoss(module, penalty, *options)(images, wanted, SCALE)
+    assert done is not None
+    loss, logits = done
     assert not loss.requires_grad and not logits.requires_grad
     return [loss, logits, *(p.grad.clone() for p in module.parameters() if p.grad is not None)]
 
@@ -181,6 +183,57 @@ def test_images_of_another_size_are_refused():
         directly(network(), images[..., :24, :24], labels)
 
 
+def test_targets_of_another_shape_are_refused():
+    images, labels = batch(8)
+    for target in (labels[:2], labels.unsqueeze(1), torch.rand(8, 9)):
+        with pytest.raises(ValueError, match=r"the target's shape is .*: expected \(8,"):
+            directly(network(), images, target)
+
+
+def test_targets_of_another_type_are_converted():
+    module, (images, labels), (_, soft) = network(), batch(8), batch(8, soft=True)
+    for target, other in ((labels, labels.int()), (soft, soft.double())):
+        expected = directly(module, images, target)
+        assert all(map(torch.equal, directly(module, images, other), expected))
+
+
+@pytest.mark.parametrize("label", [-1, 10])
+def test_a_label_that_is_no_class_is_not_hidden(label):
+    images, labels = batch(4)
+    labels[2] = label
+    assert directly(network(), images, labels)[0].isnan()
+
+
+class TestLeavesToAutograd:
+    def check(self, module: LeNet5, images: Tensor, labels: Tensor) -> None:
+        assert DirectLoss(module, Penalty(0, 0))(images, labels, SCALE) is None
+        assert all(p.grad is None for p in module.parameters())
+
+    def test_large_batches(self, monkeypatch):
+        monkeypatch.setattr(direct, "MOST_IMAGES", 8)
+        self.check(network(), *batch(9))
+        self.check(network(polarity="averaged"), *batch(5))
+
+    def test_frozen_parameters(self):
+        module = network()
+        module.conv1.requires_grad_(False)
+        self.check(module, *batch(2))
+
+    def test_other_types_and_layouts(self):
+        images, labels = batch(2)
+        self.check(network().double(), images.double(), labels)
+        self.check(network().half(), images, labels)
+        self.check(network().to(memory_format=torch.channels_last), images, labels)
+
+    def test_autocast(self):
+        with torch.autocast("cpu", torch.bfloat16):
+            self.check(network(), *batch(2))
+
+    def test_anomaly_detection(self):
+        with torch.autograd.set_detect_anomaly(True):
+            self.check(network(), *batch(2))
+
+
 def test_without_memory_nothing_is_trained(monkeypatch):
     class Full:
         @staticmethod
@@ -225,10 +278,14 @@ class TestInTraining:
         for one, other in pairs:
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
-    def test_not_in_large_batches(self, monkeypatch):
-        monkeypatch.setattr(direct, "MOST_IMAGES", 31)
-        monkeypatch.setattr(DirectLoss, "__call__", lambda *_: pytest.fail("called"))
-        assert train({"optimizer": SGD}, {}, 0, steps=1).direct is not None
+    def test_what_is_left_to_autograd_is_trained_by_it(self, monkeypatch):
+        monkeypatch.setattr(direct, "MOST_IMAGES", 31)  # of 32, but for every ninth batch
+        found = train({"optimizer": SGD}, {}, 0)
+        monkeypatch.setattr(direct, "takes", lambda *_: False)
+        expected = train({"optimizer": SGD}, {}, 0)
+        pairs = zip(found.network.parameters(), expected.network.parameters(), strict=True)
+        for one, other in pairs:
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
     def test_not_in_double_precision(self):
         assert train({"optimizer": SGD}, {}, 0, steps=1, precision="64-true").direct is None
