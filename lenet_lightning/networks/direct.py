@@ -15,7 +15,7 @@ MOST_IMAGES = 512
 
 
 def takes(network: nn.Module, loss: Loss) -> bool:
-    """Whether :class:`DirectLoss` knows a network, all of its options, and a loss."""
+    """Whether :class:`DirectLoss` knows a network, its options and parameters, and a loss."""
     if loss != "cross_entropy" or not isinstance(network, LeNet5 | StackedLeNet5):
         return False
     dropout = network.dropout
@@ -23,14 +23,23 @@ def takes(network: nn.Module, loss: Loss) -> bool:
         network.fused
         and network.activation == "relu"
         and not (dropout.p if isinstance(dropout, nn.Dropout) else dropout)
+        and all(p.dtype == torch.float32 and p.is_contiguous() for p in network.parameters())
     )
+
+
+def gradient_of(parameter: Tensor) -> Tensor:
+    """Return a parameter's gradient, whatever it holds, to write to."""
+    gradient = parameter.grad
+    if gradient is None or not gradient.is_contiguous():
+        gradient = parameter.grad = torch.empty_like(parameter)
+    return gradient
 
 
 class DirectLoss:
     """Computes cross-entropy, penalty and all gradients of a network that `takes` accepts.
 
     Args:
-        network: float32, on the CPU.
+        network: on the CPU.
         penalty: on its kernels.
         label_smoothing: as for ``losses.class_loss``.
         temperature: likewise.
@@ -63,22 +72,18 @@ class DirectLoss:
         Returns:
             Loss and penalty summed over the batch, a scalar or one for each replica, and the
             logits. None, and nothing is done, where autograd should do it: in large batches, for
-            frozen parameters, with anomaly detection, and for tensors that the kernel cannot take.
+            frozen parameters, with anomaly detection, and for images that the kernel cannot take.
         """
         passes = 2 if self.network.polarity == "averaged" else 1
         parameters = [p for layer in self.layers for p in (layer.weight, layer.bias)]
-        trained = [p for p in parameters if p is not None]
         if (
             passes * len(images) > MOST_IMAGES
             or torch.is_anomaly_enabled()
-            or not all(p.requires_grad for p in trained)
-            or not fused.supports_gradients(images, parameters)
+            or not all(p is None or p.requires_grad for p in parameters)
+            or not fused.supports(images, cast(Tensor, parameters[0]))
         ):
             return None
-        for p in trained:
-            if p.grad is None or not p.grad.is_contiguous():
-                p.grad = torch.empty_like(p)
-        gradients = [None if p is None else p.grad for p in parameters]
+        gradients = [None if p is None else gradient_of(p) for p in parameters]
         if passes == 2:
             images = torch.cat([images, 1 - images])
         images = self.network.standardize(images)

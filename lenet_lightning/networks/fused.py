@@ -102,17 +102,6 @@ def supports(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-def supports_gradients(x: Tensor, parameters: Sequence[Tensor | None]) -> bool:
-    """Whether `lenet5_gradients` takes these tensors: as `supports`, and the parameters contiguous.
-
-    Args:
-        x: the images, as for `supports`.
-        parameters: as for `lenet5_gradients`.
-    """
-    own = [p for p in parameters if p is not None]
-    return supports(x, own[0]) and all(p.dtype == x.dtype and p.is_contiguous() for p in own)
-
-
 def conv_pool(
     x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation = "none"
 ) -> Tensor:
@@ -201,16 +190,16 @@ def lenet5_gradients(
 ) -> tuple[Tensor, Tensor]:
     """Write the gradients of LeNet-5 with ReLU: of a batch's cross-entropy, and of a penalty.
 
-    Call it only where `unavailable` returns None and `supports_gradients` True. Results are those
-    of `losses` and autograd to rounding, the same for any
-    number of threads. S sets of weights work as one, each on images of its own: to the last bit
-    what S calls give.
+    Call it only where `unavailable` returns None and `supports` takes the images and the first
+    weight. Results are those of `losses` and autograd to rounding, the same for any number of
+    threads. S sets of weights work as one, each on images of its own: to the last bit what S calls
+    give.
 
     Args:
         x: float32 [B, C, H, W], or [B, S, C, H, W], in any memory format.
-        parameters: contiguous weight and bias of the two convolutions and the three dense layers in
-            turn, as `torch.nn` shapes them, each with a leading dimension for the sets if there are
-            any. The first bias may be None.
+        parameters: contiguous float32 weight and bias of the two convolutions and the three dense
+            layers in turn, as `torch.nn` shapes them, each with a leading dimension for the sets if
+            there are any. The first bias may be None.
         target: labels, whole numbers [B], or [B, S]; or the probability of each class, with the
             classes as a last dimension. A label that is no class makes the loss NaN.
         gradients: contiguous memory for each parameter's gradient.
