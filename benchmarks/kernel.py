@@ -36,9 +36,7 @@ def training_step(
     one_call = one_call and direct.takes(network, "cross_entropy")
 
     def step() -> None:
-        if one_call:
-            gradients(x, target, 1 / len(x))
-        else:
+        if not one_call or gradients(x, target, 1 / len(x)) is None:
             optimizer.zero_grad()
             loss = class_loss(network(x), target, "cross_entropy")
             (loss.sum() if loss.dim() else loss).div(len(x)).backward()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from lenet_lightning.losses import Loss, Penalty
 from lenet_lightning.networks import fused
 from lenet_lightning.networks.lenet5 import LeNet5
-from lenet_lightning.networks.stacked import StackedLayer, StackedLeNet5
+from lenet_lightning.networks.stacked import StackedLeNet5
 
 # Of more images calls cost nothing, and layer by layer less memory is in use at a time.
 MOST_IMAGES = 512
@@ -55,7 +55,7 @@ class DirectLoss:
         self.network = network
         self.options = label_smoothing, temperature, network.polarity, penalty.l1, penalty.l2
         layers = network.conv1, network.conv2, network.dense1, network.dense2, network.output
-        self.layers = cast(tuple[nn.Conv2d | nn.Linear | StackedLayer, ...], layers)
+        self.parameters = [p for layer in layers for p in (layer.weight, layer.bias)]
 
     def __call__(
         self, images: Tensor, wanted: Tensor, scale: float
@@ -75,16 +75,17 @@ class DirectLoss:
             frozen parameters, with anomaly detection, and for images that the kernel cannot take.
         """
         passes = 2 if self.network.polarity == "averaged" else 1
-        parameters = [p for layer in self.layers for p in (layer.weight, layer.bias)]
         if (
             passes * len(images) > MOST_IMAGES
             or torch.is_anomaly_enabled()
-            or not all(p is None or p.requires_grad for p in parameters)
-            or not fused.supports(images, cast(Tensor, parameters[0]))
+            or not all(p is None or p.requires_grad for p in self.parameters)
+            or not fused.supports(images, cast(Tensor, self.parameters[0]))
         ):
             return None
-        gradients = [None if p is None else gradient_of(p) for p in parameters]
+        gradients = [None if p is None else gradient_of(p) for p in self.parameters]
         if passes == 2:
             images = torch.cat([images, 1 - images])
         images = self.network.standardize(images)
-        return fused.lenet5_gradients(images, parameters, wanted, gradients, scale, *self.options)
+        return fused.lenet5_gradients(
+            images, self.parameters, wanted, gradients, scale, *self.options
+        )

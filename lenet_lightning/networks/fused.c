@@ -11,10 +11,10 @@
  * The network beats its layers as separate calls because there are some forty of those, and as many
  * when gradients flow back: for a small batch they take as long as the arithmetic.
  *
- * Images of a single layer are [batch, height, width, channels]. Weights are [out, channels, 5, 5]. `winner` holds
- * for each pooled cell the window (2 * down + right) of its maximum, plus NEGATIVE where an absolute
- * value changed its sign, or SILENT where nothing flows back: ReLU returned zero, or the largest
- * absolute value is zero.
+ * Images of a single layer are [batch, height, width, channels]. Weights are [out, channels, 5, 5].
+ * `winner` holds for each pooled cell the window (2 * down + right) of its maximum, plus NEGATIVE
+ * where an absolute value changed its sign, or SILENT where nothing flows back: ReLU returned zero,
+ * or the largest absolute value is zero.
  * Several sets of weights can work at once, each on images of its own: weights are then
  * [sets, out, channels, 5, 5], and images [batch, sets, height, width, channels].
  * The batch is cut into chunks of one set, whose gradients are added in order: results depend
@@ -588,21 +588,22 @@ static void place_patches(layer *l)
 }
 
 /* Adds up the gradients of a set's chunks and puts them in the weights' order. */
-static void sum_chunks(const layer *l, int set, float *dweight, float *dbias)
+static void sum_chunks(const layer *l, int set)
 {
-    const int chunks = chunks_of(l);
+    const int chunks = chunks_of(l), kernel = l->channels * K * K;
+    float *dweight = l->dweight + set * l->out * kernel;
     const float *partial = l->partial + (size_t)set * chunks * l->gradient;
     float *total = l->partial + (size_t)l->sets * chunks * l->gradient;
     memset(total, 0, l->gradient * sizeof *total);
     for (int chunk = 0; chunk < chunks; chunk++)
         for (int i = 0; i < l->gradient; i++)
             total[i] += partial[(size_t)chunk * l->gradient + i];
-    if (dbias)
-        memcpy(dbias, total + l->out * l->patch, l->out * sizeof *dbias);
+    if (l->dbias)
+        memcpy(l->dbias + set * l->out, total + l->out * l->patch, l->out * sizeof *l->dbias);
     for (int o = 0; o < l->out; o++)
         for (int c = 0; c < l->channels; c++)
             for (int t = 0; t < K * K; t++)
-                dweight[(o * l->channels + c) * K * K + t] =
+                dweight[o * kernel + c * K * K + t] =
                     total[o * l->patch + t / K * l->slot + t % K * l->channels + c];
 }
 
@@ -629,8 +630,7 @@ static void prepare_backward(layer *l)
 static void finish_backward(const layer *l)
 {
     for (int set = 0; set < l->sets; set++)
-        sum_chunks(l, set, l->dweight + set * l->out * l->channels * K * K,
-                   l->dbias ? l->dbias + set * l->out : NULL);
+        sum_chunks(l, set);
 }
 
 /* `dx` and `dbias` may be NULL. */

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lenet_lightning.classifier import Classifier
 from lenet_lightning.losses import Penalty, class_loss, kernels
 from lenet_lightning.networks import direct, fused
 from lenet_lightning.networks.direct import DirectLoss
@@ -268,6 +269,12 @@ class TestTakes:
         assert not direct.takes(nn.Linear(2, 2), "cross_entropy")
 
 
+def assert_same_weights(one: Classifier, other: Classifier) -> None:
+    pairs = zip(one.network.parameters(), other.network.parameters(), strict=True)
+    for found, expected in pairs:
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
 class TestInTraining:
     @pytest.mark.parametrize("replicas", [1, 2])
     def test_weights_are_those_of_autograd(self, monkeypatch, replicas):
@@ -277,18 +284,14 @@ class TestInTraining:
         monkeypatch.setattr(direct, "takes", lambda *_: False)
         expected = train(*options)
         assert expected.direct is None
-        pairs = zip(found.network.parameters(), expected.network.parameters(), strict=True)
-        for one, other in pairs:
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+        assert_same_weights(found, expected)
 
     def test_what_is_left_to_autograd_is_trained_by_it(self, monkeypatch):
         monkeypatch.setattr(direct, "MOST_IMAGES", 31)  # of 32, but for every ninth batch
         found = train({"optimizer": SGD}, {}, 0)
         monkeypatch.setattr(direct, "takes", lambda *_: False)
         expected = train({"optimizer": SGD}, {}, 0)
-        pairs = zip(found.network.parameters(), expected.network.parameters(), strict=True)
-        for one, other in pairs:
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+        assert_same_weights(found, expected)
 
     def test_not_in_double_precision(self):
         assert train({"optimizer": SGD}, {}, 0, steps=1, precision="64-true").direct is None
