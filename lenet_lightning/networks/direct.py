@@ -21,7 +21,6 @@ def takes(network: nn.Module, loss: Loss) -> bool:
     dropout = network.dropout
     return (
         network.fused
-        and network.activation == "relu"
         and not (dropout.p if isinstance(dropout, nn.Dropout) else dropout)
         and all(p.dtype == torch.float32 and p.is_contiguous() for p in network.parameters())
     )
@@ -53,7 +52,10 @@ class DirectLoss:
         temperature: float = 1.0,
     ) -> None:
         self.network = network
-        self.options = label_smoothing, temperature, network.polarity, penalty.l1, penalty.l2
+        penalties = penalty.l1, penalty.l2
+        self.options = (
+            label_smoothing, temperature, network.polarity, *penalties, network.activation
+        )  # fmt: skip
         layers = network.conv1, network.conv2, network.dense1, network.dense2, network.output
         self.parameters = [p for layer in layers for p in (layer.weight, layer.bias)]
 

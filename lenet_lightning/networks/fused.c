@@ -50,7 +50,9 @@ enum {
 };
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
-enum { NONE, RELU, ABSOLUTE };  /* what follows the convolution; known to fused.py */
+typedef int32_t ints __attribute__((vector_size(4 * LANES)));
+/* Known to fused.py. A layer knows those up to ABSOLUTE, the network the others too. */
+enum { NONE, RELU, ABSOLUTE, LEAKY_RELU, ELU, TANH, SILU };
 
 /* The same vector anywhere in an array of floats. */
 typedef float loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -58,6 +60,7 @@ typedef float loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias
 typedef struct layer {
     const float *x, *weight, *bias, *dy;
     float *y, *dx, *dweight, *dbias, *packed, *partial;
+    float *slope;       /* of the activation at each y; NULL where `winner` says it all */
     uint8_t *winner;
     int *offset;        /* forward, of each tap from a patch's first; backward, of each patch */
     int batch, sets, channels, height, width, out, activation;
@@ -653,6 +656,70 @@ int conv_pool_backward(const float *x, const float *weight, const uint8_t *winne
     return l.failed;
 }
 
+/* ---- activations --------------------------------------------------------------------------- */
+
+static inline vec choose(ints which, vec yes, vec no)
+{
+    return (vec)(((ints)yes & which) | ((ints)no & ~which));
+}
+
+/* Returns e ** x - 1 to a few units in the last place, also near 0. With n the whole number nearest
+ * to x / ln 2 and r = x - n ln 2 it is 2 ** n (e ** r - 1) + 2 ** n - 1; Taylor's series of e ** r
+ * is short, for r lies within 0.35 of 0. */
+static inline vec exponential_minus_1(vec x)
+{
+    const vec zero = {0}, least = zero - 87, most = zero + 88;
+    const float rounding = 12582912;  /* 1.5 * 2 ** 23: sums have no place for a fraction */
+    x = choose(x < least, least, choose(x > most, most, x));
+    const vec n = (x * 1.44269504f + rounding) - rounding;
+    const vec r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  /* ln 2, in two parts */
+    const vec above = 1.f / 6 + r * (1.f / 24 + r * (1.f / 120 + r * (1.f / 720 + r / 5040)));
+    const vec power = (vec)((__builtin_convertvector(n, ints) + 127) << 23);
+    return power * (r + r * r * (0.5f + r * above)) + (power - 1);
+}
+
+/* Returns the activation of z and writes its slope there, as torch defines both. */
+static inline vec activation_of(int activation, vec z, vec *slope)
+{
+    const vec zero = {0}, one = zero + 1;
+    vec y, share;
+    switch (activation) {
+    case LEAKY_RELU:
+        *slope = choose(z > 0, one, zero + 0.01f);
+        return z * *slope;
+    case ELU:
+        y = choose(z > 0, z, exponential_minus_1(z));
+        *slope = choose(z > 0, one, y + 1);
+        return y;
+    case TANH:
+        y = exponential_minus_1(2 * z);
+        y /= y + 2;
+        *slope = 1 - y * y;
+        return y;
+    case SILU:
+        share = 1 / (exponential_minus_1(-z) + 2);
+        *slope = share + z * share * (1 - share);
+        return z * share;
+    default:
+        *slope = choose(z <= 0, zero, one);  /* NaN stays NaN */
+        return choose(z <= 0, zero, z);
+    }
+}
+
+/* Replaces sums by their activations, and writes the slopes there. */
+static void activate(int activation, float *y, float *slope, int count)
+{
+    vec z = {0}, rise;
+    for (; count >= LANES; count -= LANES, y += LANES, slope += LANES) {
+        *(loose *)y = activation_of(activation, *(loose *)y, &rise);
+        *(loose *)slope = rise;
+    }
+    memcpy(&z, y, count * sizeof *y);
+    z = activation_of(activation, z, &rise);
+    memcpy(y, &z, count * sizeof *y);
+    memcpy(slope, &rise, count * sizeof *slope);
+}
+
 /* ---- dense layers -------------------------------------------------------------------------- */
 
 enum {
@@ -665,9 +732,11 @@ typedef struct {
     const float *weight, *bias;  /* [out][in], [out] */
     float *x, *y, *dx;           /* [images][in_pitch], [images][out_pitch], [images][in_pitch] */
     const float *dy;             /* [images][out_pitch] */
+    float *x_slope, *y_slope;    /* of the activation at each x and y; NULL where there is none */
     float *columns, *rows;       /* the weights as [in][whole(out, ACROSS)], [out][in_pitch] */
     float *dweight, *dbias;
-    int in, out, in_pitch, out_pitch, relu;  /* no matter what is between `in` and the pitch */
+    int in, out, in_pitch, out_pitch;  /* no matter what is between `in` and the pitch */
+    int activation;
 } dense;
 
 static void copy_weights(const dense *d)
@@ -719,17 +788,18 @@ static void dense_forward(const dense *d, range images)
             combine(x, 1, d->columns + first, pitch, d->in, result);
             for (int n = 0; n < SIDE && image + n < images.end; n++) {
                 float *y = d->y + (image + n) * d->out_pitch + first;
-                for (int o = 0; o < min(ACROSS, d->out - first); o++) {
-                    float sum = result[n][o] + d->bias[first + o];
-                    y[o] = d->relu & (sum < 0) ? 0 : sum;
-                }
+                for (int o = 0; o < min(ACROSS, d->out - first); o++)
+                    y[o] = result[n][o] + d->bias[first + o];
             }
+        }
+        for (int n = 0; n < SIDE && image + n < images.end && d->y_slope; n++) {
+            size_t at = (image + n) * d->out_pitch;
+            activate(d->activation, d->y + at, d->y_slope + at, d->out);
         }
     }
 }
 
-/* `masked` is whether the images have come through ReLU. */
-static void dense_input_gradient(const dense *d, range images, int masked)
+static void dense_input_gradient(const dense *d, range images)
 {
     const float *dy[SIDE];
     for (size_t image = images.first; image < images.end; image += SIDE) {
@@ -740,7 +810,7 @@ static void dense_input_gradient(const dense *d, range images, int masked)
             for (int n = 0; n < SIDE && image + n < images.end; n++) {
                 size_t to = (image + n) * d->in_pitch + first;
                 for (int i = 0; i < min(ACROSS, d->in - first); i++)
-                    d->dx[to + i] = masked & (d->x[to + i] <= 0) ? 0 : result[n][i];
+                    d->dx[to + i] = result[n][i] * (d->x_slope ? d->x_slope[to + i] : 1);
             }
         }
     }
@@ -806,6 +876,7 @@ static size_t place(network *n, float *memory)
         l->dy = dy;
         l->y = take(&a, images * cells_of(l));
         l->winner = (uint8_t *)take(&a, (images * cells_of(l) + 3) / 4);
+        l->slope = l->activation > ABSOLUTE ? take(&a, images * cells_of(l)) : NULL;
         if (i) {
             l->x = l[-1].y;
             l->dx = (float *)l[-1].dy;
@@ -820,6 +891,7 @@ static size_t place(network *n, float *memory)
         if (i) {
             d[-1].y = d->x;
             d[-1].dy = d->dx;
+            d[-1].y_slope = d->x_slope = take(&a, images * d->in_pitch);
         }
     }
     n->dense[DENSE - 1].y = n->outputs = take(&a, images * n->classes);
@@ -881,8 +953,12 @@ static void forward(void *task, int chunk)
     layer *last = n->conv + CONVOLUTIONS - 1;
     dense *d = n->dense;
     range images = images_of(last, chunk);
-    for (int i = 0; i < CONVOLUTIONS; i++)
-        n->conv[i].chunk(n->conv + i, chunk);
+    for (layer *l = n->conv; l <= last; l++) {
+        const size_t first = images.first * cells_of(l), end = images.end * cells_of(l);
+        l->chunk(l, chunk);
+        if (l->slope)
+            activate(l->activation, l->y + first, l->slope + first, end - first);
+    }
     for (size_t image = images.first; image < images.end; image++)
         transpose(last->y + image * cells_of(last), last->rows * last->columns, last->out,
                   d->x + image * d->in_pitch);
@@ -897,12 +973,18 @@ static void backward(void *task, int chunk)
     dense *d = n->dense;
     range images = images_of(last, chunk);
     for (int i = DENSE - 1; i >= 0; i--)
-        dense_input_gradient(d + i, images, i > 0);
+        dense_input_gradient(d + i, images);
     for (size_t image = images.first; image < images.end; image++)
         transpose(d->dx + image * d->in_pitch, last->out, last->rows * last->columns,
                   (float *)last->dy + image * cells_of(last));
-    for (int i = CONVOLUTIONS - 1; i >= 0; i--)
-        n->conv[i].chunk(n->conv + i, chunk);
+    for (layer *l = last; l >= n->conv; l--) {
+        const size_t first = images.first * cells_of(l), end = images.end * cells_of(l);
+        float *dy = (float *)l->dy;
+        if (l->slope)
+            for (size_t i = first; i < end; i++)
+                dy[i] *= l->slope[i];
+        l->chunk(l, chunk);
+    }
 }
 
 static int pieces_of(const dense *d) { return blocks_of(d->out, SIDE); }
@@ -975,7 +1057,7 @@ static void release_all(network *n)
 /* The first of the sets. */
 static network new_network(const float *x, const float *const *parameters,
                            float *const *gradients, const int *out, int batch, int passes,
-                           int channels, int height, int width)
+                           int channels, int height, int width, int activation)
 {
     network n = {.batch = batch, .passes = passes, .classes = out[CONVOLUTIONS + DENSE - 1]};
     int in = channels;
@@ -983,6 +1065,7 @@ static network new_network(const float *x, const float *const *parameters,
         layer *l = n.conv + i;
         *l = new_layer(x, parameters[0], passes * batch, 1, in, height, width, *out);
         l->bias = parameters[1];
+        l->activation = activation;
         l->dweight = gradients[0];
         l->dbias = gradients[1];
         in = *out++;
@@ -994,7 +1077,7 @@ static network new_network(const float *x, const float *const *parameters,
         int last = i == DENSE - 1;
         n.dense[i] = (dense){
             .weight = parameters[0], .bias = parameters[1], .dweight = gradients[0],
-            .dbias = gradients[1], .in = in, .out = *out, .relu = !last,
+            .dbias = gradients[1], .in = in, .out = *out, .activation = activation,
             .in_pitch = whole(in, ACROSS), .out_pitch = last ? *out : whole(*out, ACROSS)};
         in = *out++;
     }
@@ -1056,10 +1139,11 @@ static int compute(network *n, float *loss, int threads)
 int lenet5_gradients(const float *x, const float *const *parameters, const int64_t *labels,
                      const float *target, float *const *gradients, float *losses, float *logits,
                      const int *out, int batch, int passes, int sets, int channels, int height,
-                     int width, int absolute, float smoothing, float temperature, float scale,
-                     float l1, float l2, int threads)
+                     int width, int activation, int absolute, float smoothing, float temperature,
+                     float scale, float l1, float l2, int threads)
 {
-    network n = new_network(x, parameters, gradients, out, batch, passes, channels, height, width);
+    network n = new_network(x, parameters, gradients, out, batch, passes, channels, height, width,
+                            activation);
     n.labels = labels;
     n.target = target;
     n.logits = logits;
@@ -1068,8 +1152,8 @@ int lenet5_gradients(const float *x, const float *const *parameters, const int64
     n.scale = scale;
     n.l1 = l1;
     n.l2 = l2;
-    n.conv[0].activation = absolute ? ABSOLUTE : RELU;
-    n.conv[1].activation = RELU;
+    if (absolute)
+        n.conv[0].activation = ABSOLUTE;
     float *memory = floats(place(&n, NULL));
     int failed = !memory;
     if (memory)

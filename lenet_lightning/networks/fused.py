@@ -34,8 +34,9 @@ from torch.nn import functional as F
 KERNEL_SIZE = 5
 
 Activation = Literal["none", "relu", "absolute"]
-# The numbers that fused.c gives them.
-_ACTIVATIONS: dict[Activation, int] = {"none": 0, "relu": 1, "absolute": 2}
+# fused.c numbers them in this order.
+_NAMES = "none", "relu", "absolute", "leaky_relu", "elu", "tanh", "silu"
+_ACTIVATIONS = {name: number for number, name in enumerate(_NAMES)}
 
 _OPTIONS = ["-O3", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math"]
 if sys.platform == "darwin":
@@ -187,8 +188,9 @@ def lenet5_gradients(
     polarity: Literal["plain", "absolute", "averaged"] = "plain",
     l1: float = 0.0,
     l2: float = 0.0,
+    activation: Literal["relu", "leaky_relu", "elu", "tanh", "silu"] = "relu",
 ) -> tuple[Tensor, Tensor]:
-    """Write the gradients of LeNet-5 with ReLU: of a batch's cross-entropy, and of a penalty.
+    """Write the gradients of LeNet-5: of a batch's cross-entropy, and of a penalty.
 
     Call it only where `unavailable` returns None and `supports` takes the images and the first
     weight. Results are those of `losses` and autograd to rounding, the same for any number of
@@ -207,10 +209,11 @@ def lenet5_gradients(
         label_smoothing: as for `losses.class_loss`.
         temperature: likewise.
         polarity: ``absolute``: the first convolution is followed by the absolute value in place of
-            ReLU; ``averaged``: x holds 2 B images, and those B apart share their target, and the
-            mean of their logits.
+            the activation; ``averaged``: x holds 2 B images, and those B apart share their target,
+            and the mean of their logits.
         l1: as for `losses.Penalty`, whose gradient is added to the scaled one of the losses.
         l2: likewise.
+        activation: what follows pooling and the hidden dense layers.
 
     Returns:
         The sum over the batch of losses and penalty, float32 [], or [S], and the logits, float32
@@ -246,7 +249,8 @@ def lenet5_gradients(
     failed = _kernel().lenet5_gradients(
         x.data_ptr(), _pointers(parameters), labels, probabilities, _pointers(gradients),
         losses.data_ptr(), logits.data_ptr(), (ctypes.c_int * 5)(*widths), images, passes, sets,
-        *size, polarity == "absolute", label_smoothing, temperature, scale, l1, l2, _threads(),
+        *size, _ACTIVATIONS[activation], polarity == "absolute", label_smoothing, temperature,
+        scale, l1, l2, _threads(),
     )  # fmt: skip
     if failed:
         raise MemoryError("the fused network ran out of memory")
@@ -342,7 +346,7 @@ def _open(path: Path) -> ctypes.CDLL:
     library.conv_pool_forward.argtypes = [pointer] * 5 + [number] * 8
     library.conv_pool_backward.argtypes = [pointer] * 7 + [number] * 7
     library.lenet5_gradients.argtypes = (
-        *[pointer] * 8, *[number] * 7, *[ctypes.c_float] * 5, number,
+        *[pointer] * 8, *[number] * 8, *[ctypes.c_float] * 5, number,
     )  # fmt: skip
     return library
 
@@ -356,7 +360,8 @@ def _self_test() -> None:
 
     with torch.inference_mode(False), torch.enable_grad():
         _test_layers(random)
-        _test_gradients(random)
+        _test_gradients(random, "relu", F.relu)
+        _test_gradients(random, "silu", F.silu)
 
 
 def _test_layers(random: Callable[[Sequence[int]], Tensor]) -> None:
@@ -380,7 +385,11 @@ def _test_layers(random: Callable[[Sequence[int]], Tensor]) -> None:
         )
 
 
-def _test_gradients(random: Callable[[Sequence[int]], Tensor]) -> None:
+def _test_gradients(
+    random: Callable[[Sequence[int]], Tensor],
+    activation: Literal["relu", "silu"],
+    act: Callable[[Tensor], Tensor],
+) -> None:
     shapes = (6, 1, 5, 5), (16, 6, 5, 5), (120, 400), (84, 120), (10, 84)
     x, labels = random((3, 1, 32, 32)), torch.tensor([3, 0, 9], device="cpu")
     parameters = [
@@ -389,11 +398,13 @@ def _test_gradients(random: Callable[[Sequence[int]], Tensor]) -> None:
         for size in (shape, shape[:1])
     ]
     gradients = [torch.empty_like(p) for p in parameters]
-    loss, logits = lenet5_gradients(x, parameters, labels, gradients, scale=100)
+    loss, logits = lenet5_gradients(
+        x, parameters, labels, gradients, scale=100, activation=activation
+    )
     conv1, bias1, conv2, bias2, *dense = parameters
-    y = F.max_pool2d(F.conv2d(x, conv1, bias1).relu(), 2)
-    y = F.max_pool2d(F.conv2d(y, conv2, bias2).relu(), 2).flatten(1)
-    y = F.linear(F.linear(y, *dense[:2]).relu(), *dense[2:4]).relu()
+    y = act(F.max_pool2d(F.conv2d(x, conv1, bias1), 2))
+    y = act(F.max_pool2d(F.conv2d(y, conv2, bias2), 2)).flatten(1)
+    y = act(F.linear(act(F.linear(y, *dense[:2])), *dense[2:4]))
     y = F.linear(y, *dense[4:])
     torchs_loss = F.cross_entropy(y, labels, reduction="sum")
     expected = torch.autograd.grad(100 * torchs_loss, parameters)
