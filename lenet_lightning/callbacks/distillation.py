@@ -64,7 +64,7 @@ class Distillation(Callback):
         self.digests: dict[str, str] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Load and check the teachers of a training."""
+        """Load and check the teachers of a training, and say how many there are."""
         if stage != "fit":
             return
         data = cast(ImageDataModule, trainer.datamodule)  # type: ignore[attr-defined]
@@ -76,6 +76,8 @@ class Distillation(Callback):
             self.digests[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
             self.networks.append(network.to(trainer.strategy.root_device))
         classifier.teacher, classifier.temperature = self.target, self.temperature
+        count = len(self.networks)
+        classifier.print(f"Taught by {count} network{'s' * (count > 1)}: {self.teachers}")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Leave the network without teachers, for whatever it is trained on next."""

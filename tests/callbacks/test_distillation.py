@@ -61,6 +61,7 @@ def test_run(run: Run, teachers: list[Path]) -> None:
     """It is a run like any other, knows its teachers, and has learned something else."""
     taught = run(TAUGHT, TEACHERS, "--name taught")
     assert taught.code == 0, taught.err
+    assert f"Taught by 2 networks: {TEACHERS}\n" in taught.out
     manifest = json.loads((FOLDER / "run.json").read_text())
     assert list(manifest["teachers"]) == [str(path) for path in teachers]
     for path, digest in manifest["teachers"].items():
