@@ -20,7 +20,7 @@ from lenet_lightning.metrics import POLARITIES, Sums
 from lenet_lightning.networks import direct
 from lenet_lightning.networks.graphed import GraphedLoss
 from lenet_lightning.networks.initializers import Initializer
-from lenet_lightning.networks.lenet5 import Activation, Kernel, LeNet5, Polarity
+from lenet_lightning.networks.lenet5 import Activation, ConvActivation, Kernel, LeNet5, Polarity
 from lenet_lightning.networks.stacked import StackedLeNet5
 from lenet_lightning.optimizers import KerasAdam, clip_gradients
 
@@ -40,6 +40,8 @@ class Classifier(LightningModule):
 
     Args:
         activation: hidden activation.
+        conv_activation: that of the two convolutions, where it is another one: also ``absolute``,
+            the absolute value, of which pooling keeps the largest.
         initializer: initialiser of the kernels; ``default`` is torch's.
         dropout: probability of dropping a unit of the two hidden dense layers.
         scaling: network input: ``unit`` is [0, 1] as in the report, ``centered`` subtracts 0.5,
@@ -85,6 +87,7 @@ class Classifier(LightningModule):
     def __init__(
         self,
         activation: Activation = "relu",
+        conv_activation: ConvActivation | None = None,
         initializer: Initializer = "he_normal",
         dropout: BelowOne = 0.0,
         scaling: Scaling = "unit",
@@ -112,6 +115,7 @@ class Classifier(LightningModule):
             )
         self.automatic_optimization = False  # several optimizer steps per training_step
         self.activation = activation
+        self.conv_activation = conv_activation
         self.initializer = initializer
         self.dropout = dropout
         self.scaling = scaling
@@ -189,6 +193,7 @@ class Classifier(LightningModule):
                 std,
                 self.kernel,
                 self.polarity,
+                self.conv_activation,
             )
         except RuntimeError as error:
             raise UserError(f"model.kernel is fused, but {error} Use torch or auto.") from error

@@ -31,7 +31,7 @@ OPTIMIZER = "model.optimizer.init_args."
 TUNABLE = ("lr", "adam_lr", "betas", "eps", "epsilon", "weight_decay")
 
 # What a checkpoint's network computes with beside its weights.
-NETWORK = ("activation", "scaling", "polarity")
+NETWORK = ("activation", "conv_activation", "scaling", "polarity")
 
 
 def check(changed: Changes, config: dict[str, Any], checkpoint: dict[str, Any]) -> None:

@@ -52,10 +52,8 @@ class DirectLoss:
         temperature: float = 1.0,
     ) -> None:
         self.network = network
-        penalties = penalty.l1, penalty.l2
-        self.options = (
-            label_smoothing, temperature, network.polarity, *penalties, network.activation
-        )  # fmt: skip
+        self.passes = 2 if network.polarity == "averaged" else 1
+        self.options = label_smoothing, temperature, self.passes, penalty.l1, penalty.l2
         layers = network.conv1, network.conv2, network.dense1, network.dense2, network.output
         self.parameters = [p for layer in layers for p in (layer.weight, layer.bias)]
 
@@ -76,18 +74,18 @@ class DirectLoss:
             logits. None, and nothing is done, where autograd should do it: in large batches, for
             frozen parameters, with anomaly detection, and for images that the kernel cannot take.
         """
-        passes = 2 if self.network.polarity == "averaged" else 1
         if (
-            passes * len(images) > MOST_IMAGES
+            self.passes * len(images) > MOST_IMAGES
             or torch.is_anomaly_enabled()
             or not all(p is None or p.requires_grad for p in self.parameters)
             or not fused.supports(images, cast(Tensor, self.parameters[0]))
         ):
             return None
         gradients = [None if p is None else gradient_of(p) for p in self.parameters]
-        if passes == 2:
+        if self.passes == 2:
             images = torch.cat([images, 1 - images])
         images = self.network.standardize(images)
+        network = self.network
         return fused.lenet5_gradients(
-            images, self.parameters, wanted, gradients, scale, *self.options
+            images, self.parameters, wanted, gradients, network.activations, scale, *self.options
         )

@@ -1057,7 +1057,7 @@ static void release_all(network *n)
 /* The first of the sets. */
 static network new_network(const float *x, const float *const *parameters,
                            float *const *gradients, const int *out, int batch, int passes,
-                           int channels, int height, int width, int activation)
+                           int channels, int height, int width, const int *activations)
 {
     network n = {.batch = batch, .passes = passes, .classes = out[CONVOLUTIONS + DENSE - 1]};
     int in = channels;
@@ -1065,7 +1065,7 @@ static network new_network(const float *x, const float *const *parameters,
         layer *l = n.conv + i;
         *l = new_layer(x, parameters[0], passes * batch, 1, in, height, width, *out);
         l->bias = parameters[1];
-        l->activation = activation;
+        l->activation = *activations++;
         l->dweight = gradients[0];
         l->dbias = gradients[1];
         in = *out++;
@@ -1077,7 +1077,7 @@ static network new_network(const float *x, const float *const *parameters,
         int last = i == DENSE - 1;
         n.dense[i] = (dense){
             .weight = parameters[0], .bias = parameters[1], .dweight = gradients[0],
-            .dbias = gradients[1], .in = in, .out = *out, .activation = activation,
+            .dbias = gradients[1], .in = in, .out = *out, .activation = *activations,
             .in_pitch = whole(in, ACROSS), .out_pitch = last ? *out : whole(*out, ACROSS)};
         in = *out++;
     }
@@ -1134,16 +1134,17 @@ static int compute(network *n, float *loss, int threads)
 /* Images are [sets, passes, batch, height, width, channels]: the numbers of one set after another
  * then stay in the cache. An image's logits are the mean of its passes'. `parameters` and
  * `gradients` are those of the five layers in turn, weights and biases, and `out` their widths; the
- * first bias may be NULL, with its gradient. One of `labels` and `target` is NULL. `losses` are the
- * sums over each set's images, the penalty with each. */
+ * first bias may be NULL, with its gradient. One of `labels` and `target` is NULL. `activations`
+ * follow each convolution and the hidden dense layers. `losses` are the sums over each set's images,
+ * the penalty with each. */
 int lenet5_gradients(const float *x, const float *const *parameters, const int64_t *labels,
                      const float *target, float *const *gradients, float *losses, float *logits,
                      const int *out, int batch, int passes, int sets, int channels, int height,
-                     int width, int activation, int absolute, float smoothing, float temperature,
+                     int width, const int *activations, float smoothing, float temperature,
                      float scale, float l1, float l2, int threads)
 {
     network n = new_network(x, parameters, gradients, out, batch, passes, channels, height, width,
-                            activation);
+                            activations);
     n.labels = labels;
     n.target = target;
     n.logits = logits;
@@ -1152,8 +1153,6 @@ int lenet5_gradients(const float *x, const float *const *parameters, const int64
     n.scale = scale;
     n.l1 = l1;
     n.l2 = l2;
-    if (absolute)
-        n.conv[0].activation = ABSOLUTE;
     float *memory = floats(place(&n, NULL));
     int failed = !memory;
     if (memory)

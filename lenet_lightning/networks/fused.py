@@ -182,13 +182,13 @@ def lenet5_gradients(
     parameters: Sequence[Tensor | None],
     target: Tensor,
     gradients: Sequence[Tensor | None],
+    activations: Sequence[str],
     scale: float = 1.0,
     label_smoothing: float = 0.0,
     temperature: float = 1.0,
-    polarity: Literal["plain", "absolute", "averaged"] = "plain",
+    passes: int = 1,
     l1: float = 0.0,
     l2: float = 0.0,
-    activation: Literal["relu", "leaky_relu", "elu", "tanh", "silu"] = "relu",
 ) -> tuple[Tensor, Tensor]:
     """Write the gradients of LeNet-5: of a batch's cross-entropy, and of a penalty.
 
@@ -205,15 +205,16 @@ def lenet5_gradients(
         target: labels, whole numbers [B], or [B, S]; or the probability of each class, with the
             classes as a last dimension. A label that is no class makes the loss NaN.
         gradients: contiguous memory for each parameter's gradient.
+        activations: what follows each convolution (pooled, but for ``absolute``: before it is
+            pooled) and the hidden dense layers: ``relu``, ``leaky_relu``, ``elu``, ``tanh``,
+            ``silu``, and ``absolute`` for convolutions only.
         scale: a factor of the gradients.
         label_smoothing: as for `losses.class_loss`.
         temperature: likewise.
-        polarity: ``absolute``: the first convolution is followed by the absolute value in place of
-            the activation; ``averaged``: x holds 2 B images, and those B apart share their target,
-            and the mean of their logits.
+        passes: 1, or 2: x then holds 2 B images, and those B apart share their target, and the
+            mean of their logits.
         l1: as for `losses.Penalty`, whose gradient is added to the scaled one of the losses.
         l2: likewise.
-        activation: what follows pooling and the hidden dense layers.
 
     Returns:
         The sum over the batch of losses and penalty, float32 [], or [S], and the logits, float32
@@ -227,7 +228,6 @@ def lenet5_gradients(
     """
     weights = cast(Sequence[Tensor], parameters[::2])
     sets, leading, size = _sets(weights[0]), weights[0].dim() - 4, x.shape[-3:]
-    passes = 2 if polarity == "averaged" else 1
     images = len(x) // passes
     widths = [weight.shape[leading] for weight in weights]
     rows, columns = (((n - KERNEL_SIZE + 1) // 2 - KERNEL_SIZE + 1) // 2 for n in size[1:])
@@ -249,8 +249,8 @@ def lenet5_gradients(
     failed = _kernel().lenet5_gradients(
         x.data_ptr(), _pointers(parameters), labels, probabilities, _pointers(gradients),
         losses.data_ptr(), logits.data_ptr(), (ctypes.c_int * 5)(*widths), images, passes, sets,
-        *size, _ACTIVATIONS[activation], polarity == "absolute", label_smoothing, temperature,
-        scale, l1, l2, _threads(),
+        *size, (ctypes.c_int * 3)(*map(_ACTIVATIONS.__getitem__, activations)), label_smoothing,
+        temperature, scale, l1, l2, _threads(),
     )  # fmt: skip
     if failed:
         raise MemoryError("the fused network ran out of memory")
@@ -346,7 +346,7 @@ def _open(path: Path) -> ctypes.CDLL:
     library.conv_pool_forward.argtypes = [pointer] * 5 + [number] * 8
     library.conv_pool_backward.argtypes = [pointer] * 7 + [number] * 7
     library.lenet5_gradients.argtypes = (
-        *[pointer] * 8, *[number] * 8, *[ctypes.c_float] * 5, number,
+        *[pointer] * 8, *[number] * 6, pointer, *[ctypes.c_float] * 5, number,
     )  # fmt: skip
     return library
 
@@ -398,9 +398,7 @@ def _test_gradients(
         for size in (shape, shape[:1])
     ]
     gradients = [torch.empty_like(p) for p in parameters]
-    loss, logits = lenet5_gradients(
-        x, parameters, labels, gradients, scale=100, activation=activation
-    )
+    loss, logits = lenet5_gradients(x, parameters, labels, gradients, [activation] * 3, scale=100)
     conv1, bias1, conv2, bias2, *dense = parameters
     y = act(F.max_pool2d(F.conv2d(x, conv1, bias1), 2))
     y = act(F.max_pool2d(F.conv2d(y, conv2, bias2), 2)).flatten(1)

@@ -24,6 +24,7 @@ from lenet_lightning.networks import fused
 from lenet_lightning.networks.initializers import Initializer, initialize
 
 Activation = Literal["relu", "leaky_relu", "elu", "tanh", "silu"]
+ConvActivation = Literal["relu", "leaky_relu", "elu", "tanh", "silu", "absolute"]
 Kernel = Literal["auto", "fused", "torch"]
 Polarity = Literal["plain", "absolute", "averaged"]
 
@@ -58,7 +59,8 @@ class LeNet5(nn.Module):
 
     Layout: conv 6, conv 16, dense 120, 84, ``num_classes``; 61,706 parameters on one channel and
     62,006 on three, with ten classes. Pooling comes before the activation: for an increasing
-    activation (all but SiLU) the two orders give the same result, and this one is cheaper.
+    activation (all but SiLU) the two orders give the same result, and this one is cheaper. The
+    absolute value comes before pooling: of each window the largest magnitude is kept.
 
     Args:
         in_channels: 1 or 3 (any positive number works).
@@ -68,6 +70,8 @@ class LeNet5(nn.Module):
         dropout: probability of dropping a unit of the 120 and 84 layers while training, in [0, 1).
         mean: per-channel mean subtracted from the input, in input units.
         std: per-channel standard deviation by which the input is divided.
+        conv_activation: activation of the two convolutions, if not the same: also ``"absolute"``,
+            the absolute value.
         polarity: ``"plain"``, or a construction that gives the same logits for ``1 - x`` as for x,
             border included; the module's docstring has the algebra.
         kernel: ``"fused"`` takes the CPU's fused convolution and pooling, ``"torch"`` torch's own
@@ -90,6 +94,7 @@ class LeNet5(nn.Module):
         std: tuple[float, ...] = (),
         kernel: Kernel = "torch",
         polarity: Polarity = "plain",
+        conv_activation: ConvActivation | None = None,
     ) -> None:
         super().__init__()
         if polarity == "absolute" and set(mean) != {0.5}:
@@ -101,7 +106,9 @@ class LeNet5(nn.Module):
         self.dense2 = nn.Linear(120, 84)
         self.output = nn.Linear(84, num_classes)
         self.dropout = nn.Dropout(dropout)
-        self.activation = activation
+        convolutions = conv_activation or activation
+        first: ConvActivation = "absolute" if polarity == "absolute" else convolutions
+        self.activations = first, convolutions, activation
         self.kernel = kernel
         self.polarity = polarity
         if kernel == "fused" and (reason := fused.unavailable()):
@@ -120,8 +127,8 @@ class LeNet5(nn.Module):
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits of one pass over the layers."""
-        act = ACTIVATIONS[self.activation]
-        x = self.stage(self.first_stage(x), self.conv2)
+        act = ACTIVATIONS[self.activations[2]]
+        x = self.stage(self.first_stage(x), self.conv2, self.activations[1])
         x = self.dropout(act(self.dense1(x.flatten(1))))
         x = self.dropout(act(self.dense2(x)))
         return self.output(x)
@@ -131,17 +138,26 @@ class LeNet5(nn.Module):
 
         With polarity ``absolute`` they are the same for an image and its negative.
         """
-        x = self.standardize(x)
-        if self.polarity != "absolute":
-            return self.stage(x, self.conv1)
-        if self.fused and fused.supports(x, self.conv1.weight):
-            return fused.conv_pool(x, self.conv1.weight, None, "absolute")
-        return F.max_pool2d(self.conv1(x).abs(), 2)
+        return self.stage(self.standardize(x), self.conv1, self.activations[0])
 
-    def stage(self, x: Tensor, conv: nn.Conv2d) -> Tensor:
+    def stage(self, x: Tensor, conv: nn.Conv2d, activation: ConvActivation) -> Tensor:
         """Convolution, 2x2 max pooling, activation."""
         if self.fused and fused.supports(x, conv.weight):
-            if self.activation == "relu":
-                return fused.conv_pool(x, conv.weight, conv.bias, "relu")
-            return ACTIVATIONS[self.activation](fused.conv_pool(x, conv.weight, conv.bias))
-        return ACTIVATIONS[self.activation](F.max_pool2d(conv(x), 2))
+            return fused_stage(x, conv.weight, conv.bias, activation)
+        return pool(conv(x), activation)
+
+
+def fused_stage(
+    x: Tensor, weight: Tensor, bias: Tensor | None, activation: ConvActivation
+) -> Tensor:
+    """Do a stage by ``fused.conv_pool``, which takes the arguments."""
+    if activation in ("relu", "absolute"):
+        return fused.conv_pool(x, weight, bias, activation)
+    return ACTIVATIONS[activation](fused.conv_pool(x, weight, bias))
+
+
+def pool(maps: Tensor, activation: ConvActivation) -> Tensor:
+    """Pool what a convolution returned, and apply the activation."""
+    if activation == "absolute":
+        return F.max_pool2d(maps.abs(), 2)
+    return ACTIVATIONS[activation](F.max_pool2d(maps, 2))

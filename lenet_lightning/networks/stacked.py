@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lenet_lightning.networks import fused
-from lenet_lightning.networks.lenet5 import ACTIVATIONS, LeNet5
+from lenet_lightning.networks.lenet5 import ACTIVATIONS, ConvActivation, LeNet5, fused_stage, pool
 
 
 def stack(parameters: Sequence[Tensor]) -> nn.Parameter:
@@ -81,7 +81,7 @@ class StackedLeNet5(nn.Module):
         self.output = StackedLayer([network.output for network in networks])
         self.replicas = len(networks)
         self.dropout = first.dropout.p
-        self.activation = first.activation
+        self.activations = first.activations
         self.polarity = first.polarity
         self.fused = first.fused
         self.widths = first.dense1.out_features, first.dense2.out_features
@@ -118,8 +118,9 @@ class StackedLeNet5(nn.Module):
 
     def logits(self, x: Tensor, masks: Iterator[Tensor]) -> Tensor:
         """Logits ``[batch, replicas, classes]`` of one pass over the layers."""
-        act = ACTIVATIONS[self.activation]
-        x = self.stage(self.first_stage(x), self.conv2)
+        act = ACTIVATIONS[self.activations[2]]
+        x = self.stage(self.standardize(x), self.conv1, self.activations[0])
+        x = self.stage(x, self.conv2, self.activations[1])
         x = x.permute(1, 2, 3, 4, 0).flatten(1, 3)
         for dense in (self.dense1, self.dense2):
             x = act(dense.multiply(x))
@@ -127,26 +128,11 @@ class StackedLeNet5(nn.Module):
             x = x if mask is None else x * mask
         return self.output.multiply(x).permute(2, 0, 1)
 
-    def first_stage(self, x: Tensor) -> Tensor:
-        """The maps ``[batch, replicas, 6, 14, 14]`` of conv1, its activation and pooling."""
-        x = self.standardize(x)
-        if self.polarity != "absolute":
-            return self.stage(x, self.conv1)
-        if self.fused and fused.supports(x, self.conv1.weight):
-            return fused.conv_pool(x, self.conv1.weight, None, "absolute")
-        return self.pool(self.conv1.convolve(x).abs())
-
-    def stage(self, x: Tensor, conv: StackedLayer) -> Tensor:
+    def stage(self, x: Tensor, conv: StackedLayer, activation: ConvActivation) -> Tensor:
         """Convolution, 2x2 max pooling, activation."""
         if self.fused and fused.supports(x, conv.weight):
-            if self.activation == "relu":
-                return fused.conv_pool(x, conv.weight, conv.bias, "relu")
-            return ACTIVATIONS[self.activation](fused.conv_pool(x, conv.weight, conv.bias))
-        return ACTIVATIONS[self.activation](self.pool(conv.convolve(x)))
-
-    def pool(self, maps: Tensor) -> Tensor:
-        """Pool ``[batch, replicas * out, ...]`` to ``[batch, replicas, out, ...]``."""
-        return F.max_pool2d(maps, 2).unflatten(1, (self.replicas, -1))
+            return fused_stage(x, conv.weight, conv.bias, activation)
+        return pool(conv.convolve(x), activation).unflatten(1, (self.replicas, -1))
 
     def shared(self, images: Tensor) -> Tensor:
         """Map images that all replicas see to logits, nothing dropped.

@@ -83,9 +83,11 @@ def test_any_batch_gives_what_autograd_gives(size, polarity):
 
 
 @pytest.mark.parametrize("polarity", get_args(Polarity))
+@pytest.mark.parametrize("conv_activation", [None, "relu", "silu", "absolute"])
 @pytest.mark.parametrize("activation", get_args(Activation))
-def test_any_activation(activation, polarity):
-    module = network(activation=activation, polarity=polarity, **CENTRED)
+def test_any_activations(activation, conv_activation, polarity):
+    options = {"activation": activation, "conv_activation": conv_activation}
+    module = network(polarity=polarity, **options, **CENTRED)
     with torch.no_grad():
         for layer in (module.conv1, module.conv2, module.dense1, module.dense2):
             layer.weight *= 3  # so that activations are used to their ends

@@ -25,9 +25,10 @@ def network(channels: int = 1, seed: int = 0, **options) -> LeNet5:
 
 def by_hand(net: LeNet5, x: torch.Tensor) -> torch.Tensor:
     """The report's layers in the report's order: activation, then pooling."""
-    act = ACTIVATIONS[net.activation]
-    for conv in (net.conv1, net.conv2):
+    *conv_activations, last = (ACTIVATIONS.get(name, torch.abs) for name in net.activations)
+    for conv, act in zip((net.conv1, net.conv2), conv_activations, strict=True):
         x = F.max_pool2d(act(F.conv2d(x, conv.weight, conv.bias)), 2)
+    act = last
     for dense in (net.dense1, net.dense2):
         x = act(F.linear(x.flatten(1), dense.weight, dense.bias))
     return F.linear(x, net.output.weight, net.output.bias)
@@ -59,13 +60,32 @@ def test_pooling_before_activation_is_pooling_after_it(channels, activation):
     torch.testing.assert_close(net(x), by_hand(net, x), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("kernel", ["auto", "torch"])
+@pytest.mark.parametrize("conv_activation", [*MONOTONE, "absolute"])
+def test_convolutions_with_an_activation_of_their_own(conv_activation, kernel):
+    net = network(activation="silu", conv_activation=conv_activation, kernel=kernel)
+    assert net.activations == (conv_activation, conv_activation, "silu")
+    assert sum(p.numel() for p in net.parameters()) == 61_706
+    x = images()
+    torch.testing.assert_close(net(x), by_hand(net, x), rtol=1e-5, atol=1e-6)
+
+
+def test_the_absolute_polarity_decides_on_the_first_layer():
+    options = {"polarity": "absolute", "mean": (0.5,), "std": (1.0,)}
+    net = network(activation="elu", conv_activation="tanh", **options)
+    assert net.activations == ("absolute", "tanh", "elu")
+
+
 @needs_fused
+@pytest.mark.parametrize("conv_activation", [None, "absolute"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_fused_kernel_gives_the_same_logits_and_gradients(channels, activation):
-    results = []
+def test_the_fused_kernel_gives_the_same_logits_and_gradients(
+    channels, activation, conv_activation
+):
+    results, options = [], {"activation": activation, "conv_activation": conv_activation}
     for kernel in ("torch", "fused"):
-        net = network(channels, activation=activation, kernel=kernel)
+        net = network(channels, kernel=kernel, **options)
         assert net.fused == (kernel == "fused")
         logits = net(images(channels))
         logits.square().sum().backward()

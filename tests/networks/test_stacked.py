@@ -52,9 +52,11 @@ def assert_as_alone(alone: list[LeNet5], stacked: StackedLeNet5, dropout: bool =
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("polarity", ["plain", "absolute", "averaged"])
+@pytest.mark.parametrize("conv_activation", [None, "absolute"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_logits_and_gradients(activation, polarity, kernel):
-    alone = networks(activation=activation, polarity=polarity, kernel=kernel, **CENTRED)
+def test_logits_and_gradients(activation, conv_activation, polarity, kernel):
+    options = {"activation": activation, "conv_activation": conv_activation}
+    alone = networks(polarity=polarity, kernel=kernel, **options, **CENTRED)
     assert_as_alone(alone, StackedLeNet5(alone))
 
 
