@@ -48,7 +48,7 @@ def runs_of(network: LeNet5, x: Tensor, target: Tensor) -> dict[str, Callable[[]
     loss = DirectLoss(network, Penalty(0, 0))
 
     def convolve() -> Tensor:
-        return network.stage(network.first_stage(x), network.conv2)
+        return network.stage(network.first_stage(x), network.conv2, network.activations[1])
 
     with torch.no_grad():
         gradient = torch.rand_like(convolve())

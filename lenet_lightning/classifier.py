@@ -40,8 +40,8 @@ class Classifier(LightningModule):
 
     Args:
         activation: hidden activation.
-        conv_activation: that of the two convolutions, where it is another one: also ``absolute``,
-            the absolute value, of which pooling keeps the largest.
+        conv_activation: that of the convolutions, where it is another one: also ``absolute``, the
+            absolute value, taken before pooling. With polarity absolute, conv2's alone.
         initializer: initialiser of the kernels; ``default`` is torch's.
         dropout: probability of dropping a unit of the two hidden dense layers.
         scaling: network input: ``unit`` is [0, 1] as in the report, ``centered`` subtracts 0.5,

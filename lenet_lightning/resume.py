@@ -19,6 +19,8 @@ Changes = dict[str, tuple[Any, Any]]
 # Settings that cannot take effect half-way, and why.
 FIXED = {
     "model.initializer": "the weights come from the checkpoint",
+    "model.activation": "the weights were trained for the other one",
+    "model.conv_activation": "the weights were trained for the other one",
     "model.scaling": "the weights were trained for the other one",
     "model.polarity": "the weights were trained for the other one",
     "model.optimizer.class_path": "the checkpoint holds the state of the other optimiser",

@@ -80,6 +80,7 @@ MISSPELT_NAMES = {
     "--data imagenet": "expected one of MNIST, FashionMNIST, CIFAR10, Digits, Pictures.",
     "--model.activation rellu": "model.activation is rellu: expected one of relu, leaky_relu, elu, "
     "tanh, silu; did you mean relu?",
+    "--model.conv_activation abs": "relu, leaky_relu, elu, tanh, silu, absolute or null.",
     "--model.initializer he": "expected one of he_normal, glorot_normal, ones, default.",
     "--model.loss crossentropy": "did you mean cross_entropy?",
     "--model.optimizer Adm": "model.optimizer is Adm, which is not known; did you mean Adam?",

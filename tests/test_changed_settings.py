@@ -83,6 +83,10 @@ def test_patience_of_the_new_configuration_wins(run: Run) -> None:
     [
         ("--model.initializer glorot_normal", "model.initializer was he_normal and is now glorot"),
         ("--model.scaling centered", "model.scaling was unit and is now centered, but the weights"),
+        (
+            "--model.activation elu",
+            "model.activation was relu and is now elu, but the weights were",
+        ),
         ("--model.optimizer torch.optim.SGD", "model.optimizer.class_path was lenet_lightning.op"),
         ("--model.optimizer.fused false", "the optimiser's state in the checkpoint depends on it"),
         (
@@ -183,7 +187,7 @@ def test_options_that_the_checkpoint_does_not_know_have_their_defaults(
 ) -> None:
     checkpoint = torch.load(LAST, weights_only=True)
     config = yaml.safe_load(checkpoint[CONFIG_KEY])
-    for name in ("polarity", "view_shift", "view_flip"):
+    for name in ("polarity", "conv_activation", "view_shift", "view_flip"):
         del config["model"][name]
     for name in ("interpolation", "padding", "zoom", "cutout", "elastic", "distortion_epochs"):
         del config["data"]["init_args"][name]
@@ -191,9 +195,11 @@ def test_options_that_the_checkpoint_does_not_know_have_their_defaults(
     torch.save(checkpoint, "old.ckpt")
     gone_on = run(GO_ON.replace(LAST, "old.ckpt"))
     assert gone_on.code == 0, gone_on.err
-    assert "polarity" not in gone_on.out and "zoom" not in gone_on.out
+    assert not any(name in gone_on.out for name in ("polarity", "conv_activation", "zoom"))
     refused = run(GO_ON.replace(LAST, "old.ckpt"), "--model.polarity averaged")
     assert refused.code == 2 and "model.polarity was plain and is now averaged" in refused.err
+    refused = run(GO_ON.replace(LAST, "old.ckpt"), "--model.conv_activation absolute")
+    assert refused.code == 2 and "conv_activation was None and is now absolute" in refused.err
     trained_plain = f"--config {trained / 'config.yaml'} --model.polarity averaged"
     refused = run(f"test --ckpt_path old.ckpt {trained_plain}")
     assert refused.code == 2 and "trained with plain" in refused.err

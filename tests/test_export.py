@@ -135,7 +135,8 @@ def test_nothing_is_replaced(run: Run, trained: Path) -> None:
 
 def test_scaling_is_in_the_file(run: Run) -> None:
     fit = "fit --data Digits --trainer.accelerator cpu --trainer.max_epochs 1 --name trained"
-    assert run(fit, "--model.scaling standardized --model.activation silu").code == 0
+    activations = "--model.activation silu --model.conv_activation absolute"
+    assert run(fit, f"--model.scaling standardized {activations}").code == 0
     done = run(f"export --ckpt_path {BEST} --format onnx")
     assert done.code == 0, done.err
     assert "Agrees with the network on 128 test images and their negatives" in done.out

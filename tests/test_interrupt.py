@@ -125,6 +125,7 @@ def test_a_recipe_goes_on_as_it_began(run: Run, monkeypatch: pytest.MonkeyPatch)
         "--model.optimizer lenet_lightning.optimizers.Muon --model.scheduler LinearLR "
         "--model.scheduler.end_factor 0.1 --model.scheduler.total_iters 60 "
         "--model.scheduler_interval step --model.scaling centered --model.polarity absolute "
+        "--model.activation silu --model.conv_activation absolute "
         "--model.view_shift 1 --data.zoom 0.1 --data.translation 2 --data.padding reflection "
         "--data.interpolation nearest --data.cutout 4 --data.elastic 0.5 "
         "--data.distortion_epochs 2"

@@ -28,7 +28,7 @@ SAMPLES = 2  # of each class
 SAMPLED_CLASSES = 20  # at most
 MISTAKES = 16  # of each polarity
 
-MODEL_KEYS = ("activation", "initializer", "dropout", "loss", "l1", "l2")
+MODEL_KEYS = ("activation", "conv_activation", "initializer", "dropout", "loss", "l1", "l2")
 DATA_KEYS = ("protocol", "train_polarity", "batch_size")
 
 

@@ -53,7 +53,8 @@ class DirectLoss:
     ) -> None:
         self.network = network
         self.passes = 2 if network.polarity == "averaged" else 1
-        self.options = label_smoothing, temperature, self.passes, penalty.l1, penalty.l2
+        penalties = penalty.l1, penalty.l2
+        self.options = label_smoothing, temperature, self.passes, *penalties, network.activations
         layers = network.conv1, network.conv2, network.dense1, network.dense2, network.output
         self.parameters = [p for layer in layers for p in (layer.weight, layer.bias)]
 
@@ -85,7 +86,6 @@ class DirectLoss:
         if self.passes == 2:
             images = torch.cat([images, 1 - images])
         images = self.network.standardize(images)
-        network = self.network
         return fused.lenet5_gradients(
-            images, self.parameters, wanted, gradients, network.activations, scale, *self.options
+            images, self.parameters, wanted, gradients, scale, *self.options
         )

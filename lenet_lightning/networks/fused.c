@@ -317,7 +317,8 @@ forward_few(const layer *l, const float *packed, const float *x, size_t image, i
             for (int i = 0; i < taps; i++, offset += 2) {
                 vec pixels[4];
                 for (int window = 0; window < 4; window++)
-                    pixels[window] = *(const loose *)(from + offset[window % 2] + window / 2 * below);
+                    pixels[window] =
+                        *(const loose *)(from + offset[window % 2] + window / 2 * below);
                 w += FEW;
                 for (int o = 0; o < FEW; o++)
                     for (int window = 0; window < 4; window++)
@@ -437,7 +438,8 @@ static void find_winners(const layer *l, size_t image, scratch *s)
     for (int i = 0; i < count; i++) {
         float signed_dy = winner[i] & NEGATIVE ? -dy[i] : dy[i];
         s->dy[i] = winner[i] & SILENT ? 0 : signed_dy;
-        s->at[i] = l->offset[i] + (winner[i] & RIGHT ? right : 0) + (winner[i] & DOWN ? l->slot : 0);
+        s->at[i] =
+            l->offset[i] + (winner[i] & RIGHT ? right : 0) + (winner[i] & DOWN ? l->slot : 0);
     }
 }
 
@@ -663,7 +665,8 @@ static inline vec choose(ints which, vec yes, vec no)
     return (vec)(((ints)yes & which) | ((ints)no & ~which));
 }
 
-/* Returns e ** x - 1 to a few units in the last place, also near 0. With n the whole number nearest
+/* Returns e ** x - 1 to a few units in the last place, also near 0; beyond `least` and `most`, what
+ * it is there, which activations cannot tell from its limits. With n the whole number nearest
  * to x / ln 2 and r = x - n ln 2 it is 2 ** n (e ** r - 1) + 2 ** n - 1; Taylor's series of e ** r
  * is short, for r lies within 0.35 of 0. */
 static inline vec exponential_minus_1(vec x)
@@ -700,8 +703,8 @@ static inline vec activation_of(int activation, vec z, vec *slope)
         share = 1 / (exponential_minus_1(-z) + 2);
         *slope = share + z * share * (1 - share);
         return z * share;
-    default:
-        *slope = choose(z <= 0, zero, one);  /* NaN stays NaN */
+    default:  /* RELU, of which NaN stays NaN */
+        *slope = choose(z <= 0, zero, one);
         return choose(z <= 0, zero, z);
     }
 }
@@ -809,8 +812,10 @@ static void dense_input_gradient(const dense *d, range images)
             combine(dy, 1, d->rows + first, d->in_pitch, d->out, result);
             for (int n = 0; n < SIDE && image + n < images.end; n++) {
                 size_t to = (image + n) * d->in_pitch + first;
-                for (int i = 0; i < min(ACROSS, d->in - first); i++)
-                    d->dx[to + i] = result[n][i] * (d->x_slope ? d->x_slope[to + i] : 1);
+                for (int i = 0; i < min(ACROSS, d->in - first); i++) {
+                    float slope = d->x_slope ? d->x_slope[to + i] : 1;
+                    d->dx[to + i] = slope == 0 ? 0 : result[n][i] * slope;  /* even if infinite */
+                }
             }
         }
     }
@@ -1135,8 +1140,8 @@ static int compute(network *n, float *loss, int threads)
  * then stay in the cache. An image's logits are the mean of its passes'. `parameters` and
  * `gradients` are those of the five layers in turn, weights and biases, and `out` their widths; the
  * first bias may be NULL, with its gradient. One of `labels` and `target` is NULL. `activations`
- * follow each convolution and the hidden dense layers. `losses` are the sums over each set's images,
- * the penalty with each. */
+ * are those of each convolution and of the hidden dense layers. `losses` are the sums over each
+ * set's images, the penalty with each. */
 int lenet5_gradients(const float *x, const float *const *parameters, const int64_t *labels,
                      const float *target, float *const *gradients, float *losses, float *logits,
                      const int *out, int batch, int passes, int sets, int channels, int height,

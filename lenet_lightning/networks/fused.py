@@ -24,7 +24,7 @@ import threading
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -33,10 +33,10 @@ from torch.nn import functional as F
 
 KERNEL_SIZE = 5
 
-Activation = Literal["none", "relu", "absolute"]
-# fused.c numbers them in this order.
-_NAMES = "none", "relu", "absolute", "leaky_relu", "elu", "tanh", "silu"
-_ACTIVATIONS = {name: number for number, name in enumerate(_NAMES)}
+LayerActivation = Literal["none", "relu", "absolute"]
+# fused.c numbers them in this order: those of a layer by itself, and those that LeNet-5 also has.
+_OF_LAYER = {name: number for number, name in enumerate(get_args(LayerActivation))}
+_OF_NETWORK = _OF_LAYER | {"leaky_relu": 3, "elu": 4, "tanh": 5, "silu": 6}
 
 _OPTIONS = ["-O3", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math"]
 if sys.platform == "darwin":
@@ -104,7 +104,7 @@ def supports(x: Tensor, weight: Tensor) -> bool:
 
 
 def conv_pool(
-    x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation = "none"
+    x: Tensor, weight: Tensor, bias: Tensor | None, activation: LayerActivation = "none"
 ) -> Tensor:
     """Convolve with stride 1 and no padding, apply the activation, pool 2x2 windows by maximum.
 
@@ -129,7 +129,7 @@ def conv_pool(
         MemoryError: the kernel found no memory for its scratch space.
     """
     y: Tensor = _ConvPool.apply(
-        x if weight.dim() == 4 else x.flatten(0, 1), weight, bias, _ACTIVATIONS[activation]
+        x if weight.dim() == 4 else x.flatten(0, 1), weight, bias, _OF_LAYER[activation]
     )
     return y if weight.dim() == 4 else y.unflatten(0, x.shape[:2])
 
@@ -182,13 +182,13 @@ def lenet5_gradients(
     parameters: Sequence[Tensor | None],
     target: Tensor,
     gradients: Sequence[Tensor | None],
-    activations: Sequence[str],
     scale: float = 1.0,
     label_smoothing: float = 0.0,
     temperature: float = 1.0,
     passes: int = 1,
     l1: float = 0.0,
     l2: float = 0.0,
+    activations: tuple[str, str, str] = ("relu", "relu", "relu"),
 ) -> tuple[Tensor, Tensor]:
     """Write the gradients of LeNet-5: of a batch's cross-entropy, and of a penalty.
 
@@ -205,9 +205,6 @@ def lenet5_gradients(
         target: labels, whole numbers [B], or [B, S]; or the probability of each class, with the
             classes as a last dimension. A label that is no class makes the loss NaN.
         gradients: contiguous memory for each parameter's gradient.
-        activations: what follows each convolution (pooled, but for ``absolute``: before it is
-            pooled) and the hidden dense layers: ``relu``, ``leaky_relu``, ``elu``, ``tanh``,
-            ``silu``, and ``absolute`` for convolutions only.
         scale: a factor of the gradients.
         label_smoothing: as for `losses.class_loss`.
         temperature: likewise.
@@ -215,6 +212,9 @@ def lenet5_gradients(
             mean of their logits.
         l1: as for `losses.Penalty`, whose gradient is added to the scaled one of the losses.
         l2: likewise.
+        activations: of the two convolutions and of the hidden dense layers: ``relu``,
+            ``leaky_relu``, ``elu``, ``tanh`` or ``silu``, after pooling; or ``absolute``, before
+            it, for convolutions only.
 
     Returns:
         The sum over the batch of losses and penalty, float32 [], or [S], and the logits, float32
@@ -249,8 +249,8 @@ def lenet5_gradients(
     failed = _kernel().lenet5_gradients(
         x.data_ptr(), _pointers(parameters), labels, probabilities, _pointers(gradients),
         losses.data_ptr(), logits.data_ptr(), (ctypes.c_int * 5)(*widths), images, passes, sets,
-        *size, (ctypes.c_int * 3)(*map(_ACTIVATIONS.__getitem__, activations)), label_smoothing,
-        temperature, scale, l1, l2, _threads(),
+        *size, (ctypes.c_int * 3)(*(_OF_NETWORK[name] for name in activations)),
+        label_smoothing, temperature, scale, l1, l2, _threads(),
     )  # fmt: skip
     if failed:
         raise MemoryError("the fused network ran out of memory")
@@ -360,12 +360,12 @@ def _self_test() -> None:
 
     with torch.inference_mode(False), torch.enable_grad():
         _test_layers(random)
-        _test_gradients(random, "relu", F.relu)
-        _test_gradients(random, "silu", F.silu)
+        _test_gradients(random, "relu")
+        _test_gradients(random, "silu")
 
 
 def _test_layers(random: Callable[[Sequence[int]], Tensor]) -> None:
-    layers: tuple[tuple[int, int, int, Activation], ...] = (
+    layers: tuple[tuple[int, int, int, LayerActivation], ...] = (
         (1, 6, 16, "relu"),
         (3, 6, 11, "absolute"),
         (6, 16, 14, "relu"),
@@ -385,11 +385,7 @@ def _test_layers(random: Callable[[Sequence[int]], Tensor]) -> None:
         )
 
 
-def _test_gradients(
-    random: Callable[[Sequence[int]], Tensor],
-    activation: Literal["relu", "silu"],
-    act: Callable[[Tensor], Tensor],
-) -> None:
+def _test_gradients(random: Callable[[Sequence[int]], Tensor], activation: str) -> None:
     shapes = (6, 1, 5, 5), (16, 6, 5, 5), (120, 400), (84, 120), (10, 84)
     x, labels = random((3, 1, 32, 32)), torch.tensor([3, 0, 9], device="cpu")
     parameters = [
@@ -398,7 +394,11 @@ def _test_gradients(
         for size in (shape, shape[:1])
     ]
     gradients = [torch.empty_like(p) for p in parameters]
-    loss, logits = lenet5_gradients(x, parameters, labels, gradients, [activation] * 3, scale=100)
+    activations = activation, activation, activation
+    loss, logits = lenet5_gradients(
+        x, parameters, labels, gradients, scale=100, activations=activations
+    )
+    act = getattr(F, activation)
     conv1, bias1, conv2, bias2, *dense = parameters
     y = act(F.max_pool2d(F.conv2d(x, conv1, bias1), 2))
     y = act(F.max_pool2d(F.conv2d(y, conv2, bias2), 2)).flatten(1)

@@ -24,7 +24,7 @@ from lenet_lightning.networks import fused
 from lenet_lightning.networks.initializers import Initializer, initialize
 
 Activation = Literal["relu", "leaky_relu", "elu", "tanh", "silu"]
-ConvActivation = Literal["relu", "leaky_relu", "elu", "tanh", "silu", "absolute"]
+ConvActivation = Literal[Activation, "absolute"]
 Kernel = Literal["auto", "fused", "torch"]
 Polarity = Literal["plain", "absolute", "averaged"]
 
@@ -70,12 +70,12 @@ class LeNet5(nn.Module):
         dropout: probability of dropping a unit of the 120 and 84 layers while training, in [0, 1).
         mean: per-channel mean subtracted from the input, in input units.
         std: per-channel standard deviation by which the input is divided.
-        conv_activation: activation of the two convolutions, if not the same: also ``"absolute"``,
-            the absolute value.
         polarity: ``"plain"``, or a construction that gives the same logits for ``1 - x`` as for x,
             border included; the module's docstring has the algebra.
         kernel: ``"fused"`` takes the CPU's fused convolution and pooling, ``"torch"`` torch's own
             operators, ``"auto"`` the fused one where it is available and applies.
+        conv_activation: activation of the convolutions, where it is another one: also
+            ``"absolute"``, the absolute value. With polarity ``"absolute"``, conv2's alone.
 
     Raises:
         RuntimeError: ``kernel="fused"`` where the fused kernel is unavailable.
@@ -141,23 +141,23 @@ class LeNet5(nn.Module):
         return self.stage(self.standardize(x), self.conv1, self.activations[0])
 
     def stage(self, x: Tensor, conv: nn.Conv2d, activation: ConvActivation) -> Tensor:
-        """Convolution, 2x2 max pooling, activation."""
+        """Convolution, 2x2 max pooling and activation, in the class's order."""
         if self.fused and fused.supports(x, conv.weight):
             return fused_stage(x, conv.weight, conv.bias, activation)
-        return pool(conv(x), activation)
+        return pool_and_activate(conv(x), activation)
 
 
 def fused_stage(
     x: Tensor, weight: Tensor, bias: Tensor | None, activation: ConvActivation
 ) -> Tensor:
-    """Do a stage by ``fused.conv_pool``, which takes the arguments."""
+    """Return what a stage makes of images, where ``fused.supports`` them and the weight."""
     if activation in ("relu", "absolute"):
         return fused.conv_pool(x, weight, bias, activation)
     return ACTIVATIONS[activation](fused.conv_pool(x, weight, bias))
 
 
-def pool(maps: Tensor, activation: ConvActivation) -> Tensor:
-    """Pool what a convolution returned, and apply the activation."""
+def pool_and_activate(maps: Tensor, activation: ConvActivation) -> Tensor:
+    """Return what a stage makes of a convolution's maps ``[batch, out, height, width]``."""
     if activation == "absolute":
         return F.max_pool2d(maps.abs(), 2)
     return ACTIVATIONS[activation](F.max_pool2d(maps, 2))

@@ -18,7 +18,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lenet_lightning.networks import fused
-from lenet_lightning.networks.lenet5 import ACTIVATIONS, ConvActivation, LeNet5, fused_stage, pool
+from lenet_lightning.networks.lenet5 import (
+    ACTIVATIONS,
+    ConvActivation,
+    LeNet5,
+    fused_stage,
+    pool_and_activate,
+)
 
 
 def stack(parameters: Sequence[Tensor]) -> nn.Parameter:
@@ -129,10 +135,11 @@ class StackedLeNet5(nn.Module):
         return self.output.multiply(x).permute(2, 0, 1)
 
     def stage(self, x: Tensor, conv: StackedLayer, activation: ConvActivation) -> Tensor:
-        """Convolution, 2x2 max pooling, activation."""
+        """Convolution, 2x2 max pooling and activation, as in ``LeNet5``."""
         if self.fused and fused.supports(x, conv.weight):
             return fused_stage(x, conv.weight, conv.bias, activation)
-        return pool(conv.convolve(x), activation).unflatten(1, (self.replicas, -1))
+        maps = pool_and_activate(conv.convolve(x), activation)
+        return maps.unflatten(1, (self.replicas, -1))
 
     def shared(self, images: Tensor) -> Tensor:
         """Map images that all replicas see to logits, nothing dropped.

@@ -10,8 +10,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 from lenet_lightning.callbacks.record import epoch_line
+from lenet_lightning.networks import fused
+from lenet_lightning.networks.lenet5 import LeNet5
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = [
@@ -41,6 +44,13 @@ def test_script_explains_itself(name: str) -> None:
     command = [sys.executable, BENCHMARKS / f"{name}.py", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "--output" in done.stdout
+
+
+@pytest.mark.skipif(fused.unavailable() is not None, reason=f"{fused.unavailable()}")
+def test_parts_of_a_step_can_be_run(load) -> None:
+    network, images = LeNet5(kernel="fused"), torch.rand(2, 1, 32, 32)
+    for part in load("arithmetic").runs_of(network, images, torch.tensor([3, 8])).values():
+        part()
 
 
 def test_missing_environment_is_one_sentence(common: ModuleType) -> None:

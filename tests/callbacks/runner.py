@@ -17,6 +17,7 @@ from lenet_lightning.data.digits import Digits
 
 MODEL = {
     "activation": "relu",
+    "conv_activation": None,
     "initializer": "he_normal",
     "dropout": 0.0,
     "loss": "cross_entropy",

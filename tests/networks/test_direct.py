@@ -136,8 +136,10 @@ def test_against_float64():
 @pytest.mark.parametrize("polarity", get_args(Polarity))
 @pytest.mark.parametrize("size", [1, 13])
 @pytest.mark.parametrize("soft", [False, True])
-def test_replicas_are_separate_calls(soft, size, polarity):
-    alone = [network(seed, polarity=polarity, **CENTRED) for seed in range(3)]
+@pytest.mark.parametrize("activation", ["relu", "silu"])
+def test_replicas_are_separate_calls(activation, soft, size, polarity):
+    options = {"activation": activation, "polarity": polarity}
+    alone = [network(seed, **options, **CENTRED) for seed in range(3)]
     images, wanted = batch(size, 3, soft=soft)
     loss, logits, *gradients = directly(StackedLeNet5(alone), images, wanted, 0.1)
     for r, module in enumerate(alone):
@@ -146,8 +148,9 @@ def test_replicas_are_separate_calls(soft, size, polarity):
         assert all(map(torch.equal, found, expected))
 
 
-def test_any_number_of_threads_gives_the_same_bits():
-    module, before, results = network(), torch.get_num_threads(), []
+@pytest.mark.parametrize("activation", ["relu", "silu"])
+def test_any_number_of_threads_gives_the_same_bits(activation):
+    module, before, results = network(activation=activation), torch.get_num_threads(), []
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
@@ -180,9 +183,10 @@ def test_any_memory_layout():
         assert all(map(torch.equal, found, expected))
 
 
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "elu", "silu"])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_what_is_not_finite_is_not_hidden(bad):
-    module, (images, labels) = network(), batch(3)
+def test_what_is_not_finite_is_not_hidden(bad, activation):
+    module, (images, labels) = network(activation=activation), batch(3)
     images[1, 2, 7, 9] = bad
     loss, logits, *gradients = directly(module, images, labels)
     assert not loss.isfinite() and not logits[1].isfinite().all()

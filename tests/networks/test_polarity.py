@@ -41,8 +41,11 @@ def pictures(channels: int) -> st.SearchStrategy[np.ndarray]:
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
 def test_any_image_and_its_negative_have_the_same_logits(polarity, channels, kernel, data):
-    activation = data.draw(st.sampled_from(list(ACTIVATIONS)))
-    net = network(polarity, channels, kernel=kernel, activation=activation)
+    activations = {
+        "activation": data.draw(st.sampled_from(list(ACTIVATIONS))),
+        "conv_activation": data.draw(st.sampled_from([None, "absolute", *ACTIVATIONS])),
+    }
+    net = network(polarity, channels, kernel=kernel, **activations)
     x = torch.from_numpy(data.draw(pictures(channels)))
     torch.testing.assert_close(net(1 - x), net(x), **NEAR)
 
