@@ -16,13 +16,13 @@ from lenet_lightning.messages import full_key
 
 Changes = dict[str, tuple[Any, Any]]
 
+# What a checkpoint's network computes with beside its weights.
+NETWORK = ("activation", "conv_activation", "scaling", "polarity")
+
 # Settings that cannot take effect half-way, and why.
 FIXED = {
+    **{f"model.{key}": "the weights were trained for the other one" for key in NETWORK},
     "model.initializer": "the weights come from the checkpoint",
-    "model.activation": "the weights were trained for the other one",
-    "model.conv_activation": "the weights were trained for the other one",
-    "model.scaling": "the weights were trained for the other one",
-    "model.polarity": "the weights were trained for the other one",
     "model.optimizer.class_path": "the checkpoint holds the state of the other optimiser",
     "model.scheduler": "the schedule goes on from the state in the checkpoint",
 }
@@ -31,9 +31,6 @@ OPTIMIZER = "model.optimizer.init_args."
 
 # Arguments that an optimiser reads at every step and that its state does not depend on.
 TUNABLE = ("lr", "adam_lr", "betas", "eps", "epsilon", "weight_decay")
-
-# What a checkpoint's network computes with beside its weights.
-NETWORK = ("activation", "conv_activation", "scaling", "polarity")
 
 
 def check(changed: Changes, config: dict[str, Any], checkpoint: dict[str, Any]) -> None:

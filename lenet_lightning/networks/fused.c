@@ -795,11 +795,12 @@ static void dense_forward(const dense *d, range images)
                     y[o] = result[n][o] + d->bias[first + o];
             }
         }
-        for (int n = 0; n < SIDE && image + n < images.end && d->y_slope; n++) {
-            size_t at = (image + n) * d->out_pitch;
-            activate(d->activation, d->y + at, d->y_slope + at, d->out);
-        }
     }
+    if (d->y_slope)
+        for (size_t image = images.first; image < images.end; image++) {
+            const size_t first = image * d->out_pitch;
+            activate(d->activation, d->y + first, d->y_slope + first, d->out);
+        }
 }
 
 static void dense_input_gradient(const dense *d, range images)

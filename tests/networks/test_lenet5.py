@@ -25,10 +25,9 @@ def network(channels: int = 1, seed: int = 0, **options) -> LeNet5:
 
 def by_hand(net: LeNet5, x: torch.Tensor) -> torch.Tensor:
     """The report's layers in the report's order: activation, then pooling."""
-    *conv_activations, last = (ACTIVATIONS.get(name, torch.abs) for name in net.activations)
-    for conv, act in zip((net.conv1, net.conv2), conv_activations, strict=True):
-        x = F.max_pool2d(act(F.conv2d(x, conv.weight, conv.bias)), 2)
-    act = last
+    first, second, act = (ACTIVATIONS.get(name, torch.abs) for name in net.activations)
+    for conv, conv_act in ((net.conv1, first), (net.conv2, second)):
+        x = F.max_pool2d(conv_act(F.conv2d(x, conv.weight, conv.bias)), 2)
     for dense in (net.dense1, net.dense2):
         x = act(F.linear(x.flatten(1), dense.weight, dense.bias))
     return F.linear(x, net.output.weight, net.output.bias)
