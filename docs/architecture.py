@@ -1,0 +1,78 @@
+"""Print the shape of the package as Markdown: ``python docs/architecture.py [--files] [FOLDER]``.
+
+One row a room (a folder or module directly under ``lenet_lightning``) or, with ``--files``, one row
+a file: lines, the class with most methods, the longest function, the longest parameter list.
+"""
+
+import argparse
+import ast
+from pathlib import Path
+from typing import NamedTuple
+
+PACKAGE = Path(__file__).parents[1] / "lenet_lightning"
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+class Shape(NamedTuple):
+    """The size of some files.
+
+    Attributes:
+        files: number of files.
+        lines: number of lines.
+        methods: most methods of a class.
+        function: lines of the longest function.
+        parameters: most parameters of a function, ``self`` left out.
+    """
+
+    files: int
+    lines: int
+    methods: int
+    function: int
+    parameters: int
+
+
+def measure(path: Path) -> Shape:
+    """Return the shape of one file; a file that is not Python has lines only."""
+    text = path.read_text()
+    nodes = list(ast.walk(ast.parse(text))) if path.suffix == ".py" else []
+    functions = [node for node in nodes if isinstance(node, Function)]
+    methods = [
+        sum(isinstance(member, Function) for member in node.body)
+        for node in nodes
+        if isinstance(node, ast.ClassDef)
+    ]
+    parameters = [
+        sum(arg.arg not in ("self", "cls") for arg in (*f.args.args, *f.args.kwonlyargs))
+        for f in functions
+    ]
+    length = [(f.end_lineno or f.lineno) - f.lineno + 1 for f in functions]
+    most = (max(values, default=0) for values in (methods, length, parameters))
+    return Shape(1, text.count("\n"), *most)
+
+
+def together(shapes: list[Shape]) -> Shape:
+    """Return the shape of several files: sums of files and lines, maxima of the rest."""
+    files, lines, *most = zip(*shapes, strict=True)
+    return Shape(sum(files), sum(lines), *map(max, most))
+
+
+def main() -> None:
+    """Print one table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--files", action="store_true", help="one row a file")
+    parser.add_argument("folder", nargs="?", type=Path, default=PACKAGE)
+    options = parser.parse_args()
+    groups: dict[str, list[Shape]] = {}
+    for path in sorted(p for p in options.folder.rglob("*") if p.suffix in (".py", ".c")):
+        parts = path.relative_to(options.folder).parts
+        room = "/".join(parts) if options.files else parts[0]
+        groups.setdefault(room, []).append(measure(path))
+    print("| | files | lines | most methods | longest function | most parameters |")
+    print("|---|---|---|---|---|---|")
+    everything = [shape for shapes in groups.values() for shape in shapes]
+    for room, shapes in {**groups, "all": everything}.items():
+        print("|", " | ".join(map(str, (f"`{room}`", *together(shapes)))), "|")
+
+
+if __name__ == "__main__":
+    main()
