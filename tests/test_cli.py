@@ -14,6 +14,7 @@ import yaml
 
 from lenet_lightning import __version__, cli, runs, summary
 from lenet_lightning.errors import UserError
+from lenet_lightning.networks import fused
 from tests.conftest import DIGITS, PLAIN, Run
 
 FIGURES = ("acc", "loss", "acc_negative", "loss_negative")
@@ -178,6 +179,17 @@ class TestRunFolder:
             run(f"{PLAIN} --name failed")
         manifest = json.loads(Path("lightning_logs/failed/version_0/run.json").read_text())
         assert (manifest["status"], manifest["error"]) == ("failed", "out of memory")
+
+    @pytest.mark.parametrize(("kernel", "told"), [("auto", True), ("torch", False)])
+    def test_a_kernel_that_is_unavailable_is_told(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch, kernel: str, told: bool
+    ) -> None:
+        monkeypatch.setattr(fused, "unavailable", lambda: "There is no compiler.")
+        outcome = run(f"{PLAIN} --name slow --model.kernel {kernel}")
+        assert outcome.code == 0 and ("There is no compiler. " in outcome.out) == told
+        manifest = json.loads(Path("lightning_logs/slow/version_0/run.json").read_text())
+        assert manifest["kernel"] == "torch"
+        assert manifest["kernel_unavailable"] == ("There is no compiler." if told else None)
 
     def test_non_finite_loss(self, run: Run) -> None:
         outcome = run(f"{PLAIN} --name burst --model.optimizer SGD --model.optimizer.lr 1e30")

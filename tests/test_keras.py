@@ -18,19 +18,16 @@ from torch import Tensor
 from lenet_lightning.classifier import Classifier
 from lenet_lightning.data.digits import Digits
 from lenet_lightning.losses import Penalty, class_loss, kernels
-from lenet_lightning.networks import fused
 from lenet_lightning.networks.initializers import KERNEL_INITIALIZERS
 from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.optimizers import KerasAdam
+from tests.networks.compiler import needs_kernel
 
 L1, L2 = 0.0003, 0.001
 STEPS = 20
 KERNELS = [
     "torch",
-    pytest.param(
-        "fused",
-        marks=pytest.mark.skipif(fused.unavailable() is not None, reason=f"{fused.unavailable()}"),
-    ),
+    pytest.param("fused", marks=needs_kernel),
 ]
 
 

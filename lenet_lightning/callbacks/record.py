@@ -27,6 +27,7 @@ from lenet_lightning.callbacks.distillation import Distillation
 from lenet_lightning.classifier import Classifier, prefix
 from lenet_lightning.data.base import ImageDataModule
 from lenet_lightning.errors import NonFiniteError, UserError
+from lenet_lightning.networks import fused
 from lenet_lightning.signals import Interrupted
 
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics")
@@ -112,6 +113,8 @@ class RunRecord(Checkpoint):
             "test": None,
         }
         self.save()
+        if reason := self.manifest["kernel_unavailable"]:
+            pl_module.print(f"{reason.rstrip('.')}. Training uses torch's operators: slower.")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take up an earlier session's rows as far as its checkpoint reaches.
@@ -268,12 +271,15 @@ def describe(trainer: Trainer, classifier: Classifier) -> dict[str, Any]:
     """Return what run.json says of the data, the machine and the code."""
     data = cast(ImageDataModule, trainer.datamodule)  # type: ignore[attr-defined]
     device = trainer.strategy.root_device
-    fused = classifier.network.fused and device.type == "cpu" and trainer.precision == "32-true"
+    on_cpu = device.type == "cpu"
+    computes_fused = classifier.network.fused and on_cpu and trainer.precision == "32-true"
+    missing = fused.unavailable() if on_cpu and classifier.kernel == "auto" else None
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
         "protocol": data.protocol,
         "parameters": sum(p.numel() for p in classifier.parameters()),
-        "kernel": "fused" if fused else "torch",
+        "kernel": "fused" if computes_fused else "torch",
+        "kernel_unavailable": missing,
         "data": {
             "name": data.dataset,
             "digests": data.digests,

@@ -3,7 +3,7 @@
 The layer computes what ``relu(max_pool2d(conv2d(x, weight, bias), 2))`` computes, or
 ``max_pool2d(conv2d(x, weight, bias).abs(), 2)``, with exact gradients, several times faster on the
 few channels of LeNet-5 (``fused.c`` says why). Its C source is compiled by the system's compiler
-when first used, and kept in the user's cache folder.
+when first used (`fused_build`).
 
 Ask `unavailable` whether this machine can run it and `supports` whether it takes these tensors;
 then call `conv_pool`, or `lenet5_gradients`.
@@ -12,18 +12,11 @@ then call `conv_pool`, or `lenet5_gradients`.
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import math
 import os
-import platform
-import shlex
-import subprocess
-import sys
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from importlib import resources
-from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import torch
@@ -31,16 +24,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from lenet_lightning.networks import fused_build
+
 KERNEL_SIZE = 5
 
 LayerActivation = Literal["none", "relu", "absolute"]
 # fused.c numbers them in this order: those of a layer by itself, and those that LeNet-5 also has.
 _OF_LAYER = {name: number for number, name in enumerate(get_args(LayerActivation))}
 _OF_NETWORK = _OF_LAYER | {"leaky_relu": 3, "elu": 4, "tanh": 5, "silu": 6}
-
-_OPTIONS = ["-O3", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math"]
-if sys.platform == "darwin":
-    _OPTIONS.append("-Wl,-undefined,dynamic_lookup")
 
 _lock = threading.Lock()
 _library: ctypes.CDLL | None = None
@@ -278,70 +269,9 @@ def _threads() -> int:
 
 
 def _load() -> ctypes.CDLL:
-    """Return the compiled kernel, from the cache if it is there."""
+    """Return the compiled kernel with the types of its functions' arguments."""
     source = resources.files(__package__).joinpath("fused.c").read_bytes()
-    compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
-    version = _run([*compiler, "--version"])
-    key = hashlib.sha256(source + f"{version}{compiler}{_OPTIONS}{_cpu()}".encode()).hexdigest()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lenet_lightning"
-    library = cache / f"fused-{key[:32]}.so"
-    try:
-        return _open(library)
-    except OSError:
-        pass  # Not there, or damaged.
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(dir=cache)
-    except OSError:
-        # No cache to write to: the file lives as long as it takes to load it.
-        with tempfile.TemporaryDirectory() as temporary:
-            return _open(_compile(compiler, source, Path(temporary)))
-    with folder as temporary:
-        # Renamed when complete, so that no other process ever loads half a file.
-        os.replace(_compile(compiler, source, Path(temporary)), library)
-    return _open(library)
-
-
-def _compile(compiler: list[str], source: bytes, folder: Path) -> Path:
-    code, library = folder / "fused.c", folder / "fused.so"
-    code.write_bytes(source)
-    command = [*compiler, *_OPTIONS, "-o", str(library), str(code), "-lm"]
-    try:
-        _run([*command, "-march=native"])
-    except RuntimeError:
-        _run(command)  # Some compilers do not know the machine's own instruction set.
-    return library
-
-
-def _run(command: list[str]) -> str:
-    """Run a compiler; return what it prints, or raise a RuntimeError of one sentence."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise RuntimeError(
-            f"no working C compiler ({command[0]!r}: {getattr(error, 'strerror', None) or error}); "
-            "install one, or name it in the environment variable CC."
-        ) from error
-    if done.returncode:
-        lines = (done.stderr or done.stdout).strip().splitlines() or ["it says nothing"]
-        line = next((line for line in lines if "error" in line), lines[-1])
-        line = line[max(line.find("error"), 0) :]  # Without the name of a temporary file.
-        raise RuntimeError(f"the C compiler {command[0]!r} failed: {line}")
-    return done.stdout
-
-
-def _cpu() -> str:
-    """Identify the processor: code compiled for one may not run on another."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.machine() + platform.processor()
-    names = ("model name", "flags", "Features", "CPU part", "isa")
-    return "".join(sorted({line for line in lines if line.startswith(names)}))
-
-
-def _open(path: Path) -> ctypes.CDLL:
-    library = ctypes.CDLL(str(path))
+    library = fused_build.load(source)
     pointer, number = ctypes.c_void_p, ctypes.c_int
     library.conv_pool_forward.argtypes = [pointer] * 5 + [number] * 8
     library.conv_pool_backward.argtypes = [pointer] * 7 + [number] * 7

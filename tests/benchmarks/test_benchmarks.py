@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from lenet_lightning.callbacks.record import epoch_line
-from lenet_lightning.networks import fused
 from lenet_lightning.networks.lenet5 import LeNet5
+from tests.networks.compiler import needs_kernel
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = [
@@ -46,7 +46,7 @@ def test_script_explains_itself(name: str) -> None:
     assert "--output" in done.stdout
 
 
-@pytest.mark.skipif(fused.unavailable() is not None, reason=f"{fused.unavailable()}")
+@needs_kernel
 def test_parts_of_a_step_can_be_run(load) -> None:
     network, images = LeNet5(kernel="fused"), torch.rand(2, 1, 32, 32)
     for part in load("arithmetic").runs_of(network, images, torch.tensor([3, 8])).values():

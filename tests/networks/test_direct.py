@@ -14,11 +14,10 @@ from lenet_lightning.networks import direct, fused
 from lenet_lightning.networks.direct import DirectLoss
 from lenet_lightning.networks.lenet5 import Activation, LeNet5, Polarity
 from lenet_lightning.networks.stacked import StackedLeNet5
+from tests.networks.compiler import needs_kernel
 from tests.test_replicas import SGD, train
 
-pytestmark = pytest.mark.skipif(
-    fused.unavailable() is not None, reason=fused.unavailable() or "available"
-)
+pytestmark = needs_kernel
 
 CENTRED = {"mean": (0.5, 0.5, 0.5), "std": (1.0, 1.0, 1.0)}
 SCALE = 0.25

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from lenet_lightning.networks import fused
 from lenet_lightning.networks.lenet5 import ACTIVATIONS, LeNet5, Standardize
+from tests.networks.compiler import needs_kernel
 
-needs_fused = pytest.mark.skipif(fused.unavailable() is not None, reason=f"{fused.unavailable()}")
 MONOTONE = ["relu", "leaky_relu", "elu", "tanh"]
 
 
@@ -75,7 +75,7 @@ def test_the_absolute_polarity_decides_on_the_first_layer():
     assert net.activations == ("absolute", "tanh", "elu")
 
 
-@needs_fused
+@needs_kernel
 @pytest.mark.parametrize("conv_activation", [None, "absolute"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("channels", [1, 3])
