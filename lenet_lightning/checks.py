@@ -14,7 +14,6 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 from lightning.pytorch.callbacks import LearningRateFinder, StochasticWeightAveraging, Timer
 from lightning.pytorch.cli import ReduceLROnPlateau as Plateau
-from torch.optim import lr_scheduler
 
 from lenet_lightning.callbacks.averaging import CycleAveraging
 from lenet_lightning.callbacks.distillation import Distillation, find
@@ -258,6 +257,8 @@ def training(trainer: dict[str, Any]) -> None:
             f"trainer.val_check_interval is {check}: expected a number of batches, or a share of "
             "an epoch such as 0.5."
         )
+    if trainer["model_registry"] is not None:
+        raise UserError("trainer.model_registry sends checkpoints to a service: leave it out.")
     if trainer["gradient_clip_val"] is not None or trainer["gradient_clip_algorithm"] is not None:
         raise UserError(
             "trainer.gradient_clip_val has no effect here: use model.gradient_clip_val."
@@ -402,21 +403,11 @@ def schedule(classifier: Classifier) -> Any:
         key = "model.scheduler"
         scheduler = classifier.scheduler(optimizer) if classifier.scheduler else None
     except (TypeError, ValueError) as error:
-        if "Muon only supports 2D" in str(error):
-            raise UserError(
-                "model.optimizer is torch's Muon, which takes matrices only: use "
-                "lenet_lightning.optimizers.Muon, which takes whole networks."
-            ) from error
         raise UserError(f"{key} refuses its arguments: {one_line(error).rstrip('.')}.") from error
     if isinstance(optimizer, torch.optim.LBFGS | torch.optim.SparseAdam):
         raise UserError(
             f"model.optimizer is {type(optimizer).__name__}, which needs what this training does "
             "not give it (a closure, or sparse gradients): choose another."
-        )
-    if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau) and not isinstance(scheduler, Plateau):
-        raise UserError(
-            "model.scheduler is torch's ReduceLROnPlateau, which does not know what to watch: use "
-            "lightning.pytorch.cli.ReduceLROnPlateau and give its monitor, such as val/loss."
         )
     if isinstance(scheduler, Plateau) and classifier.scheduler_interval == "step":
         raise UserError(

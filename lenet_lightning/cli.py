@@ -118,8 +118,8 @@ class Command(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse ``self.args`` and prove the checkpoint they name, before Lightning opens it."""
         self.config = parser.parse_args(self.args)
-        trust.classes_only(self.config, self.args)
         self.options = self.config.get(self.config.get("subcommand"), self.config)
+        trust.check(self.options, self.args)
         if given := self.options.get("ckpt_path"):
             several = self.config.get("subcommand") in EVALUATIONS
             paths = ensemble.members(given) if several else [given]

@@ -1,18 +1,18 @@
 """One clear sentence for every mistake on the command line or in a YAML file."""
 
 import inspect
+import pydoc
 import re
+from typing import cast
 
-import torch
 from jsonargparse import ArgumentParser
-from lightning.pytorch import Trainer, callbacks
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ReduceLROnPlateau as Plateau
-from torch.optim import lr_scheduler
 
 from lenet_lightning.classifier import Classifier
 from lenet_lightning.errors import nearest
-from lenet_lightning.optimizers import KerasAdam, Muon
-from lenet_lightning.schedulers import LinearCycles
+from lenet_lightning.optimizers import Muon
+from lenet_lightning.roles import ROLES, SERVICES
 
 # Options beside those of trainer, model and data.
 OPTIONS = ("seed_everything", "logs", "name", "monitor", "resume", "threads", "config", "ckpt_path")
@@ -109,31 +109,7 @@ def innermost(message: str) -> str:
 
 def classes(key: str) -> list[type]:
     """Return the classes whose names or arguments make sense for a key."""
-    from lenet_lightning.callbacks.averaging import CycleAveraging
-    from lenet_lightning.callbacks.distillation import Distillation
-    from lenet_lightning.cli import DATAMODULES
-
-    def subclasses(module: object, base: type) -> list[type]:
-        found = vars(module).values()
-        return [c for c in found if isinstance(c, type) and issubclass(c, base) and c is not base]
-
-    known: dict[str, list[type]] = {
-        "data": list(DATAMODULES),
-        # Of classes with one name the last counts: ours takes whole networks, and Lightning's
-        # has a monitor.
-        "model.optimizer": [*subclasses(torch.optim, torch.optim.Optimizer), KerasAdam, Muon],
-        "model.scheduler": [
-            *subclasses(lr_scheduler, lr_scheduler.LRScheduler),
-            Plateau,
-            LinearCycles,
-        ],
-        "trainer.callbacks": [
-            *subclasses(callbacks, callbacks.Callback),
-            Distillation,
-            CycleAveraging,
-        ],
-    }
-    return known.get(key, [])
+    return [cast(type, pydoc.locate(path)) for path in ROLES.get(key, ())]
 
 
 def class_path(known: type) -> str:
@@ -202,10 +178,19 @@ def wrong_value(key: str, detail: str) -> str:
 
 
 def forbidden(key: str, name: str) -> str:
-    """A class from a package that configurations may not use."""
+    """A class that a configuration may not name there, or anything else that it would import."""
+    place = full_key([key])
+    if package := SERVICES.get(name):
+        return (
+            f"{place} names {name}, which sends what it logs to a service: if you want that, "
+            f"pip install {package}, and add --allow_imports {name}."
+        )
+    names = {known.__name__: class_path(known) for known in classes(key)}
+    hint = nearest(name.rpartition(".")[2], names)
+    expected = f"one of {', '.join(names.values())}" if names else "a number, a text or a list"
     return (
-        f"{key} names {name}, which is outside the packages that configurations may use; "
-        f"if you trust it, add --allow_imports {name.split('.')[0]}."
+        f"{place} names {name}, which a configuration may not name there"
+        f"{hint or f': expected {expected}.'} If you trust it, add --allow_imports {name}."
     )
 
 

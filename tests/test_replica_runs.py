@@ -270,7 +270,7 @@ def test_all_that_fail(run: Run) -> None:
             "model.scheduler is ReduceLROnPlateau",
         ),
         ("--model.optimizer Adafactor", "model.optimizer is torch.optim.Adafactor"),
-        ("--model.optimizer torch.optim.Muon", "expected one of Adadelta"),
+        ("--model.optimizer torch.optim.Muon", "did you mean lenet_lightning.optimizers.Muon?"),
         ("--model.optimizer LBFGS", "not known to treat every weight on its own"),
         (
             "--trainer.devices 2 --data.batch_size 64",
