@@ -116,6 +116,18 @@ def test_learning_rate_that_a_schedule_sets(run: Run) -> None:
     assert optimizer_group(ON)["weight_decay"] == 0.1
 
 
+@pytest.mark.parametrize("name", ["lr", "adam_lr"])
+def test_both_learning_rates_of_muon_are_set_by_a_schedule(run: Run, name: str) -> None:
+    muon = "--model.optimizer lenet_lightning.optimizers.Muon --trainer.logger false"
+    schedule = "--model.scheduler StepLR --model.scheduler.step_size 2"
+    fit = f"fit --data Digits --trainer.accelerator cpu {muon} {schedule}"
+    assert run(fit, "--trainer.max_epochs 1 --name trained").code == 0
+    more = f"--trainer.max_epochs 2 --ckpt_path {LAST} --name on"
+    refused = run(fit, more, f"--model.optimizer.{name} 0.1")
+    assert refused.code == 2 and f"model.optimizer.{name}" in refused.err
+    assert "sets the learning rate" in refused.err
+
+
 @pytest.mark.parametrize("word", ["last", "best", "hpc", "registry"])
 @pytest.mark.parametrize("command", ["fit --data Digits", "test --data Digits"])
 def test_words_that_lightning_would_search_for(run: Run, word: str, command: str) -> None:

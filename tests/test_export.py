@@ -87,8 +87,18 @@ def test_safetensors_fills_the_plain_network(exported: dict[str, Path], digits_r
 def test_metadata(exported: dict[str, Path], digits_run: Path, kind: str) -> None:
     facts = READ[kind](exported[kind])
     assert json.loads(facts["classes"]) == [str(i) for i in range(10)]
-    given = json.loads(facts["input"])
-    assert (given["range"], given["divide_pixels_by"], given["repeat_pixels"]) == ([0, 1], 255, 4)
+    assert json.loads(facts["input"]) == {
+        "name": "images",
+        "shape": ["batch", 1, 32, 32],
+        "dtype": "float32",
+        "range": [0, 1],
+        "divide_pixels_by": 255,
+        "size_before_padding": 8,
+        "repeat_pixels": 4,
+        "padding": 0,
+        "padding_value": 0,
+        "scaling_inside_the_network": {"kind": "unit", "mean": [0.0], "std": [1.0]},
+    }
     assert "grey picture of 8x8 pixels" in facts["preprocessing"]
     assert "divide by 255" in facts["preprocessing"]
     assert "the negative of x is 1 - x" in facts["polarity"]
@@ -119,6 +129,40 @@ def test_preprocessing_of_every_dataset() -> None:
 
     assert "grey picture of 28x28 pixels, 0..255; pad with 2 pixels" in said("MNIST", 1, 28)
     assert "RGB picture of 32x32 pixels, 0..255; divide by 255" in said("CIFAR10", 3, 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "size", "padding"), [("MNIST", 1, 28, 2), ("CIFAR10", 3, 32, 0)]
+)
+@pytest.mark.parametrize("scaling", ["unit", "centered", "standardized"])
+def test_metadata_give_the_input_of_every_dataset(
+    run: Run, trained: Path, name: str, channels: int, size: int, padding: int, scaling: str
+) -> None:
+    checkpoint = checkpoints.load(BEST)
+    mean, std = (0.1, 0.2, 0.3)[:channels], (0.4, 0.5, 0.6)[:channels]
+    checkpoint["lenet_lightning_input"] |= {
+        "name": name,
+        "channels": channels,
+        "size": size,
+        "mean": list(mean),
+        "std": list(std),
+    }
+    config = {
+        "seed_everything": 0,
+        "model": {"scaling": scaling},
+        "data": {"init_args": {}},
+    }
+    given = json.loads(export.metadata(BEST, checkpoint, config)["input"])
+    assert given["shape"] == ["batch", channels, 32, 32]
+    assert (given["repeat_pixels"], given["padding"], given["padding_value"]) == (1, padding, 0)
+    assert (
+        given["scaling_inside_the_network"]
+        == {
+            "unit": {"kind": "unit", "mean": [0.0], "std": [1.0]},
+            "centered": {"kind": "centered", "mean": [0.5], "std": [1.0]},
+            "standardized": {"kind": "standardized", "mean": list(mean), "std": list(std)},
+        }[scaling]
+    )
 
 
 def test_nothing_is_replaced(run: Run, trained: Path) -> None:

@@ -178,6 +178,54 @@ def test_muon_moves_hidden_kernels_along_orthogonal_matrices():
     assert all(torch.equal(p.grad, g) for p, g in zip(parameters, gradients, strict=True))
 
 
+def reference_muon(
+    weights: list[list[np.ndarray]], gradients: list[list[np.ndarray]], momentum: float
+) -> list[np.ndarray]:
+    """Muon of Jordan et al. 2024 in NumPy: lr 0.02, decay 0.1, five Newton-Schulz iterations."""
+    moved = []
+    for weight, history in zip(weights, gradients, strict=True):
+        weight, buffer = weight.copy(), np.zeros_like(weight)
+        for gradient in history:
+            buffer = momentum * buffer + (1 - momentum) * gradient
+            x = (1 - momentum) * gradient + momentum * buffer
+            transposed = x.shape[0] > x.shape[1]
+            x = x.T if transposed else x
+            x = x / (np.sqrt((x * x).sum()) + 1e-7)
+            for _ in range(5):
+                gram = x @ x.T
+                x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+            x = x.T if transposed else x
+            scale = np.sqrt(max(1, x.shape[0] / x.shape[1]))
+            weight = weight - 0.02 * 0.1 * weight - 0.02 * scale * x
+        moved.append(weight)
+    return moved
+
+
+@pytest.mark.parametrize("momentum", [0.95, 0.6, 0.0])
+def test_twenty_steps_of_muon_are_those_of_an_independent_reference(momentum):
+    parameters = lenet_parameters()
+    hidden = {0: (6, 75), 2: (20, 6)}
+    before = [parameters[i].detach().numpy().reshape(shape).copy() for i, shape in hidden.items()]
+    optimizer = Muon(parameters, lr=0.02, momentum=momentum, weight_decay=0.1)
+    gradients: list[list[np.ndarray]] = [[] for _ in hidden]
+    for seed in range(20):
+        give_gradients(parameters, seed)
+        for history, (i, shape) in zip(gradients, hidden.items(), strict=True):
+            history.append(parameters[i].grad.numpy().reshape(shape).copy())
+        optimizer.step()
+    expected = reference_muon(before, gradients, momentum)
+    for weight, (i, shape) in zip(expected, hidden.items(), strict=True):
+        ours = parameters[i].detach().numpy().reshape(shape)
+        np.testing.assert_allclose(ours, weight, rtol=1e-9, atol=1e-9)
+
+
+def test_defaults_of_muon():
+    groups = Muon(lenet_parameters()).param_groups
+    assert [group["lr"] for group in groups] == [0.01, 0.003]
+    assert groups[0]["momentum"] == 0.95
+    assert all(group["weight_decay"] == 0.1 for group in groups)
+
+
 def test_all_else_moves_as_adamw_moves_it():
     ours, theirs = lenet_parameters(), lenet_parameters()
     rest = [1, 3, 4, 5]  # biases, and the output layer's kernel

@@ -188,13 +188,34 @@ class TestFind:
         [
             ("elsewhere", ("logs",)),
             ("b", ("name",)),
+            ("must", ("resume",)),
+            ("a.ckpt", ("ckpt_path",)),
+            (False, ("weights_only",)),
+            (["mine"], ("allow_imports",)),
             (False, ("trainer", "enable_progress_bar")),
+            ("elsewhere", ("trainer", "default_root_dir")),
             ("/data", ("data", "init_args", "root")),
+            (False, ("data", "init_args", "download")),
         ],
     )
     def test_settings_that_do_not(self, value: object, keys: tuple[str, ...]) -> None:
         write(Path("logs/a/version_0"))
         assert len(runs.find("logs", "a", with_value(value, *keys))) == 1
+
+
+def test_keys_that_cannot_change_a_result() -> None:
+    assert sorted(map(".".join, runs.NEUTRAL_KEYS)) == [
+        "allow_imports",
+        "ckpt_path",
+        "data.init_args.download",
+        "data.init_args.root",
+        "logs",
+        "name",
+        "resume",
+        "trainer.default_root_dir",
+        "trainer.enable_progress_bar",
+        "weights_only",
+    ]
 
 
 def test_changes_name_what_differs() -> None:
