@@ -5,6 +5,9 @@ from typing import NoReturn
 
 from lenet_lightning.errors import UserError
 
+MAX_SEED = 2**32 - 1
+"""The largest seed that NumPy and Lightning take."""
+
 
 class Parser(argparse.ArgumentParser):
     """Argparse, whose errors are one sentence."""
@@ -35,4 +38,13 @@ def positive(text: str) -> int:
     """Read a whole number above 0."""
     if not whole_number(text):
         raise argparse.ArgumentTypeError(f"{text} given, expected a whole number above 0")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    """Read a seed."""
+    if not text.isdecimal() or len(text) > 10 or int(text) > MAX_SEED:
+        raise argparse.ArgumentTypeError(
+            f"{text} given, expected a whole number from 0 to {MAX_SEED}"
+        )
     return int(text)

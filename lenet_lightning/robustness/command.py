@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lenet_lightning import arguments
-from lenet_lightning.arguments import Parser, positive, whole_number
+from lenet_lightning.arguments import Parser, positive, seed
 from lenet_lightning.errors import UserError
 from lenet_lightning.signals import interruptible
 
@@ -65,7 +65,7 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--root", help="folder of the datasets; the runs' own by default")
     parser.add_argument(
-        "--seed", type=whole_number, default=0, help="of noise, lines and so on (default: 0)"
+        "--seed", type=seed, default=0, help="of noise, lines and so on (default: 0)"
     )
     parser.add_argument(
         "--images",

@@ -10,9 +10,11 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from lenet_lightning import strict_yaml
+from lenet_lightning.arguments import MAX_SEED
 from lenet_lightning.errors import UserError
 from lenet_lightning.study.compare import Claim, Figure, read_claims, read_figures
-from lenet_lightning.study.reading import check_keys, flatten, read_yaml, suggestion
+from lenet_lightning.study.reading import check_keys, flatten, suggestion
 
 OVERRIDES = ("model", "data", "trainer", "monitor")
 STUDY_KEYS = (
@@ -131,7 +133,9 @@ def load(path: Path, check_base: bool = True) -> Study:
     Raises:
         UserError: Anything in the file that cannot be run, with the key and what to do.
     """
-    content = read_yaml(path)
+    content = strict_yaml.read(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold keys and values (name, seeds, settings, ...)")
     if "seed_everything" in content:
         raise UserError(
             f"{path} is the configuration of one run: start it with python -m lenet_lightning fit "
@@ -174,12 +178,13 @@ def _name(value: Any, where: str) -> str:
 
 def _seeds(value: Any, path: Path) -> tuple[int, ...]:
     def is_seed(seed: Any) -> bool:
-        return isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0
+        return isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= MAX_SEED
 
     if not isinstance(value, list) or not value or not all(map(is_seed, value)):
         given = "there are none" if not value and not isinstance(value, int) else f"not {value!r}"
         raise UserError(
-            f"{path}: seeds must be a list of whole numbers from 0, such as [0, 1, 2]; {given}"
+            f"{path}: seeds must be a list of whole numbers from 0 to {MAX_SEED}, such as "
+            f"[0, 1, 2]; {given}"
         )
     if len(set(value)) < len(value):
         raise UserError(f"{path}: seeds {value} repeat a number; each seed is run once")

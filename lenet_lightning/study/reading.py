@@ -1,51 +1,11 @@
-"""Strict YAML: a study file says what it means, or one sentence says what is wrong with it."""
+"""Checks of what a study file holds, and its overrides as options."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import yaml
-
 from lenet_lightning.errors import UserError, nearest
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML that refuses a key written twice; PyYAML would keep the last one silently."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: dict[str, int] = {}
-        for key_node, _ in node.value:
-            line = key_node.start_mark.line + 1
-            if key_node.value in seen and isinstance(key_node, yaml.ScalarNode):
-                raise UserError(
-                    f"'{key_node.value}' is written twice, on lines {seen[key_node.value]} and "
-                    f"{line}: names must differ, rename or remove one"
-                )
-            if isinstance(key_node, yaml.ScalarNode):
-                seen[key_node.value] = line
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping a YAML file holds.
-
-    Raises:
-        UserError: The file is missing, is not YAML, repeats a key or is not a mapping.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; give --config a study's YAML file")
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        message = " ".join(str(error).split())
-        raise UserError(f"{path} is not valid YAML: {message}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must hold keys and values (name, seeds, settings, ...)")
-    return content
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

@@ -106,13 +106,14 @@ def test_flatten_keeps_empty_mappings() -> None:
         (("seeds: [0, 1]", "seeds: []"), "seeds must be a list .* there are none"),
         (("seeds: [0, 1]", "seeds: 3"), "seeds must be a list .* not 3"),
         (("seeds: [0, 1]", "seeds: [true]"), "seeds must be a list"),
+        (("seeds: [0, 1]", "seeds: [4294967296]"), "0 to 4294967295"),
         (("seeds: [0, 1]", "seeds: [1, 1]"), "repeat a number"),
         (("seeds: [0, 1]", "sedes: [0, 1]"), "unknown key 'sedes'; did you mean seeds?"),
         (("base: base.yaml", "base: nowhere.yaml"), "base config nowhere.yaml .* does not exist"),
         (("base: base.yaml", ""), "has no base config"),
         (("name: mine", "name: a/b"), "name must be a name of letters"),
         (("name: mine", ""), "name must be a name of letters"),
-        (("  sgd:", "  plain: {}\n  sgd:"), "'plain' is written twice, on lines 11 and 12"),
+        (("  sgd:", "  plain: {}\n  sgd:"), "'plain' is given twice, in lines 11 and 12"),
         (("groups: [b]", "groups: [c]"), "no group 'c'"),
         (("groups: [b]", "groups: b"), "must be a list of names"),
         (("model.l2: 0}", "modle.l2: 0}"), "unknown key 'modle.l2'"),
@@ -170,7 +171,7 @@ def test_a_file_that_is_no_mapping(tmp_path: Path, text: str) -> None:
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match="No such file"):
         plan.load(tmp_path / "none.yaml")
 
 

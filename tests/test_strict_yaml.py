@@ -1,0 +1,146 @@
+"""The strict YAML reader: what it accepts, and one sentence for what it refuses."""
+
+import math
+import os
+import threading
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lenet_lightning import strict_yaml
+from lenet_lightning.errors import UserError
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 0.001),
+        ("-1.5E+2", -150.0),
+        ("+.5", 0.5),
+        (".inf", math.inf),
+        ("017", 15),
+        ("0x1f", 31),
+        ("1_000", 1000),
+        ("12:30:00:00", "12:30:00:00"),
+        ("2026-01-01", "2026-01-01"),
+        ("[on, off, yes, no]", [True, False, True, False]),
+        ("[null, ~, e5, 1.2.3, '1']", [None, None, "e5", "1.2.3", "1"]),
+        ("!!str 5", "5"),
+        ("", None),
+        ("a: &x {b: 1}\nc: *x", {"a": {"b": 1}, "c": {"b": 1}}),
+    ],
+)
+def test_values(text, value):
+    assert strict_yaml.loads(text) == value
+
+
+def test_an_alias_is_a_value_of_its_own():
+    loaded = strict_yaml.loads("a: &x [1]\nb: *x")
+    loaded["a"].append(2)
+    assert loaded["b"] == [1]
+
+
+LAUGHS = "a0: &x0 [1, 2, 3, 4, 5, 6, 7, 8]\n" + "".join(
+    f"a{i}: &x{i} [{', '.join([f'*x{i - 1}'] * 8)}]\n" for i in range(1, 20)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: 1\nb: 2\na: 3", ["'a'", "twice", "lines 1 and 3"]),
+        ("a: {{ value }}", ["key", "template", "line 1"]),
+        ("\n[a]: 1", ["key", "line 2"]),
+        ("<<: {a: 1}", ["<<"]),
+        ("&x [*x]", ["*x", "within"]),
+        (LAUGHS, ["values"]),
+        ("[" * 3000 + "]" * 3000, ["deep", "line 1"]),
+        ("{a: " * 3000, ["deep"]),
+        ("- " * 3000, ["deep"]),
+        ("9" * 5000, ["digits"]),
+        ("0." + "9" * 5000, ["digits"]),
+        ("!!int x", ["x is not a number"]),
+        ("0b_", ["number"]),
+        ("!!set {a, b}", ["!!set"]),
+        ("!!binary aGk=", ["!!binary"]),
+        ("!!timestamp 2026-01-01", ["!!timestamp"]),
+        ("!!omap [a: 1]", ["!!omap"]),
+        ("!!python/name:os.system", ["!!python/name"]),
+        ("!custom 1", ["!custom"]),
+        ('"a\\0b"', ["control", "x00"]),
+        ('"\\e[31m"', ["control", "x1b"]),
+        ("a\x00b", ["x00"]),
+        ("a: 1\n---\nb: 2", ["single document"]),
+        ("a: [1", ["line 1"]),
+        ("!!bool maybe", ["maybe"]),
+        ("x" * 1_000_001, ["longer"]),
+    ],
+)
+def test_refused(text, words):
+    with pytest.raises(yaml.YAMLError) as error:
+        strict_yaml.loads(text)
+    for word in words:
+        assert word in strict_yaml.reason(error.value)
+    assert "\n" not in strict_yaml.reason(error.value)
+
+
+@given(st.text(alphabet="ab:{}[]&*!|>-?<,'\"#%@` \n\t10.eE~"))
+def test_nothing_but_yaml_errors(text):
+    try:
+        strict_yaml.loads(text)
+    except yaml.YAMLError as error:
+        assert strict_yaml.reason(error)
+
+
+@given(VALUES)
+def test_what_is_dumped_is_read_again(value):
+    text = yaml.safe_dump(value, allow_unicode=True)
+    try:
+        loaded = strict_yaml.loads(text)
+    except yaml.YAMLError as error:
+        assert "control" in strict_yaml.reason(error)
+    else:
+        assert loaded == value
+
+
+def test_files_and_pipes(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_bytes("\ufeffa: é\n".encode())
+    assert strict_yaml.read(file) == {"a": "é"}
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    content = "a: [" + "1, " * 9000 + "1]"  # more than one read of a pipe brings
+    writer = threading.Thread(target=fifo.write_text, args=(content,))
+    writer.start()
+    assert strict_yaml.read(fifo) == {"a": [1] * 9001}
+    writer.join()
+
+
+def test_refused_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(strict_yaml, "SILENCE", 0.01)
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "latin").write_bytes(b"\xe9")
+    (tmp_path / "large").write_bytes(b"#" * (strict_yaml.MAX_BYTES + 1))
+    (tmp_path / "broken").write_text("a: 1\nb: [\n")
+    expected = {
+        "absent": "No such file",
+        "fifo": "nothing writes",
+        "latin": "UTF-8",
+        "large": "longer",
+        "broken": "line 3",
+        ".": "folder",
+        "/dev/zero": "device",
+        "nul\0": "null",
+    }
+    for name, word in expected.items():
+        with pytest.raises(UserError, match=word) as error:
+            strict_yaml.read(tmp_path / name)
+        assert str(tmp_path / name) in str(error.value)
