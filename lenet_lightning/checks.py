@@ -257,6 +257,8 @@ def training(trainer: dict[str, Any]) -> None:
             f"trainer.val_check_interval is {check}: expected a number of batches, or a share of "
             "an epoch such as 0.5."
         )
+    if isinstance(trainer["profiler"], str):
+        choose("trainer.profiler", trainer["profiler"], ["simple", "advanced", "pytorch"])
     if trainer["model_registry"] is not None:
         raise UserError("trainer.model_registry sends checkpoints to a service: leave it out.")
     if trainer["gradient_clip_val"] is not None or trainer["gradient_clip_algorithm"] is not None:

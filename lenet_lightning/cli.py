@@ -43,6 +43,7 @@ from lenet_lightning.classifier import Classifier, metric_names
 from lenet_lightning.data.base import ImageDataModule
 from lenet_lightning.data.cifar10 import CIFAR10
 from lenet_lightning.data.digits import Digits
+from lenet_lightning.data.facts import DATASETS
 from lenet_lightning.data.fashion_mnist import FashionMNIST
 from lenet_lightning.data.mnist import MNIST
 from lenet_lightning.data.pictures import Pictures
@@ -60,6 +61,15 @@ NO_CHECKPOINT = (
 
 # Rank 0 tells the processes that Lightning launches for it which folder it made.
 RUN_VARIABLE = "LENET_LIGHTNING_RUN"
+
+
+class WeightsIO(checkpoints.DurableCheckpointIO):
+    """Loads no state of callbacks: an evaluation does not have those of the training."""
+
+    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Load a checkpoint; see :func:`checkpoints.load`."""
+        checkpoint = super().load_checkpoint(path, *args, **kwargs)
+        return {key: value for key, value in checkpoint.items() if key != "callbacks"}
 
 
 class Command(LightningCLI):
@@ -175,7 +185,8 @@ class Command(LightningCLI):
         self.trainer_defaults["callbacks"] = callbacks
         given = options.trainer.plugins or []
         plugins = [*(given if isinstance(given, list) else [given])]
-        plugins.append(self.joining if count > 1 else checkpoints.DurableCheckpointIO())
+        own_io = WeightsIO if self.subcommand in EVALUATIONS else checkpoints.DurableCheckpointIO
+        plugins.append(self.joining if count > 1 else own_io())
         # Lightning's default logger would make a folder before anything is checked.
         logger = options.trainer.logger or False
         return super().instantiate_trainer(plugins=plugins, logger=logger, **kwargs)
@@ -411,19 +422,13 @@ class Command(LightningCLI):
             )
 
     def before_evaluation(self) -> None:
-        """Load weights only, and write into the folder of the run that made the checkpoint."""
+        """Load weights only, and print the results ourselves."""
         options = self.config_init[cast(str, self.subcommand)]
         options.weights_only = True
         if self.subcommand != "predict":
             options.verbose = False
-        self.expect(options.ckpt_path)
 
     before_validate = before_test = before_evaluation
-
-    def expect(self, path: str) -> None:
-        """Tell the callbacks that know their checkpoints' folder which one is loaded next."""
-        for checkpoint in (self.keeper.best, self.keeper.last):
-            checkpoint.dirpath = str(Path(path).parent)
 
     def each_checkpoint(self) -> Iterator[str]:
         """Yield every checkpoint that is evaluated, once it has been; the first one has."""
@@ -432,7 +437,6 @@ class Command(LightningCLI):
         evaluate = getattr(self.trainer, cast(str, self.subcommand))
         quiet = {} if self.subcommand == "predict" else {"verbose": False}
         for path in others:
-            self.expect(path)
             evaluate(self.model, self.datamodule, ckpt_path=path, weights_only=True, **quiet)
             yield path
 
@@ -544,12 +548,46 @@ def with_run_config(args: list[str]) -> list[str]:
     if not path:
         raise UserError(NO_CHECKPOINT)
     path = ensemble.members(path)[0]
-    config = checkpoints.config_of(path, checkpoints.load(path))
-    if config is None:
+    stored = checkpoints.config_of(path, checkpoints.load(path))
+    if stored is None:
         return args
+    config = description(stored, path)
     if args[0] == "predict" and "--data" not in given:
         config["data"] = {"class_path": "Pictures"}
     return [args[0], "--config", yaml.safe_dump(config), *args[1:]]
+
+
+def description(stored: dict[str, Any], path: str) -> dict[str, Any]:
+    """Return what a stored configuration tells of model and data.
+
+    The checkpoint may come from a stranger: its callbacks, loggers and paths to write to are left.
+    ``trainer.precision`` stays, being how the network computes.
+
+    Args:
+        stored: the configuration in a checkpoint or in its run folder.
+        path: the checkpoint.
+
+    Raises:
+        UserError: it does not describe a model and data.
+    """
+    data = stored.get("data")
+    parts = [stored.get("model"), data, data.get("init_args", {}) if isinstance(data, dict) else 0]
+    if not all(isinstance(part, dict) for part in parts):
+        raise UserError(
+            f"The checkpoint {path} does not describe its model and data: it was changed by hand, "
+            "so give --config with the configuration that it was trained with."
+        )
+    config = {k: v for k, v in stored.items() if k in ("seed_everything", "model", "data")}
+    arguments = dict(config["data"].get("init_args", {}))
+    name = str(config["data"].get("class_path")).rpartition(".")[2]
+    # Where the dataset is not there, it would be downloaded into a folder of the stranger's choice.
+    if name in DATASETS and not (Path(str(arguments.get("root"))) / name).is_dir():
+        arguments.pop("root", None)
+    config["data"] = config["data"] | {"init_args": arguments}
+    trainer = stored.get("trainer")
+    if isinstance(trainer, dict) and "precision" in trainer:
+        config["trainer"] = {"precision": trainer["precision"]}
+    return config
 
 
 def parse(args: list[str]) -> dict[str, Any]:

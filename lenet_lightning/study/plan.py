@@ -45,11 +45,12 @@ class Setting:
 
     def arguments(self) -> list[str]:
         """What ``fit`` is given for it, but for the seed and the name of the run."""
-        arguments = ["--config", str(self.base)]
+        arguments = [f"--config={self.base}"]
         # Sorted by parts, a class comes before its own arguments.
         for key in sorted(self.overrides, key=lambda key: key.split(".")):
             value = self.overrides[key]
-            arguments += [f"--{key}", value if isinstance(value, str) else json.dumps(value)]
+            # In one word, so that no value of the file is taken for an option.
+            arguments.append(f"--{key}={value if isinstance(value, str) else json.dumps(value)}")
         return arguments
 
 

@@ -7,13 +7,16 @@ import os
 import pickle
 import shlex
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
+from PIL import Image
 
-from lenet_lightning import checkpoints
+from lenet_lightning import checkpoints, cli
 from lenet_lightning.classifier import SPEC_KEY
 from tests.conftest import Run
 
@@ -96,19 +99,86 @@ def test_checkpoint(run: Run, trained: Path, marker: Path, make: Any) -> None:
     assert not marker.exists()
 
 
-def test_checkpoint_whose_configuration_names_foreign_code(
-    run: Run, trained: Path, marker: Path
-) -> None:
-    """The settings that a checkpoint tells are limited as those of a file are."""
+def tampered(trained: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """A copy, outside of any run folder, of a checkpoint whose stored configuration is changed."""
     checkpoint = checkpoints.load(trained / "checkpoints/best.ckpt")
-    checkpoint[checkpoints.CONFIG_KEY] = checkpoint[checkpoints.CONFIG_KEY].replace(
-        "callbacks: null",
-        f"callbacks: [{{class_path: os.system, init_args: {{command: touch {marker}}}}}]",
-    )
-    torch.save(checkpoint, "lone.ckpt")
-    refused = run("test --ckpt_path lone.ckpt")
-    assert refused.code == 2 and "names os.system" in refused.err
+    config = yaml.safe_load(checkpoint[checkpoints.CONFIG_KEY])
+    change(config)
+    path = Path("lone.ckpt")
+    torch.save(checkpoint | {checkpoints.CONFIG_KEY: yaml.safe_dump(config)}, path)
+    return path
+
+
+def test_evaluations_ignore_the_stored_trainer(run: Run, trained: Path, marker: Path) -> None:
+    """Neither callbacks nor loggers, teachers or folders of the training are used again."""
+
+    def change(config: dict[str, Any]) -> None:
+        config["logs"] = str(marker)
+        config["trainer"] |= {
+            "default_root_dir": str(marker),
+            "limit_test_batches": 1,
+            "logger": {"class_path": "CSVLogger", "init_args": {"save_dir": str(marker)}},
+            "callbacks": [
+                {"class_path": "os.system", "init_args": {"command": f"touch {marker}"}},
+                {"class_path": "Distillation", "init_args": {"teachers": ["nowhere.ckpt"]}},
+            ],
+        }
+
+    path = tampered(trained, change)
+    Image.new("L", (9, 9)).save("picture.png")
+    for command in ("test", "validate", "predict --data.root picture.png", "predict --data Digits"):
+        done = run(command, f"--ckpt_path {path} --trainer.accelerator cpu")
+        assert done.code == 0, done.err
+    assert "360 images" in run(f"test --ckpt_path {path} --trainer.accelerator cpu").out
     assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model.optimizer", {"class_path": "os.system", "init_args": {"command": "touch MARKER"}}),
+        ("model.scheduler", {"class_path": "torch.hub.load"}),
+        ("data", {"class_path": "os.system", "init_args": {"command": "touch MARKER"}}),
+        ("model.unknown", 1),
+        ("data.init_args.unknown", 1),
+        ("data.init_args", 1),
+        ("model", None),
+        ("data", "Digits"),
+    ],
+)
+def test_evaluations_check_the_stored_model_and_data(
+    run: Run, trained: Path, marker: Path, key: str, value: Any
+) -> None:
+    def change(config: dict[str, Any]) -> None:
+        *parts, last = key.split(".")
+        for part in parts:
+            config = config[part]
+        config[last] = yaml.safe_load(yaml.safe_dump(value).replace("MARKER", str(marker)))
+
+    refused = run(f"test --ckpt_path {tampered(trained, change)} --trainer.accelerator cpu")
+    assert refused.code == 2
+    assert key.split(".")[0] in refused.err and "Traceback" not in refused.err
+    assert not marker.exists()
+
+
+def test_evaluations_download_into_no_stored_folder(
+    trained: Path,
+) -> None:
+    """A stored data.root is used where the dataset is there, and otherwise left."""
+
+    def root(args: list[str]) -> str | None:
+        _, flag, text, *_ = cli.with_run_config(args)
+        assert flag == "--config"
+        return yaml.safe_load(text)["data"]["init_args"].get("root")
+
+    def change(config: dict[str, Any]) -> None:
+        config["data"]["class_path"] = "lenet_lightning.data.mnist.MNIST"
+        config["data"]["init_args"]["root"] = "elsewhere"
+
+    args = ["test", "--ckpt_path", str(tampered(trained, change))]
+    assert root(args) is None
+    Path("elsewhere/MNIST").mkdir(parents=True)
+    assert root(args) == "elsewhere"
 
 
 def test_resuming_a_folder_with_a_malicious_checkpoint(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lenet_lightning import trust
 from lenet_lightning.errors import UserError
 from lenet_lightning.study import plan
 from lenet_lightning.study.reading import flatten
@@ -49,11 +50,11 @@ def test_narrower_overrides_win_and_classes_come_before_their_arguments(tmp_path
     study = plan.load(write(tmp_path, GOOD))
     arguments = study.settings["b_sgd"].arguments()
     assert arguments == [
-        *("--config", str(tmp_path / "other.yaml")),
-        *("--model.l2", "0"),
-        *("--model.optimizer", "torch.optim.SGD"),
-        *("--model.optimizer.lr", "0.1"),
-        *("--trainer.max_epochs", "3"),
+        f"--config={tmp_path / 'other.yaml'}",
+        "--model.l2=0",
+        "--model.optimizer=torch.optim.SGD",
+        "--model.optimizer.lr=0.1",
+        "--trainer.max_epochs=3",
     ]
     assert study.settings["a_plain"].overrides["data.batch_size"] == 8
 
@@ -88,11 +89,16 @@ def test_base_of_each_group(tmp_path: Path) -> None:
 def test_values_are_written_as_the_command_line_reads_them() -> None:
     overrides = {"model.dropout": True, "model.scheduler": None, "trainer.devices": [0, 1]}
     setting = plan.Setting("s", "s", "", Path("b"), overrides)
-    assert setting.arguments()[2:] == [
-        *("--model.dropout", "true"),
-        *("--model.scheduler", "null"),
-        *("--trainer.devices", "[0, 1]"),
+    assert setting.arguments()[1:] == [
+        "--model.dropout=true",
+        "--model.scheduler=null",
+        "--trainer.devices=[0, 1]",
     ]
+
+
+def test_no_value_is_taken_for_an_option() -> None:
+    setting = plan.Setting("s", "s", "", Path("b"), {"model.loss": "--allow_imports=os"})
+    assert trust.opened(setting.arguments()) == set()
 
 
 def test_flatten_keeps_empty_mappings() -> None:
