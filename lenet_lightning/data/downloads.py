@@ -7,18 +7,13 @@ Nothing in this module knows what a dataset is. A source that cannot give is tol
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
 import re
 import shutil
-import socket
-import ssl
 import subprocess
 import sys
 import tarfile
 import time
-import urllib.error
-import urllib.request
 import zlib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -26,12 +21,8 @@ from typing import IO, Any
 
 TIMEOUT = 10.0
 """Longest wait for a connection and for each piece of an answer, in seconds."""
-RATE_WINDOW = 15.0
-"""The rate of a download is judged over this many seconds."""
-MIN_RATE = 100_000.0
-"""Slowest download worth waiting for while another source is left, in bytes per second."""
-PATIENT_RATE = 1_000.0
-"""Slowest download worth waiting for when no other source is left, in bytes per second."""
+CHUNK = 1 << 16
+"""Bytes that are read at a time."""
 CLIENT_STALL = 60.0
 """A package client that receives nothing for this many seconds is given up."""
 
@@ -40,86 +31,78 @@ class SourceError(Exception):
     """A source cannot give what was asked; the message is a short phrase saying why."""
 
 
-class SlowSourceError(SourceError):
-    """A source answers, but too slowly."""
-
-
 def say(line: str) -> None:
     """Print a line of progress on stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(
-        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
-    ) -> urllib.request.Request | None:
-        if req.type == "https" and not newurl.lower().startswith("https://"):
-            fp.close()
-            raise SourceError("redirects from https to plain http")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def download(url: str, path: Path, limit: int, min_rate: float) -> None:
-    """Download `url` into the file `path`, showing progress.
+def download(url: str, path: Path, known_hash: str, limit: int) -> None:
+    """Download `url` into the file `path`, showing progress on a terminal.
 
     Args:
         url: an http or https address; the proxies of the environment are used.
-        path: file to write; what it holds after a failure is of no use.
+        path: file to write; it appears only with the right content.
+        known_hash: digest of the content, such as ``"md5:<hexadecimal>"``.
         limit: most bytes to accept.
-        min_rate: slowest acceptable rate in bytes per second.
 
     Raises:
-        SourceError: no connection, an error answer, a broken-off or overlong body, a stall.
-        SlowSourceError: slower than `min_rate` over `RATE_WINDOW` seconds.
+        SourceError: no connection, an error answer, an incomplete or overlong body, no data for
+            `TIMEOUT` seconds, or content of another digest.
     """
-    request = urllib.request.Request(url, headers={"User-Agent": "lenet_lightning"})
-    try:
-        response = urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT)
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()
-        raise SourceError(_phrase(error)) from error
-    declared = response.headers.get("Content-Length", "")
-    total = int(declared) if declared.isdecimal() else None
-    received, mark, start = 0, 0, time.monotonic()
-    with response, path.open("wb") as file, _bar(url.rsplit("/", 1)[-1], total) as bar:
-        if total is not None and total > limit:
-            raise SourceError(f"offers {total:,} bytes where at most {limit:,} are expected")
-        while chunk := _read(response):
-            received += len(chunk)
-            if received > limit:
-                raise SourceError(f"sends more than the {limit:,} bytes expected")
-            file.write(chunk)
-            bar.update(len(chunk))
-            if (elapsed := time.monotonic() - start) > RATE_WINDOW:
-                rate = (received - mark) / elapsed
-                if rate < min_rate:
-                    raise SlowSourceError(f"sends only {rate / 1000:.1f} kB/s")
-                mark, start = received, time.monotonic()
-    if total is not None and received != total:
-        raise SourceError(f"broke off after {received:,} of {total:,} bytes")
+    import pooch  # here, because most commands download nothing
+    from requests import RequestException
+    from urllib3.exceptions import HTTPError
+
+    pooch.get_logger().setLevel("WARNING")
+    headers = {"User-Agent": "lenet_lightning", "Accept-Encoding": "identity"}
+    with _bar(path.name, None) as bar:
+        progress = _Bounded(bar, limit)
+        downloader = pooch.HTTPDownloader(progress, CHUNK, timeout=TIMEOUT, headers=headers)
+        try:
+            pooch.retrieve(url, known_hash, path.name, path.parent, downloader=downloader)
+        except (RequestException, HTTPError) as error:
+            raise SourceError(_phrase(error)) from error
+        except ValueError as error:  # pooch found another digest
+            raise SourceError(f"its {path.name} is not the published file") from error
 
 
-def _read(response: http.client.HTTPResponse) -> bytes:
-    try:
-        return response.read1(1 << 16)  # read() would wait for all the bytes, however slow
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise SourceError(_phrase(error)) from error
+class _Bounded:
+    """A progress bar as pooch expects it; raises once more than `limit` bytes have arrived."""
+
+    def __init__(self, bar: Any, limit: int) -> None:
+        self.bar, self.limit = bar, limit
+        self.total = self.chunks = 0
+
+    def update(self, count: int) -> None:
+        self.chunks += 1  # `count` is the size of a chunk, also of the last one
+        if max(self.total, (self.chunks - 1) * CHUNK) > self.limit:
+            raise SourceError(f"sends more than the {self.limit:,} bytes expected")
+        self.bar.total = self.total or None
+        self.bar.update(count)
+
+    def reset(self) -> None:
+        self.chunks = 0
+        self.bar.reset()
+
+    def close(self) -> None:
+        self.bar.close()
 
 
 def _phrase(error: Exception) -> str:
-    reason: object = error.reason if isinstance(error, urllib.error.URLError) else error
-    if isinstance(error, urllib.error.HTTPError):
-        return f"answered HTTP {error.code}"
-    if isinstance(reason, TimeoutError):
+    """Return in a few words why a request failed."""
+    import requests
+
+    if isinstance(error, requests.HTTPError):
+        return f"answered HTTP {error.response.status_code}"
+    if isinstance(error, requests.Timeout) or "timed out" in str(error):
         return f"no answer within {TIMEOUT:g} s"
-    if isinstance(reason, socket.gaierror):
-        return "host not found"
-    if isinstance(reason, ssl.SSLError):
+    if isinstance(error, requests.exceptions.SSLError):
         return "its certificate is not accepted"
-    if isinstance(reason, OSError) and reason.strerror:
-        return reason.strerror.lower()
-    return _shortened(str(reason)) or type(reason).__name__
+    if "resolve" in str(error):
+        return "host not found"
+    if "IncompleteRead" in str(error):
+        return "broke off"
+    return "connection refused" if "refused" in str(error) else "no connection"
 
 
 def _shortened(words: str) -> str:

