@@ -3,6 +3,7 @@
 import sys
 
 from lenet_lightning import __version__
+from lenet_lightning.distributed import drop_stray_variables
 from lenet_lightning.errors import NonFiniteError, UserError, nearest
 from lenet_lightning.signals import Interrupted
 
@@ -35,6 +36,7 @@ def main(args: list[str] | None = None) -> int:
     non-finite; 130, 143: stopped by Ctrl-C, by SIGTERM.
     """
     args = sys.argv[1:] if args is None else args
+    drop_stray_variables()
     if not args or args[0] in ("-h", "--help"):
         print(HELP, end="")
         return 0 if args else 2

@@ -14,6 +14,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 from lightning.pytorch.callbacks import LearningRateFinder, StochasticWeightAveraging, Timer
 from lightning.pytorch.cli import ReduceLROnPlateau as Plateau
+from lightning.pytorch.plugins.environments import TorchElasticEnvironment
 
 from lenet_lightning.callbacks.averaging import CycleAveraging
 from lenet_lightning.callbacks.distillation import Distillation, find
@@ -381,6 +382,23 @@ def lengths(trainer: Trainer, classifier: Classifier, scheduler: Any, batches: i
         )
 
 
+def launcher(trainer: Trainer) -> None:
+    """Refuse another number of devices than torchrun or SLURM has started processes for."""
+    # One device has no cluster environment: under srun it is a run of its own, not under torchrun.
+    default = TorchElasticEnvironment() if TorchElasticEnvironment.detect() else None
+    environment = getattr(trainer.strategy, "cluster_environment", default)
+    if environment is None:
+        return
+    try:
+        environment.validate_settings(num_devices=trainer.num_devices, num_nodes=trainer.num_nodes)
+    except ValueError as error:
+        raise UserError(
+            f"trainer.devices is {trainer.num_devices} and trainer.num_nodes {trainer.num_nodes}, "
+            "but torchrun or srun has started another number of processes: make both agree, or "
+            "start one process without them."
+        ) from error
+
+
 def devices(trainer: Trainer, data: ImageDataModule) -> None:
     """Refuse a global batch that the devices cannot share evenly."""
     count, size = trainer.world_size, data.batch_size
@@ -449,4 +467,6 @@ def same_input(trained: InputSpec, path: str | Path, data: ImageDataModule) -> N
 def one_device(trainer: Trainer, subcommand: str) -> None:
     """Refuse what runs on one device only."""
     if trainer.world_size > 1:
-        raise UserError(f"{subcommand} runs on one device: use --trainer.devices 1.")
+        raise UserError(
+            f"{subcommand} runs on one device: use --trainer.devices 1, without torchrun."
+        )

@@ -1,7 +1,6 @@
 """``fit``, ``validate``, ``test`` and ``predict`` through LightningCLI."""
 
 import inspect
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -15,12 +14,14 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.environments import TorchElasticEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lenet_lightning import (
     checkpoints,
     checks,
+    distributed,
     ensemble,
     messages,
     process,
@@ -58,9 +59,6 @@ NO_CHECKPOINT = (
     "ckpt_path is required: give --ckpt_path with a file such as "
     "lightning_logs/mnist/version_0/checkpoints/best.ckpt."
 )
-
-# Rank 0 tells the processes that Lightning launches for it which folder it made.
-RUN_VARIABLE = "LENET_LIGHTNING_RUN"
 
 
 class WeightsIO(checkpoints.DurableCheckpointIO):
@@ -189,10 +187,17 @@ class Command(LightningCLI):
         plugins.append(self.joining if count > 1 else own_io())
         # Lightning's default logger would make a folder before anything is checked.
         logger = options.trainer.logger or False
-        return super().instantiate_trainer(plugins=plugins, logger=logger, **kwargs)
+        distributed.count_tasks_per_node()
+        if TorchElasticEnvironment.detect() and options.trainer.devices == "auto":
+            kwargs["devices"] = os.environ.get("LOCAL_WORLD_SIZE", "auto")
+        trainer = super().instantiate_trainer(plugins=plugins, logger=logger, **kwargs)
+        # On one device Lightning leaves what RANK was at its import, which silences its loggers.
+        rank_zero_only.rank = trainer.global_rank  # type: ignore[attr-defined]
+        return trainer
 
     def check_instances(self) -> None:
         """Refuse what can be seen to fail once data, model and trainer exist."""
+        checks.launcher(self.trainer)
         scheduler = checks.schedule(self.model)
         if isinstance(self.datamodule, ImageDataModule):
             checks.root(self.datamodule)
@@ -270,12 +275,15 @@ class Command(LightningCLI):
             self.open_replicas()
             return
         (config,) = self.configs
-        changed = self.changed_settings(config)
-        if is_rank_zero():
-            folder, resumed = self.choose_folder(config)
-            os.environ[RUN_VARIABLE] = json.dumps([str(folder), resumed and str(resumed)])
-        chosen = json.loads(os.environ.get(RUN_VARIABLE, json.dumps([config["logs"], None])))
-        self.folder, options.ckpt_path = Path(chosen[0]), chosen[1] or options.ckpt_path
+        try:
+            changed, self.folder, resumed = distributed.decide_once(
+                self.trainer.strategy,
+                lambda: (self.changed_settings(config), *self.choose_folder(config)),
+            )
+        except BaseException:
+            self.keeper.record.abandon()
+            raise
+        options.ckpt_path = resumed or options.ckpt_path
         self.keeper.open(self.folder, config)
         if self.options.trainer.logger is None:
             self.trainer.logger = TensorBoardLogger(
@@ -286,10 +294,10 @@ class Command(LightningCLI):
             options.ckpt_path = str(Path(path).absolute())
             self.trainer.callbacks.insert(0, resume.Continuation(Path(path), changed))  # type: ignore[attr-defined]
             self.keeper.record.origin = (
-                None if chosen[1] else {"checkpoint": path, "changed": changed}
+                None if resumed else {"checkpoint": path, "changed": changed}
             )
-        if is_rank_zero():
-            print(f"Run folder {self.folder}" + (", continued" if chosen[1] else ""))
+        if self.trainer.is_global_zero:
+            print(f"Run folder {self.folder}" + (", continued" if resumed else ""))
             for line in resume.lines(changed):
                 print(line)
 
@@ -363,7 +371,7 @@ class Command(LightningCLI):
                 self.model, self.datamodule, ckpt_path=best, weights_only=True, verbose=False
             )
             figures = stage_figures(self.trainer, "test")
-        if is_rank_zero():
+        if self.trainer.is_global_zero:
             self.keeper.record.finish(figures)
             print(self.closing_words(figures))
 
@@ -459,7 +467,7 @@ class Command(LightningCLI):
         together: ensemble.Ensemble | None = None,
     ) -> None:
         """Print the table of an evaluation and add it to each run's record, if it is whole."""
-        if not is_rank_zero():
+        if not self.trainer.is_global_zero:
             return
         seen, size = images_seen(self.trainer, stage)
         data, paths = self.datamodule, list(self.checkpoints)
@@ -500,11 +508,6 @@ class Command(LightningCLI):
         """Let the other networks predict, where there are several; the last ends the table."""
         for _ in self.each_checkpoint():
             pass
-
-
-def is_rank_zero() -> bool:
-    """Tell whether this process speaks and writes for all."""
-    return rank_zero_only.rank == 0  # type: ignore[attr-defined]
 
 
 def stage_figures(trainer: Trainer, stage: str) -> dict[str, float]:
@@ -626,5 +629,3 @@ def main(args: list[str] | None = None) -> None:
             raise UserError(messages.one_line(error)) from error
         except OSError as error:
             raise what_stopped(error) from error
-        finally:
-            os.environ.pop(RUN_VARIABLE, None)

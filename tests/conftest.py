@@ -14,6 +14,9 @@ import pytest
 import torch
 
 from lenet_lightning.__main__ import main
+from lenet_lightning.distributed import drop_stray_variables
+
+drop_stray_variables()  # before a test module imports Lightning
 
 REPOSITORY = Path(__file__).parents[1]
 

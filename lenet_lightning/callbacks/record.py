@@ -83,6 +83,12 @@ class RunRecord(Checkpoint):
             self.lock.close()
             self.lock = None
 
+    def abandon(self) -> None:
+        """Give the folder back, and remove it if nothing was recorded in it."""
+        if self.lock is not None:
+            runs.discard(Path(self.lock.name).parent)
+        self.release()
+
     def open(self, folder: Path, config: str) -> None:
         """Record into ``folder``; ``config`` is the complete configuration as YAML."""
         self.folder = folder
