@@ -33,7 +33,7 @@ OPTIONS = (
 TWO = "--trainer.devices 2 --trainer.strategy ddp"
 
 
-SECONDS = 240  # a deadlock fails the test
+SECONDS = 500  # a deadlock fails the test
 TORCHRUN = "torch.distributed.run --standalone --nproc_per_node 2 -m"
 
 
