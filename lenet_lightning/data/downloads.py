@@ -92,7 +92,7 @@ def _phrase(error: Exception) -> str:
     """Return in a few words why a request failed."""
     import requests
 
-    if isinstance(error, requests.HTTPError):
+    if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"answered HTTP {error.response.status_code}"
     if isinstance(error, requests.Timeout) or "timed out" in str(error):
         return f"no answer within {TIMEOUT:g} s"
