@@ -21,14 +21,13 @@ from torch import Tensor
 from lenet_lightning.losses import Penalty, class_loss
 from lenet_lightning.networks import direct, fused
 from lenet_lightning.networks.lenet5 import LeNet5
-from lenet_lightning.networks.stacked import StackedLeNet5
 from lenet_lightning.process import denormals_are_zero
 
 WORKLOADS = {"MNIST, batch 64": (64, 1), "CIFAR-10, batch 16": (16, 3)}
 
 
 def training_step(
-    network: LeNet5 | StackedLeNet5, x: Tensor, target: Tensor, one_call: bool = True
+    network: LeNet5, x: Tensor, target: Tensor, one_call: bool = True
 ) -> Callable[[], None]:
     """Return a step as training takes it, or by autograd unless ``one_call``."""
     optimizer = torch.optim.Adam(network.parameters(), lr=0.0005, weight_decay=0.002, fused=True)
@@ -39,7 +38,7 @@ def training_step(
         if not one_call or gradients(x, target, 1 / len(x)) is None:
             optimizer.zero_grad()
             loss = class_loss(network(x), target, "cross_entropy")
-            (loss.sum() if loss.dim() else loss).div(len(x)).backward()
+            loss.div(len(x)).backward()
         optimizer.step()
 
     return step

@@ -5,7 +5,6 @@ import io
 import os
 import pickle
 import warnings
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -150,37 +149,24 @@ def config_of(path: str | Path, checkpoint: dict[str, Any]) -> dict[str, Any] | 
     with suppress(yaml.YAMLError):
         config = yaml.safe_load(str(checkpoint.get(CONFIG_KEY)))
         if isinstance(config, dict):
+            runs.drop_replicas(config)
             return config
     folder = runs.folder_of(path)
     return runs.read_config(folder) if folder else None
 
 
-def valid(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield the undamaged checkpoints from which a run folder can continue, newest first.
+def newest_valid(folder: Path) -> Path | None:
+    """Return the newest undamaged checkpoint from which a run folder can continue.
 
-    Each path comes with what :func:`load` returns. A damaged one is named in a warning and passed
-    over.
+    A damaged one is named in a warning and passed over.
     """
     for name in (LAST, PREVIOUS, BEST):
         path = folder / "checkpoints" / name
         if not path.exists():
             continue
         try:
-            yield path, load(path)
+            load(path)
+            return path
         except UserError as error:
             warnings.warn(f"{error} The one before it is tried.", stacklevel=2)
-
-
-def newest_valid(folder: Path) -> Path | None:
-    """Return the newest undamaged checkpoint from which a run folder can continue."""
-    return next((path for path, _ in valid(folder)), None)
-
-
-def newest_common(folders: list[Path]) -> list[Path]:
-    """Return a checkpoint of each folder, after as many steps in all; none if they never met."""
-    by_step = [
-        {checkpoint["global_step"]: path for path, checkpoint in reversed(list(valid(folder)))}
-        for folder in folders
-    ]
-    common = set.intersection(*map(set, by_step))
-    return [own[max(common)] for own in by_step] if common else []
+    return None

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import LearningRateFinder, StochasticWeightAver
 from lightning.pytorch.cli import ReduceLROnPlateau as Plateau
 from lightning.pytorch.plugins.environments import TorchElasticEnvironment
 
+from lenet_lightning import runs
 from lenet_lightning.callbacks.averaging import CycleAveraging
 from lenet_lightning.callbacks.distillation import Distillation, find
 from lenet_lightning.classifier import Classifier, metric_names
@@ -23,8 +24,7 @@ from lenet_lightning.data import splits
 from lenet_lightning.data.base import ImageDataModule, InputSpec
 from lenet_lightning.data.facts import DATASETS
 from lenet_lightning.errors import UserError, nearest
-from lenet_lightning.messages import class_path, one_line
-from lenet_lightning.optimizers import ELEMENTWISE, KerasAdam, Muon
+from lenet_lightning.messages import one_line
 from lenet_lightning.schedulers import LinearCycles
 
 # What a Trainer option must not leave out altogether, and what for.
@@ -42,9 +42,6 @@ UNFIT: dict[type, str] = {
     Timer: "trainer.max_time does the same, such as 00:01:30:00 for an hour and a half",
 }
 
-# Optimisers with which replicas stay what they are on their own.
-SEPARATE = (*ELEMENTWISE, KerasAdam, Muon)
-
 
 class UniqueKeyLoader(yaml.SafeLoader):
     """YAML's safe loader, which also refuses a key given twice."""
@@ -60,13 +57,18 @@ class UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def config_files(args: list[str]) -> None:
+def config_files(args: list[str]) -> list[str]:
     """Refuse a ``--config`` file that is absent, no YAML mapping, or has a key twice.
+
+    Returns:
+        The arguments, with the text of a file in its place where that has ``replicas: 1``, which
+        earlier versions wrote.
 
     Raises:
         UserError: naming the file, and the line where there is one.
     """
-    for flag, value in zip(args, [*args[1:], ""], strict=True):
+    readable = list(args)
+    for number, (flag, value) in enumerate(zip(args, [*args[1:], ""], strict=True)):
         name, _, attached = flag.partition("=")
         if name not in ("--config", "-c"):
             continue
@@ -97,6 +99,13 @@ def config_files(args: list[str]) -> None:
             )
         if "config" in content:
             raise UserError(f"--config {path} holds the key config: give each file with --config.")
+        if runs.drop_replicas(content):
+            text = yaml.safe_dump(content)
+            if attached:
+                readable[number] = f"{name}={text}"
+            else:
+                readable[number + 1] = text
+    return readable
 
 
 def unseen(data: ImageDataModule, name: str, trained: dict[str, Any], path: str) -> None:
@@ -135,8 +144,6 @@ def configuration(config: dict[str, Any]) -> None:
     folder_name(config["name"])
     hardware(config["trainer"])
     training(config["trainer"])
-    if config["model"]["replicas"] > 1:
-        replicas(config)
 
 
 def nulls(config: dict[str, Any]) -> None:
@@ -275,41 +282,6 @@ def training(trainer: dict[str, Any]) -> None:
         raise UserError(
             f"trainer.precision is {trainer['precision']}: expected 32-true or bf16-mixed, whose "
             "gradients need no scaling."
-        )
-
-
-def replicas(config: dict[str, Any]) -> None:
-    """Refuse what would tie together runs that are trained as one, or act on all as on one."""
-    model, trainer = config["model"], config["trainer"]
-    beside = f"with model.replicas {model['replicas']}"
-    if config.get("ckpt_path"):
-        raise UserError(
-            f"--ckpt_path is given {beside}, but a checkpoint holds one network: leave "
-            "model.replicas out; a replica's own checkpoint is used like any other."
-        )
-    given = trainer["callbacks"] or []
-    for callback in given if isinstance(given, list) else [given]:
-        name = callback["class_path"].rpartition(".")[2]
-        if name != Distillation.__name__:  # teaches each replica what it would teach it alone
-            raise UserError(
-                f"trainer.callbacks names {name}, which would act on all replicas as on one "
-                f"{beside}: leave it out, or run the seeds one by one."
-            )
-    if trainer["logger"]:
-        raise UserError(
-            f"trainer.logger is given {beside}: leave it out, and each replica has TensorBoard's "
-            "event file in its own folder, or give false."
-        )
-    if pydoc.locate(model["optimizer"]["class_path"]) not in SEPARATE:
-        known = ", ".join(class_path(kind) for kind in SEPARATE)
-        raise UserError(
-            f"model.optimizer is {model['optimizer']['class_path']}, which is not known to treat "
-            f"every weight on its own: {beside} expected one of {known}."
-        )
-    if model["scheduler"] and model["scheduler"]["class_path"].endswith(Plateau.__name__):
-        raise UserError(
-            f"model.scheduler is {Plateau.__name__}, which would act on all replicas by their mean "
-            f"{beside}: choose one that depends on the epoch alone, or run the seeds one by one."
         )
 
 

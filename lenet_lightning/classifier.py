@@ -1,11 +1,10 @@
 """The LightningModule: one step for training, one for evaluation, sums read once an epoch."""
 
-import copy
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, cast
 
 import torch
-from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -21,8 +20,7 @@ from lenet_lightning.networks import direct
 from lenet_lightning.networks.graphed import GraphedLoss
 from lenet_lightning.networks.initializers import Initializer
 from lenet_lightning.networks.lenet5 import Activation, ConvActivation, Kernel, LeNet5, Polarity
-from lenet_lightning.networks.stacked import StackedLeNet5
-from lenet_lightning.optimizers import KerasAdam, clip_gradients
+from lenet_lightning.optimizers import KerasAdam
 
 Scaling = Literal["unit", "centered", "standardized"]
 
@@ -67,9 +65,6 @@ class Classifier(LightningModule):
         cuda_graph: replay forward and backward pass of each training batch as a CUDA graph, once it
             has been seen to give the gradients that launching kernel by kernel gives; where it
             cannot be used, one line says why. Not with dropout, nor on several devices.
-        replicas: train this many networks as one program, with the seeds ``seed``, ``seed + 1`` and
-            so on; each is the network that a run with its seed trains. Tensors of a training step
-            then have the replicas as their second dimension.
         seed: of initialisation and dropout; the command line sets it from seed_everything.
 
     Attributes:
@@ -104,7 +99,6 @@ class Classifier(LightningModule):
         view_flip: bool = False,
         kernel: Kernel = "auto",
         cuda_graph: bool = False,
-        replicas: PositiveInt = 1,
         seed: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
@@ -131,7 +125,6 @@ class Classifier(LightningModule):
         self.view_flip = view_flip
         self.kernel = kernel
         self.cuda_graph = cuda_graph
-        self.replicas = replicas
         self.seed = seed
         self.spec: InputSpec | None = None
         self.teacher: Callable[[Tensor, Tensor], Tensor] | None = None
@@ -139,40 +132,25 @@ class Classifier(LightningModule):
         self.direct: direct.DirectLoss | None = None
         self.graphed: GraphedLoss | None = None
         self.executions: list[tuple[Tensor, Tensor, int]] = []
-        self.failures: dict[int, NonFiniteError] = {}
 
     @property
     def datamodule(self) -> ImageDataModule:
         """The datamodule of the current run."""
         return cast(ImageDataModule, self.trainer.datamodule)  # type: ignore[attr-defined]
 
-    @property
-    def seeds(self) -> range:
-        """The seed of each replica."""
-        return range(self.seed, self.seed + self.replicas)
-
-    def alone(self, replica: int) -> "Classifier":
-        """Return the classifier of one replica on its own, before any network is built."""
-        classifier = copy.deepcopy(self)
-        classifier.seed, classifier.replicas = self.seeds[replica], 1
-        return classifier
-
     def configure_model(self) -> None:
         """Build the network for the data at hand; its weights depend on ``seed`` alone."""
         if self.spec is not None:
             return
         self.spec = self.datamodule.spec
-        networks = []
         # Lightning would draw them on the device, whose generator gives other numbers.
         with torch.device("cpu"), torch.random.fork_rng(devices=[]):
-            for seed in self.seeds:
-                torch.manual_seed(seed)
-                networks.append(self.build(self.spec))
-        self.network = networks[0] if self.replicas == 1 else StackedLeNet5(networks)
+            torch.manual_seed(self.seed)
+            self.network = self.build(self.spec)
         self.kernels = kernels(self.network)
-        self.train_sums = Sums(1, self.replicas)
-        self.eval_sums = nn.ModuleDict({n: Sums(2, self.replicas) for n in ("val", "test")})
-        self.view_sums = Sums(1, self.replicas)
+        self.train_sums = Sums(1)
+        self.eval_sums = nn.ModuleDict({"val": Sums(2), "test": Sums(2)})
+        self.view_sums = Sums(1)
 
     def build(self, spec: InputSpec) -> LeNet5:
         """Return a new network for data of this kind."""
@@ -214,10 +192,6 @@ class Classifier(LightningModule):
     def forward(self, images: Tensor) -> Tensor:
         """Map float32 images ``[batch, channels, 32, 32]`` in [0, 1] to logits."""
         return self.network(images)
-
-    def on_fit_start(self) -> None:
-        """Forget what an earlier training of this object ended with."""
-        self.failures.clear()
 
     def on_train_start(self) -> None:
         """Choose how gradients are computed: directly, replayed as a CUDA graph, or by autograd.
@@ -273,7 +247,7 @@ class Classifier(LightningModule):
             loss, logits = self.gradients(images, wanted, scale)
             losses.append(loss)
             if self.gradient_clip_val:
-                self.clip(self.gradient_clip_val)
+                nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip_val)
             optimizer.step()
             if self.scheduler and self.scheduler_interval == "step":
                 self.step_scheduler()
@@ -311,25 +285,12 @@ class Classifier(LightningModule):
 
     def training_logits(self, images: Tensor) -> Tensor:
         """Logits of a training batch; what dropout drops depends on (seed, step) alone."""
-        if not self.dropout:
-            return self.network(images)
-        seeds = [seed_from(seed, self.global_step, self.global_rank) for seed in self.seeds]
-        if isinstance(self.network, StackedLeNet5):
-            return self.network(images, seeds)
-        torch.manual_seed(seeds[0])
+        if self.dropout:
+            torch.manual_seed(seed_from(self.seed, self.global_step, self.global_rank))
         return self.network(images)
-
-    def clip(self, largest: float) -> None:
-        """Scale the gradient down to a norm of at most ``largest``, that of each replica."""
-        if self.replicas > 1:
-            clip_gradients(self.network.parameters(), largest)
-        else:
-            nn.utils.clip_grad_norm_(self.network.parameters(), largest)
 
     def backward_fast(self, loss: Tensor) -> None:
         """Backpropagate, past Lightning's hooks where they have nothing to do."""
-        if self.replicas > 1:
-            loss = loss.sum()
         if self.plain_training:
             loss.backward()
         else:
@@ -359,41 +320,26 @@ class Classifier(LightningModule):
         losses = torch.cat(executions)
         self.refuse_non_finite(losses)
         right = torch.stack(correct).sum(0)
-        self.train_sums.update(losses.sum(0).unsqueeze(-1), right.unsqueeze(-1), sum(counts))
+        self.train_sums.update(losses.sum().unsqueeze(0), right.unsqueeze(0), sum(counts))
         self.report("train", self.train_sums)
         if self.scheduler and self.scheduler_interval == "epoch":
             self.step_scheduler()
 
     def refuse_non_finite(self, losses: Tensor) -> None:
-        """Raise if a step's loss or a weight is not finite, so that checkpoints keep finite ones.
+        """Raise if a loss of this epoch or a weight is not finite: checkpoints keep finite ones.
 
-        A replica that fails is only noted in ``failures``, as long as another one goes on.
+        Args:
+            losses: of each step of the epoch, ``[steps]``.
         """
-        weights = torch.cat(
-            [p.detach().reshape(self.replicas, -1) for p in self.network.parameters()], 1
-        )
-        for number, own in enumerate(losses.view(-1, self.replicas).unbind(1)):
-            val_loss = self.trainer.callback_metrics.get(
-                f"{prefix(number if self.replicas > 1 else None)}val/loss"
-            )
-            error = self.non_finite(own, val_loss, weights[number])
-            if error is not None and number not in self.failures:
-                self.failures[number] = error
-        if len(self.failures) == self.replicas:
-            raise list(self.failures.values())[-1]
-
-    def non_finite(
-        self, losses: Tensor, val_loss: Tensor | None, weights: Tensor
-    ) -> NonFiniteError | None:
-        """Return what to say if a loss ``[steps]`` of this epoch or a weight is not finite."""
         bad = (~losses.isfinite()).nonzero()
-        finite = weights.isfinite().all()
-        if not len(bad) and (val_loss is None or val_loss.isfinite()) and finite:
-            return None
-        what = "loss is" if len(bad) or finite else "weights are"
+        val_loss = self.trainer.callback_metrics.get("val/loss")
+        finite = torch.cat([p.detach().flatten() for p in self.network.parameters()]).isfinite()
+        if not len(bad) and (val_loss is None or val_loss.isfinite()) and finite.all():
+            return
+        what = "loss is" if len(bad) or finite.all() else "weights are"
         step = self.global_step - len(losses) + (int(bad[0]) if len(bad) else len(losses) - 1)
         optimizer: Any = self.optimizers()
-        return NonFiniteError(
+        raise NonFiniteError(
             f"The {what} no longer finite at step {step} (epoch {self.current_epoch}, learning "
             f"rate {optimizer.param_groups[0]['lr']:g}): most likely the learning rate is too "
             "high; try a tenth of it, or model.gradient_clip_val 1."
@@ -401,22 +347,18 @@ class Classifier(LightningModule):
 
     def evaluate(self, name: str, batch: EvaluationBatch) -> list[Tensor]:
         """Add a batch and its negatives to the sums of ``name``; return the logits of both."""
-        network = self.network
-        evaluated = network.shared if isinstance(network, StackedLeNet5) else network
-        logits = [evaluated(batch.images), evaluated(batch.negatives)]
+        logits = [self.network(batch.images), self.network(batch.negatives)]
         self.add(cast(Sums, self.eval_sums[name]), logits, batch.labels)
         return logits
 
     def add(self, sums: Sums, logits: list[Tensor], labels: Tensor) -> None:
         """Add a batch's losses and right answers to ``sums``, a column for each of ``logits``."""
         count = len(labels)
-        if self.replicas > 1:
-            labels = labels.unsqueeze(1).expand(-1, self.replicas)
         losses = [class_loss(x, labels, self.loss, self.label_smoothing) for x in logits]
         # Here and not once at the end, when callbacks have taken an average of weights away.
         loss = [self.with_penalty(loss, count) for loss in losses]
         correct = [(x.argmax(-1) == labels).sum(0) for x in logits]
-        sums.update(torch.stack(loss, -1), torch.stack(correct, -1), count)
+        sums.update(torch.stack(loss), torch.stack(correct), count)
 
     def on_validation_epoch_start(self) -> None:
         """Start from nothing."""
@@ -471,16 +413,9 @@ class Classifier(LightningModule):
         if not sums.update_called:
             return
         for key, value in sums.compute().items():
-            self.publish(f"{name}/{key}{suffix}", value)
+            # Every process holds the same value; sync_dist tells Lightning so.
+            self.log(f"{name}/{key}{suffix}", value, logger=False, sync_dist=True)
         sums.reset()
-
-    def publish(self, name: str, value: Tensor) -> None:
-        """Log a value; of several replicas their mean, and each by a name of its own."""
-        if self.replicas > 1:
-            for number, own in enumerate(value):
-                self.log(f"{prefix(number)}{name}", own, logger=False)
-        # Every process holds the same value; sync_dist tells Lightning so.
-        self.log(name, value.mean(), logger=False, sync_dist=True)
 
     def predict_step(self, batch: EvaluationBatch, batch_idx: int) -> Tensor:
         """Return class probabilities of images and of negatives, ``[2, batch, classes]``."""
@@ -509,11 +444,6 @@ def begin_next_epoch(checkpoint: dict[str, Any]) -> None:
             counts["completed"] = counts["processed"]
         batches["current"] = dict.fromkeys(batches["current"], 0)
         batches["is_last_batch"] = False
-
-
-def prefix(replica: int | None) -> str:
-    """Return what the metrics of one of several replicas begin with; nothing for a lone network."""
-    return "" if replica is None else f"replica_{replica}/"
 
 
 def metric_names(stage: str) -> list[str]:

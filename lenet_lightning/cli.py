@@ -33,13 +33,7 @@ from lenet_lightning import (
 from lenet_lightning.callbacks.keeper import Keeper
 from lenet_lightning.callbacks.predictions import PredictionTable
 from lenet_lightning.callbacks.progress import StepBar
-from lenet_lightning.callbacks.record import Replica, add_evaluation, figure, images_seen
-from lenet_lightning.callbacks.replicas import (
-    JoiningCheckpointIO,
-    Replicas,
-    create_folders,
-    unfinished,
-)
+from lenet_lightning.callbacks.record import add_evaluation, figure, images_seen
 from lenet_lightning.classifier import Classifier, metric_names
 from lenet_lightning.data.base import ImageDataModule
 from lenet_lightning.data.cifar10 import CIFAR10
@@ -48,7 +42,7 @@ from lenet_lightning.data.facts import DATASETS
 from lenet_lightning.data.fashion_mnist import FashionMNIST
 from lenet_lightning.data.mnist import MNIST
 from lenet_lightning.data.pictures import Pictures
-from lenet_lightning.errors import NonFiniteError, UserError, what_stopped
+from lenet_lightning.errors import UserError, what_stopped
 from lenet_lightning.networks import fused
 from lenet_lightning.options import PURPOSES, TRANSIENT, Parser, add_run, add_seed
 from lenet_lightning.signals import interruptible
@@ -121,7 +115,6 @@ class Command(LightningCLI):
         add_run(parser)
         parser.link_arguments("seed_everything", "model.seed")
         parser.link_arguments("seed_everything", "data.init_args.seed")
-        parser.link_arguments("model.replicas", "data.init_args.replicas")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse ``self.args`` and prove the checkpoint they name, before Lightning opens it."""
@@ -164,27 +157,18 @@ class Command(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the callbacks that keep a run's folder, and durable checkpoints."""
         options = self.config_init[cast(str, self.subcommand)]
-        seed, count = options.seed_everything, self.options.model.replicas
-        keepers = [
-            Keeper(options.monitor, seed + number, Replica(number, count) if count > 1 else None)
-            for number in range(count)
-        ]
-        self.keeper, self.replicas = keepers[0], Replicas(keepers)
-        self.joining = JoiningCheckpointIO(self.replicas.state_key)
+        self.keeper = Keeper(options.monitor, options.seed_everything)
         self.table = PredictionTable()
         callbacks: list[Any] = [] if options.trainer.enable_progress_bar is False else [StepBar()]
-        if count > 1:
-            callbacks.append(self.replicas)
-        else:
-            *folder, best, last = self.keeper.callbacks
-            own: dict[str, list[Any]] = {"fit": folder, "predict": [self.table]}
-            callbacks += own.get(str(self.subcommand), [])
-            callbacks += [] if options.trainer.fast_dev_run else [best, last]
+        *folder, best, last = self.keeper.callbacks
+        own: dict[str, list[Any]] = {"fit": folder, "predict": [self.table]}
+        callbacks += own.get(str(self.subcommand), [])
+        callbacks += [] if options.trainer.fast_dev_run else [best, last]
         self.trainer_defaults["callbacks"] = callbacks
         given = options.trainer.plugins or []
         plugins = [*(given if isinstance(given, list) else [given])]
         own_io = WeightsIO if self.subcommand in EVALUATIONS else checkpoints.DurableCheckpointIO
-        plugins.append(self.joining if count > 1 else own_io())
+        plugins.append(own_io())
         # Lightning's default logger would make a folder before anything is checked.
         logger = options.trainer.logger or False
         distributed.count_tasks_per_node()
@@ -220,8 +204,6 @@ class Command(LightningCLI):
             checks.teachers(self.trainer)
         if self.subcommand == "predict":
             checks.one_device(self.trainer, "predict")
-        if self.model.replicas > 1:
-            checks.one_device(self.trainer, f"fit with model.replicas {self.model.replicas}")
 
     def check_checkpoints(self) -> None:
         """Refuse checkpoints of other networks than the model, or that do not go together."""
@@ -251,19 +233,8 @@ class Command(LightningCLI):
         config = yaml.safe_load(dump)
         config = config[self.subcommand] if self.subcommand else config
         name = config["name"] or config["data"]["class_path"].rsplit(".", 1)[1].lower()
+        name = name.replace("{seed}", str(config["seed_everything"]))
         return {k: v for k, v in config.items() if k not in TRANSIENT} | {"name": name}
-
-    @property
-    def configs(self) -> list[dict[str, Any]]:
-        """The configuration of each run: those of several replicas are of runs of their own."""
-        whole = self.complete_config
-        model = whole["model"] | {"replicas": 1}
-        return [
-            whole
-            | {"seed_everything": seed, "model": model}
-            | {"name": whole["name"].replace("{seed}", str(seed))}
-            for seed in self.model.seeds
-        ]
 
     def before_fit(self) -> None:
         """Choose the run's folder and attach what writes into it."""
@@ -271,10 +242,7 @@ class Command(LightningCLI):
         options.weights_only = True
         if self.options.trainer.fast_dev_run:
             return
-        if self.model.replicas > 1:
-            self.open_replicas()
-            return
-        (config,) = self.configs
+        config = self.complete_config
         try:
             changed, self.folder, resumed = distributed.decide_once(
                 self.trainer.strategy,
@@ -300,28 +268,6 @@ class Command(LightningCLI):
             print(f"Run folder {self.folder}" + (", continued" if resumed else ""))
             for line in resume.lines(changed):
                 print(line)
-
-    def open_replicas(self) -> None:
-        """Choose a folder for each replica."""
-        keepers, options = self.replicas.keepers, self.config_init["fit"]
-        configs = self.configs
-        found = None if self.options.resume == "never" else unfinished(keepers, configs)
-        if found:
-            self.joining.together = [str(checkpoint.absolute()) for _, checkpoint in found]
-            options.ckpt_path = self.joining.together[0]
-        elif self.options.resume == "must":
-            raise UserError(
-                f"--resume must: not all {len(keepers)} seeds have an unfinished run of this "
-                "configuration with a checkpoint of the same epoch; continue each on its own with "
-                "fit --config FOLDER/config.yaml --resume must, or leave --resume out."
-            )
-        folders = [f for f, _ in found] if found else create_folders(keepers, configs)
-        for keeper, folder, config in zip(keepers, folders, configs, strict=True):
-            keeper.open(folder, config)
-        alone = [self.model.alone(replica) for replica in range(len(keepers))]
-        tensorboard = self.options.trainer.logger is None
-        self.replicas.open(alone, self.complete_config["name"], tensorboard)
-        print(f"Run folders {folders[0]} to {folders[-1]}" + (", continued" if found else ""))
 
     def changed_settings(self, config: dict[str, Any]) -> resume.Changes:
         """Return how ``config`` differs from what ``--ckpt_path`` was trained with."""
@@ -359,9 +305,6 @@ class Command(LightningCLI):
         """Test the best checkpoint, once, and print the result."""
         if self.options.trainer.fast_dev_run:
             return
-        if self.model.replicas > 1:
-            self.after_replicas()
-            return
         figures = None
         # A checkpoint's weights are the average; the callback would put the last step's in place.
         callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
@@ -383,12 +326,12 @@ class Command(LightningCLI):
             lines.append("No epoch was validated, so that nothing was tested.")
         else:
             lines += [
-                self.test_words(f"epoch {manifest['best_epoch']}"),
+                self.test_words(manifest["best_epoch"]),
                 summary.table(figures, images_seen(self.trainer, "test")[0]),
             ]
         return "\n".join(lines)
 
-    def test_words(self, chosen: str) -> str:
+    def test_words(self, chosen: int) -> str:
         """Say what the test at the end of ``fit`` was made of, and how its epoch was chosen."""
         data = self.datamodule
         by = (
@@ -397,37 +340,9 @@ class Command(LightningCLI):
             else f"{len(data.val_index):,} validation images: protocol {data.protocol}"
         )
         return (
-            f"{data.dataset} test set, {count_words(self.trainer, 'test')}; {chosen} (last: "
+            f"{data.dataset} test set, {count_words(self.trainer, 'test')}; epoch {chosen} (last: "
             f"{self.trainer.current_epoch - 1}), chosen by {self.options.monitor} on {by}"
         )
-
-    def after_replicas(self) -> None:
-        """Test the best checkpoint of each replica, and print all of them and their mean."""
-        self.joining.together = []
-        figures: dict[str, dict[str, float]] = {}
-        together = ensemble.Ensemble()
-        for keeper in list(self.replicas.running):
-            test = None
-            if keeper.best.best_model_path:
-                self.replicas.test(self.trainer, keeper)
-                test = stage_figures(self.trainer, "test")
-                together.add(self.replicas.alone[keeper])
-                best = keeper.record.manifest["best_epoch"]
-                figures[f"{keeper.folder} (seed {keeper.record.seed}, epoch {best})"] = test
-            keeper.record.finish(test)
-            self.replicas.finish(keeper, "success")
-        manifests = [keeper.record.manifest for keeper in self.replicas.keepers]
-        seconds = sum(manifest["seconds"] for manifest in manifests)
-        print(f"{len(manifests)} run folders, {summary.duration(seconds)}")
-        if figures:
-            print(self.test_words("best epochs"))
-            self.print_several(figures, together)
-        if failures := self.model.failures:
-            seeds = " and ".join(str(self.model.seeds[number]) for number in failures)
-            raise NonFiniteError(
-                f"Of {len(manifests)} replicas that of seed {seeds} stopped, the others finished. "
-                f"{next(iter(failures.values()))}"
-            )
 
     def before_evaluation(self) -> None:
         """Load weights only, and print the results ourselves."""
@@ -477,19 +392,11 @@ class Command(LightningCLI):
             print(f"{paths[0]}: {what}\n{table}")
         else:
             print(f"{len(paths)} checkpoints: {what}")
-            self.print_several(dict(zip(paths, figures, strict=True)), together)
+            row = together.figures(data.test_images.labels) if together and seen == size else None
+            print(summary.networks_table(figures, paths, row))
         for path, own in zip(paths, figures, strict=True):
             if seen == size and (folder := runs.folder_of(path)):
                 add_evaluation(folder, Path(path).name, data.dataset, stage, own)
-
-    def print_several(
-        self, figures: dict[str, dict[str, float]], together: ensemble.Ensemble | None
-    ) -> None:
-        """Print each network's figures, their mean, and all as one if they saw every test image."""
-        row = None
-        if together and len(set(images_seen(self.trainer, "test"))) == 1:
-            row = together.figures(self.datamodule.test_images.labels)
-        print(summary.replica_table(list(figures.values()), list(figures), row))
 
     def before_predict(self) -> None:
         """Read the pictures as the checkpoint's network wants them."""
@@ -532,7 +439,7 @@ def with_defaults(config: dict[str, Any]) -> dict[str, Any]:
         return {name: o.default for name, o in options.items() if name not in linked} | values
 
     data = config["data"]
-    arguments = complete(ImageDataModule, data["init_args"], "seed", "replicas")
+    arguments = complete(ImageDataModule, data["init_args"], "seed")
     model = complete(Classifier, config["model"], "seed")
     return config | {"model": model, "data": data | {"init_args": arguments}}
 
@@ -602,7 +509,7 @@ def parse(args: list[str]) -> dict[str, Any]:
     Raises:
         UserError: a key, a value or a combination is wrong.
     """
-    checks.config_files(args)
+    args = checks.config_files(args)
     trust.limit_imports(args)
     return Command(args[1:], run=False).complete_config
 
@@ -618,7 +525,7 @@ def main(args: list[str] | None = None) -> None:
         Interrupted: a signal stopped the run, whose folder says so.
     """
     args = with_run_config(sys.argv[1:] if args is None else args)
-    checks.config_files(args)
+    args = checks.config_files(args)
     trust.limit_imports(args)
     process.quiet()
     process.spare_gpu_checks()

@@ -7,8 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lenet_lightning.networks.stacked import StackedLayer, is_stacked
-
 Loss = Literal["cross_entropy", "bce", "mse", "l1"]
 
 
@@ -19,15 +17,15 @@ def class_loss(
     label_smoothing: float = 0.0,
     temperature: float = 1.0,
 ) -> Tensor:
-    """Return the sum over the batch of each sample's loss: a scalar, or one for each replica.
+    """Return the sum over the batch of each sample's loss, a scalar.
 
     Every loss compares the softmax of the logits with the target, as a Keras network with a softmax
     output does; ``bce``, ``mse`` and ``l1`` average over the classes.
 
     Args:
-        logits: ``[batch, classes]``, or ``[batch, replicas, classes]``.
-        target: labels, int64 of the same shape but for the classes; or the probability of each
-            class, float of the same shape.
+        logits: ``[batch, classes]``.
+        target: labels, int64 ``[batch]``; or the probability of each class, float
+            ``[batch, classes]``.
         loss: ``cross_entropy``; ``bce`` (binary cross-entropy of each class's probability);
             ``mse``; ``l1`` (mean absolute error).
         label_smoothing: share of the target spread evenly over the classes, in [0, 1).
@@ -37,12 +35,8 @@ def class_loss(
     if temperature != 1:
         softened = class_loss(logits / temperature, target, loss, label_smoothing)
         return softened * temperature**2
-    if loss == "cross_entropy" and logits.dim() == 2:
-        return F.cross_entropy(logits, target, reduction="sum", label_smoothing=label_smoothing)
     if loss == "cross_entropy":
-        together = logits.flatten(0, 1), target.flatten(0, 1)
-        each = F.cross_entropy(*together, reduction="none", label_smoothing=label_smoothing)
-        return each.view(logits.shape[:2]).sum(0)
+        return F.cross_entropy(logits, target, reduction="sum", label_smoothing=label_smoothing)
     classes = logits.shape[-1]
     if not target.is_floating_point():
         target = F.one_hot(target, classes).to(logits.dtype)
@@ -56,19 +50,18 @@ def class_loss(
         per_class = (logits.softmax(-1) - target).square()
     else:
         per_class = (logits.softmax(-1) - target).abs()
-    return per_class.mean(-1).sum(0)
+    return per_class.mean(-1).sum()
 
 
 def kernels(module: nn.Module) -> list[nn.Parameter]:
     """Return the weights that Keras's ``kernel_regularizer`` acts on: no biases."""
-    layers = (m for m in module.modules() if isinstance(m, nn.Conv2d | nn.Linear | StackedLayer))
+    layers = (m for m in module.modules() if isinstance(m, nn.Conv2d | nn.Linear))
     return [cast(nn.Parameter, layer.weight) for layer in layers]
 
 
 def norms(weights: Iterable[Tensor], order: int) -> Tensor:
-    """Return each weight's norm, ``[weights]``, or each replica's, ``[weights, replicas]``."""
-    each = ((w, tuple(range(is_stacked(w), w.dim()))) for w in weights)
-    return torch.stack([torch.linalg.vector_norm(w, order, dim) for w, dim in each])
+    """Return each weight's norm, ``[weights]``."""
+    return torch.stack([torch.linalg.vector_norm(w, order) for w in weights])
 
 
 class Penalty:
@@ -91,9 +84,9 @@ class Penalty:
 
     @torch.no_grad()
     def value(self, weights: list[nn.Parameter]) -> Tensor:
-        """Return the penalty on the weights' device: a scalar, or one for each replica."""
-        penalty = self.l2 * norms(weights, 2).square().sum(0)
-        return penalty + self.l1 * norms(weights, 1).sum(0) if self.l1 else penalty
+        """Return the penalty, a scalar on the weights' device."""
+        penalty = self.l2 * norms(weights, 2).square().sum()
+        return penalty + self.l1 * norms(weights, 1).sum() if self.l1 else penalty
 
     @torch.no_grad()
     def add_gradients(self, weights: Iterable[nn.Parameter]) -> None:

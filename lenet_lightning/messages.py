@@ -9,6 +9,7 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ReduceLROnPlateau as Plateau
 
+from lenet_lightning import runs
 from lenet_lightning.classifier import Classifier
 from lenet_lightning.errors import nearest
 from lenet_lightning.optimizers import Muon
@@ -134,6 +135,8 @@ def unknown_option(option: str, parser: ArgumentParser) -> str:
     flag = "--" * option.startswith("--")
     name = full_key([option.lstrip("-").split("=")[0]])
     group, _, last = name.rpartition(".")
+    if last == "replicas":
+        return f"{flag}{name}: {runs.NO_REPLICAS}"
     known = {n: flag + n for n in option_names(parser)}
     if not flag and option.endswith(".ckpt"):
         return f"{option} is one file too many: put a pattern of several into quotes."

@@ -12,7 +12,6 @@ class Sums(Metric):
 
     Args:
         columns: 1 for training or views, 2 for originals and negatives.
-        replicas: networks trained as one; above 1 every sum has a leading dimension for them.
     """
 
     full_state_update = False
@@ -20,30 +19,26 @@ class Sums(Metric):
     correct: Tensor
     count: Tensor
 
-    def __init__(self, columns: int, replicas: int = 1) -> None:
+    def __init__(self, columns: int) -> None:
         super().__init__()
-        shape = (columns,) if replicas == 1 else (replicas, columns)
-        self.add_state("loss", torch.zeros(shape), dist_reduce_fx="sum")
-        self.add_state("correct", torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("loss", torch.zeros(columns), dist_reduce_fx="sum")
+        self.add_state("correct", torch.zeros(columns, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, loss: Tensor, correct: Tensor, count: int) -> None:
         """Add sums over ``count`` images.
 
         Args:
-            loss: float ``[columns]``, or ``[replicas, columns]``.
+            loss: float ``[columns]``.
             correct: int64, the same shape.
-            count: images, of each replica.
+            count: images.
         """
         self.loss += loss
         self.correct += correct
         self.count += count
 
     def compute(self) -> dict[str, Tensor]:
-        """Return ``loss`` and ``acc`` (and ``..._negative``), means over all images seen.
-
-        Each is a scalar, or ``[replicas]``.
-        """
-        columns = range(self.loss.shape[-1])
-        values = {f"loss{POLARITIES[i]}": self.loss[..., i] / self.count for i in columns}
-        return values | {f"acc{POLARITIES[i]}": self.correct[..., i] / self.count for i in columns}
+        """Return ``loss`` and ``acc`` (and ``..._negative``), scalar means over all images seen."""
+        columns = range(len(self.loss))
+        values = {f"loss{POLARITIES[i]}": self.loss[i] / self.count for i in columns}
+        return values | {f"acc{POLARITIES[i]}": self.correct[i] / self.count for i in columns}

@@ -7,15 +7,6 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from lenet_lightning.networks.stacked import is_stacked
-
-# Optimisers that treat every weight on its own, so that replicas do not meet in them.
-ELEMENTWISE = (
-    torch.optim.Adadelta, torch.optim.Adagrad, torch.optim.Adam, torch.optim.AdamW,
-    torch.optim.Adamax, torch.optim.ASGD, torch.optim.NAdam, torch.optim.RAdam,
-    torch.optim.RMSprop, torch.optim.Rprop, torch.optim.SGD,
-)  # fmt: skip
-
 
 class KerasAdam(torch.optim.Adam):
     """Adam as Keras computes it (Kingma & Ba 2015, the form before section 2.1's equation).
@@ -63,8 +54,7 @@ class Muon(torch.optim.AdamW):
     A hidden kernel is every parameter of two or more dimensions but the last, which is the output
     layer's. It moves along its momentum made orthogonal, so that every direction of the matrix
     learns at the same pace; a convolution's kernel counts as the matrix
-    ``[out, in * height * width]``. Of stacked parameters (``networks.stacked``) each replica has
-    matrices of its own. ``torch.optim.Muon`` takes matrices only.
+    ``[out, in * height * width]``. ``torch.optim.Muon`` takes matrices only.
 
     Args:
         params: a network's parameters, in its order.
@@ -99,7 +89,7 @@ class Muon(torch.optim.AdamW):
         if not 0 <= momentum < 1:
             raise ValueError(f"Invalid momentum: {momentum}")
         parameters = list(params)
-        hidden = [p for p in parameters if p.dim() - is_stacked(p) > 1][:-1]
+        hidden = [p for p in parameters if p.dim() > 1][:-1]
         known = {id(p) for p in hidden}
         rest = [p for p in parameters if id(p) not in known]
         groups: list[dict[str, Any]] = [
@@ -136,9 +126,9 @@ class Muon(torch.optim.AdamW):
             state["step"] = torch.zeros((), device=parameter.device)  # torch expects one
             state["momentum_buffer"] = torch.zeros_like(parameter)
         momentum = state["momentum_buffer"].lerp_(gradient, 1 - group["momentum"])
-        matrix = gradient.lerp(momentum, group["momentum"]).flatten(1 + is_stacked(parameter))
+        matrix = gradient.lerp(momentum, group["momentum"]).flatten(1)
         update = orthogonalize(matrix)
-        rows, columns = update.shape[-2:]
+        rows, columns = update.shape
         scale = max(1.0, rows / columns) ** 0.5
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
         parameter.sub_(update.view_as(parameter), alpha=group["lr"] * scale)
@@ -151,28 +141,13 @@ def orthogonalize(matrix: Tensor, iterations: int = 5) -> Tensor:
     singular value that is not tiny to between 0.7 and 1.2.
 
     Args:
-        matrix: float ``[rows, columns]``, or several as ``[count, rows, columns]``.
+        matrix: float ``[rows, columns]``.
         iterations: of the polynomial.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    multiply_add = torch.addmm if matrix.dim() == 2 else torch.baddbmm
-    wide = matrix if matrix.shape[-2] <= matrix.shape[-1] else matrix.mT
-    x = wide / (torch.linalg.vector_norm(wide, dim=(-2, -1), keepdim=True) + 1e-7)
+    wide = matrix if len(matrix) <= matrix.shape[1] else matrix.T
+    x = wide / (torch.linalg.vector_norm(wide) + 1e-7)
     for _ in range(iterations):
-        gram = x @ x.mT
-        x = multiply_add(x, multiply_add(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x if wide is matrix else x.mT
-
-
-@torch.no_grad()
-def clip_gradients(parameters: Iterable[Tensor], largest: float) -> None:
-    """Scale each replica's gradients down to a norm of at most ``largest``.
-
-    Does for every replica of stacked parameters what ``torch.nn.utils.clip_grad_norm_`` does for a
-    network.
-    """
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    norms = [torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients]
-    scale = (largest / (torch.stack(norms).norm(dim=0) + 1e-6)).clamp(max=1.0)
-    for gradient in gradients:
-        gradient.mul_(scale.view(-1, *[1] * (gradient.dim() - 1)))
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x if wide is matrix else x.T

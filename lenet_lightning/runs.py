@@ -42,6 +42,12 @@ NEUTRAL_KEYS = (
 )
 
 
+NO_REPLICAS = (
+    "replicas is no longer an option: every seed is a run of its own. Leave it out, and run seeds "
+    "side by side with python -m lenet_lightning study --config CONFIG --seeds 0-4."
+)
+
+
 @dataclass(frozen=True)
 class Run:
     """A run folder, read.
@@ -117,6 +123,7 @@ def read(folder: str | Path) -> Run:
     """
     folder = Path(folder)
     config = read_file(folder / CONFIG, lambda path: yaml.safe_load(path.read_text()))
+    drop_replicas(config)
     manifest = read_file(folder / MANIFEST, lambda path: json.loads(path.read_text()))
     return Run(folder, config, manifest, read_file(folder / METRICS, read_metrics))
 
@@ -134,6 +141,19 @@ def read_file(path: Path, parse: Callable[[Path], Any]) -> Any:
     except (ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is damaged ({reason}): restore it, or remove its run.") from error
+
+
+def drop_replicas(config: Any) -> bool:
+    """Remove ``replicas: 1`` of an earlier version from a configuration; tell if it was there."""
+    found = False
+    for group, *path in (("model",), ("data", "init_args")):
+        node = config.get(group) if isinstance(config, dict) else None
+        for key in path:
+            node = node.get(key) if isinstance(node, dict) else None
+        if isinstance(node, dict) and node.get("replicas") == 1:
+            del node["replicas"]
+            found = True
+    return found
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def table(figures: dict[str, float], count: int) -> str:
     return "\n".join(lines)
 
 
-def replica_table(
+def networks_table(
     figures: Sequence[dict[str, float]],
     labels: Sequence[str],
     together: dict[str, float] | None = None,

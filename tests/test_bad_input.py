@@ -211,6 +211,15 @@ def test_option(run: Run, options: str, part: str) -> None:
     refuse(run, f"{DIGITS} {options}", part)
 
 
+@pytest.mark.parametrize(
+    "options",
+    ["--model.replicas 2", "--model.replicas=1", "--data.replicas 2", "--config many.yaml"],
+)
+def test_replicas_are_answered_by_the_study_that_replaces_them(run: Run, options: str) -> None:
+    Path("many.yaml").write_text("model: {replicas: 5}\n")
+    refuse(run, f"{DIGITS} {options}", "study --config CONFIG --seeds 0-4")
+
+
 @pytest.mark.parametrize(("options", "part"), CONTRADICTIONS.items())
 def test_contradiction(run: Run, options: str, part: str) -> None:
     refuse(run, f"{DIGITS} {options}", part)

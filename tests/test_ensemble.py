@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 import shutil
-from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -25,26 +23,19 @@ COUNT = 360  # test images of Digits
 
 
 @pytest.fixture(scope="module")
-def group(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The run folders of three replicas with a penalty, and what their training printed."""
-    logs, printed = tmp_path_factory.mktemp("logs"), io.StringIO()
-    with redirect_stdout(printed):
-        command = f"{PLAIN} --model.replicas 3 --model.l2 0.001 --name group --logs {logs}"
+def group(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The parent of the run folders of three seeds with a penalty."""
+    logs = tmp_path_factory.mktemp("logs")
+    for seed in range(3):
+        command = f"{PLAIN} --seed_everything {seed} --model.l2 0.001 --name group --logs {logs}"
         assert main(command.split()) == 0
-    return logs / "group", printed.getvalue()
+    return logs / "group"
 
 
 @pytest.fixture
-def fitted(group: tuple[Path, str]) -> str:
-    """What that training printed; its folders are copied into the working directory."""
-    shutil.copytree(group[0], "lightning_logs/group")
-    return group[1]
-
-
-def table(out: str) -> list[str]:
-    """The lines of the last table, without the column of labels."""
-    lines = out.strip().splitlines()
-    return [re.split(r"\) +|ckpt +| {2,}", line, maxsplit=1)[-1].strip() for line in lines[-7:]]
+def fitted(group: Path) -> None:
+    """The folders, copied into the working directory."""
+    shutil.copytree(group, "lightning_logs/group")
 
 
 def mean_of_all() -> tuple[torch.Tensor, torch.Tensor]:
@@ -59,28 +50,33 @@ def mean_of_all() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class TestTest:
-    def test_prints_each_their_mean_and_all_as_one(self, run: Run, fitted: str) -> None:
+    def test_prints_each_their_mean_and_all_as_one(self, run: Run, fitted: None) -> None:
         tested = run(f"test --ckpt_path {PATTERN}")
         assert (tested.code, tested.err) == (0, "")
         assert f"3 checkpoints: Digits, {COUNT} images (test)" in tested.out
-        assert table(tested.out) == table(fitted)  # fit ends with the same figures
+        accuracies = []
         for folder in sorted(Path("lightning_logs/group").iterdir()):
             manifest = runs.read(folder).manifest
             (evaluation,) = manifest["evaluations"]
             assert manifest["test"].items() <= evaluation.items()
+            accuracies.append(manifest["test"]["acc"])
+            assert f"{folder}/checkpoints/best.ckpt      {accuracies[-1]:.2%}" in tested.out
+        (mean,) = re.findall(r"^mean +([\d.]+)%", tested.out, re.M)
+        assert float(mean) == pytest.approx(100 * sum(accuracies) / 3, abs=0.006)
 
-    def test_the_ensemble_is_the_mean_of_the_probabilities(self, fitted: str) -> None:
+    def test_the_ensemble_is_the_mean_of_the_probabilities(self, run: Run, fitted: None) -> None:
+        tested = run(f"test --ckpt_path {PATTERN}").out
         probabilities, labels = mean_of_all()
         accuracy = float((probabilities.argmax(1) == labels).float().mean())
         own = probabilities[torch.arange(COUNT), labels].log().neg().mean()
         networks = [export.load(path).network for path in ensemble.members(PATTERN)]
         weights = [p for n in networks for name, p in n.named_parameters() if "weight" in name]
         penalty = 0.001 * sum(float(p.detach().square().sum()) for p in weights) / len(networks)
-        (line,) = re.findall(r"^ensemble +([\d.]+)% +[\d.]+% +([\d.]+)$", fitted, re.M)
+        (line,) = re.findall(r"^ensemble +([\d.]+)% +[\d.]+% +([\d.]+)$", tested, re.M)
         assert float(line[0]) == pytest.approx(100 * accuracy, abs=0.006)
         assert float(line[1]) == pytest.approx(float(own) + penalty, abs=1e-4)
 
-    def test_validate_prints_each_and_their_mean(self, run: Run, fitted: str) -> None:
+    def test_validate_prints_each_and_their_mean(self, run: Run, fitted: None) -> None:
         validated = run(f"validate --ckpt_path {PATTERN}")
         assert (validated.code, validated.err) == (0, "")
         assert "3 checkpoints: Digits, 143 images (val)" in validated.out
@@ -88,7 +84,7 @@ class TestTest:
 
 
 class TestPredict:
-    def test_writes_mean_probabilities(self, run: Run, fitted: str) -> None:
+    def test_writes_mean_probabilities(self, run: Run, fitted: None) -> None:
         predicted = run(f"predict --ckpt_path {PATTERN} --data Digits")
         assert (predicted.code, predicted.err) == (0, "")
         said = f"{COUNT} predictions, each the mean of 3 networks: predictions.csv"
@@ -161,7 +157,7 @@ class TestPattern:
         refused = run(f"test --ckpt_path {files}")
         assert refused.code == 2 and "put a pattern of several into quotes" in refused.err
 
-    def test_of_a_part_of_the_images_there_is_no_ensemble(self, run: Run, fitted: str) -> None:
+    def test_of_a_part_of_the_images_there_is_no_ensemble(self, run: Run, fitted: None) -> None:
         part = "--data.eval_batch_size 100 --trainer.limit_test_batches 1"
         tested = run(f"test --ckpt_path {PATTERN} {part}")
         assert tested.code == 0 and "mean" in tested.out and "ensemble" not in tested.out
@@ -169,5 +165,5 @@ class TestPattern:
 
 def test_intervals_of_few_networks_stay_within_what_can_be() -> None:
     figures = [{"acc": 0.9, "loss": 0.1}, {"acc": 1.0, "loss": 2.0}]
-    low, high = summary.replica_table(figures, ["a", "b"]).splitlines()[-2:]
+    low, high = summary.networks_table(figures, ["a", "b"]).splitlines()[-2:]
     assert low.split()[-1] == "0.0000" and high.split()[-2] == "100.00%"

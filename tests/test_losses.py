@@ -10,7 +10,6 @@ from torch import nn
 
 from lenet_lightning.losses import Penalty, class_loss, kernels
 from lenet_lightning.networks.lenet5 import LeNet5
-from lenet_lightning.networks.stacked import stack
 
 LOSSES = ["cross_entropy", "bce", "mse", "l1"]
 
@@ -136,22 +135,3 @@ def test_l2_is_coupled_weight_decay_of_twice_its_value():
             optimizer.step()
         results.append(weight.detach())
     torch.testing.assert_close(*results)
-
-
-def test_penalty_of_stacked_weights_is_that_of_each():
-    alone = [some_weights() for _ in range(3)]
-    for replica, weights in enumerate(alone):
-        for weight in weights:
-            weight.data *= 1 + replica
-    penalty = Penalty(0.3, 0.2)
-    values = penalty.value([stack(same) for same in zip(*alone, strict=True)])
-    torch.testing.assert_close(values, torch.stack([penalty.value(own) for own in alone]))
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_loss_of_replicas_is_that_of_each(loss):
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(6, 3, 10, generator=generator, dtype=torch.float64)
-    labels = torch.randint(10, (6, 3), generator=generator)
-    each = [class_loss(logits[:, r], labels[:, r], loss, 0.1) for r in range(3)]
-    torch.testing.assert_close(class_loss(logits, labels, loss, 0.1), torch.stack(each))

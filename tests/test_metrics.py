@@ -57,12 +57,3 @@ def test_processes_add_up():
     values = here.compute()
     assert values["loss"].item() == pytest.approx(7 / 4)
     assert values["acc"].item() == pytest.approx(3 / 4)
-
-
-def test_replicas_are_apart():
-    sums = Sums(2, replicas=3)
-    losses = torch.tensor([[2.0, 8.0], [4.0, 0.0], [0.0, 1.0]])
-    sums.update(losses, torch.tensor([[4, 1], [3, 0], [2, 2]]), 4)
-    values = {key: value.tolist() for key, value in sums.compute().items()}
-    assert values["loss"] == [0.5, 1.0, 0.0] and values["loss_negative"] == [2.0, 0.0, 0.25]
-    assert values["acc"] == [1.0, 0.75, 0.5] and values["acc_negative"] == [0.25, 0.0, 0.5]

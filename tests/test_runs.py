@@ -9,10 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from lenet_lightning import runs
+from lenet_lightning.checkpoints import CONFIG_KEY
 from lenet_lightning.errors import UserError
+from tests.conftest import Run
 
 CONFIG = {
     "seed_everything": 0,
@@ -216,6 +219,40 @@ def test_keys_that_cannot_change_a_result() -> None:
         "trainer.enable_progress_bar",
         "weights_only",
     ]
+
+
+class TestConfigurationsOfEarlierVersions:
+    """They hold ``replicas: 1``."""
+
+    def test_every_command_reads_them(self, run: Run, trained: Path) -> None:
+        config = yaml.safe_load((trained / "config.yaml").read_text())
+        config["logs"] = "lightning_logs"
+        config["model"]["replicas"] = config["data"]["init_args"]["replicas"] = 1
+        for name in ("best", "last"):
+            path = trained / f"checkpoints/{name}.ckpt"
+            checkpoint = torch.load(path, weights_only=True)
+            checkpoint[CONFIG_KEY] = yaml.safe_dump(config)
+            path.with_name(f"{path.name}.sha256").unlink()
+            torch.save(checkpoint, path)
+        (trained / "config.yaml").write_text(yaml.safe_dump(config))
+        manifest = json.loads((trained / "run.json").read_text())
+        (trained / "run.json").write_text(json.dumps(manifest | {"status": "interrupted"}))
+
+        resumed = run(f"fit --config {trained}/config.yaml --resume must")
+        assert resumed.code == 0, resumed.err
+        assert runs.read(trained).manifest["status"] == "finished"
+        again = run(f"fit --config={trained}/config.yaml")
+        assert again.code == 0, again.err
+        saved = yaml.safe_load((trained.with_name("version_1") / "config.yaml").read_text())
+        assert "replicas" not in saved["model"] | saved["data"]["init_args"]
+        for command in ("test", "validate", "fit --data Digits --trainer.max_epochs 3"):
+            done = run(f"{command} --ckpt_path {trained}/checkpoints/last.ckpt")
+            assert (done.code, "replicas" in done.out) == (0, False), done.err
+
+    def test_more_than_one_replica_stays(self) -> None:
+        config = {"model": {"replicas": 2}, "data": "Digits"}
+        assert not runs.drop_replicas(config) and config["model"] == {"replicas": 2}
+        assert not runs.drop_replicas(None)
 
 
 def test_changes_name_what_differs() -> None:

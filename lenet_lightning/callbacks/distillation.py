@@ -95,17 +95,16 @@ class Distillation(Callback):
         """Return the probability that training asks for each class.
 
         Args:
-            images: float32 ``[batch, channels, 32, 32]`` in [0, 1], or ``[batch, replicas, ...]``.
-            labels: int64 ``[batch]``, or ``[batch, replicas]``.
+            images: float32 ``[batch, channels, 32, 32]`` in [0, 1].
+            labels: int64 ``[batch]``.
 
         Returns:
-            float32, the labels' shape and ``[classes]``; each row sums to 1.
+            float32 ``[batch, classes]``; each row sums to 1.
         """
-        flat = images.flatten(0, -4)
-        logits = torch.stack([network(flat) for network in self.networks]).mean(0).float()
+        logits = torch.stack([network(images) for network in self.networks]).mean(0).float()
         predicted = (logits / self.temperature).softmax(-1)
         classes = F.one_hot(labels, logits.shape[-1]).to(logits.dtype)
-        return torch.lerp(classes, predicted.view_as(classes), self.weight)
+        return torch.lerp(classes, predicted, self.weight)
 
 
 def find(pattern: str) -> list[Path]:

@@ -68,7 +68,7 @@ class TensorBoardPictures(Callback):
         if logger is None or self.folder is None or self.continued:
             return
         classifier = cast(Classifier, pl_module)
-        network = cast(LeNet5, classifier.network)
+        network = classifier.network
         add_picture(trainer, "visuals/samples", samples(classifier.datamodule))
         add_picture(trainer, "visuals/filters", first_filters(network))
         add_graph(logger, network)
@@ -80,7 +80,7 @@ class TensorBoardPictures(Callback):
             return
         classifier = cast(Classifier, pl_module)
         data, logits = classifier.datamodule, classifier.test_logits.cpu()
-        add_picture(trainer, "visuals/filters", first_filters(cast(LeNet5, classifier.network)))
+        add_picture(trainer, "visuals/filters", first_filters(classifier.network))
         if len(set(images_seen(trainer, "test"))) == 1:
             add_picture(trainer, "visuals/confusion", confusion(logits, data))
             add_picture(trainer, "visuals/worst_mistakes", worst_mistakes(logits, data))

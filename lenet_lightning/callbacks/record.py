@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, Any, cast
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from torch import Tensor
 import lenet_lightning
 from lenet_lightning import checkpoints, runs
 from lenet_lightning.callbacks.distillation import Distillation
-from lenet_lightning.classifier import Classifier, prefix
+from lenet_lightning.classifier import Classifier
 from lenet_lightning.data.base import ImageDataModule
 from lenet_lightning.errors import NonFiniteError, UserError
 from lenet_lightning.networks import fused
@@ -32,13 +32,6 @@ from lenet_lightning.signals import Interrupted
 
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics")
 METRIC_COLUMNS = ("loss", "acc", "loss_negative", "acc_negative")
-
-
-class Replica(NamedTuple):
-    """One of several networks that were trained as one: its number from 0, and of how many."""
-
-    number: int
-    of: int
 
 
 class RunRecord(Checkpoint):
@@ -53,16 +46,11 @@ class RunRecord(Checkpoint):
     Args:
         monitor: the metric that chooses the best epoch.
         seed: seed_everything.
-        replica: whose run it is, if several are trained as one; its seconds are then its share of
-            those that all took.
     """
 
-    def __init__(self, monitor: str, seed: int, replica: Replica | None = None) -> None:
+    def __init__(self, monitor: str, seed: int) -> None:
         self.monitor = monitor
         self.seed = seed
-        self.replica = replica
-        self.prefix = prefix(replica.number if replica else None)
-        self.share = 1 / replica.of if replica else 1.0
         self.folder: Path | None = None
         self.lock: IO[str] | None = None
         self.config = ""
@@ -110,7 +98,6 @@ class RunRecord(Checkpoint):
             "command": ["python", "-m", "lenet_lightning", *sys.argv[1:]],
             "started": earlier.get("started", datetime.now(UTC).isoformat(timespec="seconds")),
             "seed": self.seed,
-            "replica": self.replica and self.replica._asdict(),
             "monitor": self.monitor,
             **describe(trainer, cast(Classifier, pl_module)),
             "code": runs.code_version(),
@@ -156,11 +143,7 @@ class RunRecord(Checkpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the epoch's row to metrics.csv, to the loggers and to the terminal."""
         metrics = trainer.callback_metrics
-        values = {
-            name.removeprefix(self.prefix): figure(value)
-            for name, value in metrics.items()
-            if name.startswith(self.prefix)
-        }
+        values = {name: figure(value) for name, value in metrics.items()}
         row: dict[str, Any] = {
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
@@ -172,13 +155,12 @@ class RunRecord(Checkpoint):
         figures = {name: value for name, value in row.items() if "/" in name}
         for logger in trainer.loggers:
             logger.log_metrics(figures | {"train/lr": self.lr}, step=trainer.global_step)
-        row["seconds"] = round(self.share * (time.perf_counter() - self.epoch_started), 3)
+        row["seconds"] = round(time.perf_counter() - self.epoch_started, 3)
         if not trainer.is_global_zero or self.folder is None:
             return
         self.rows.append({key: str(value) for key, value in row.items()})
         self.save()
-        if self.replica is None:
-            pl_module.print(epoch_line(row))
+        pl_module.print(epoch_line(row))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record whether a callback ended training before its time; only the test is left."""
@@ -206,7 +188,7 @@ class RunRecord(Checkpoint):
         self.manifest["best_epoch"] = best_epoch(rows, self.monitor)
         seconds = [float(row["seconds"]) for row in rows]
         self.manifest["epoch_seconds"] = statistics.median(seconds) if rows else None
-        elapsed = self.share * (time.perf_counter() - self.started)
+        elapsed = time.perf_counter() - self.started
         self.manifest["seconds"] = round(self.seconds_before + elapsed, 3)
         runs.write_manifest(self.folder, self.manifest)
 
@@ -231,7 +213,7 @@ class RunRecord(Checkpoint):
         # A second error must not hide the first.
         with suppress(UserError):
             self.save()
-        if isinstance(exception, Interrupted) and self.replica is None:
+        if isinstance(exception, Interrupted):
             exception.add_note(f"Continue with: {continue_command(self.folder)}")
         self.release()
 

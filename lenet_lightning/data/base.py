@@ -109,8 +109,6 @@ class ImageDataModule(LightningDataModule):
         distortion_epochs: augmentation, number of first epochs in which there is cutout and
             elastic; all when null.
         seed: of order, polarity and augmentation; the command line sets it from seed_everything.
-        replicas: networks trained as one, each with its own draws; the command line sets it from
-            model.replicas.
 
     Raises:
         UserError: from :meth:`setup`, if the options do not fit the dataset or each other.
@@ -145,7 +143,6 @@ class ImageDataModule(LightningDataModule):
         elastic: NonNegativeFloat = 0.0,
         distortion_epochs: PositiveInt | None = None,
         seed: NonNegativeInt = 0,
-        replicas: PositiveInt = 1,
     ) -> None:
         super().__init__()
         self.root = root
@@ -174,7 +171,6 @@ class ImageDataModule(LightningDataModule):
             distortion_epochs,
         )
         self.seed = seed
-        self.replicas = replicas
         self.digests: dict[str, str] = {}
         self.check_folds()
         if distortion_epochs and not (cutout or elastic):
@@ -306,7 +302,6 @@ class ImageDataModule(LightningDataModule):
             self.augmentation,
             rank,
             world_size,
-            self.replicas,
         )
 
     def choose_steps_per_execution(self, batch_size: int) -> int:
@@ -325,8 +320,7 @@ class ImageDataModule(LightningDataModule):
             return 1
         if self.steps_per_execution != "auto":
             return self.steps_per_execution
-        images = batch_size * self.replicas
-        return max(1, min(MAX_STEPS_PER_EXECUTION, IMAGES_PER_EXECUTION // images))
+        return max(1, min(MAX_STEPS_PER_EXECUTION, IMAGES_PER_EXECUTION // batch_size))
 
     def val_dataloader(self) -> EvaluationBatches | list[EvaluationBatches]:
         """Return what is evaluated every epoch: validation images, then test images if watched."""

@@ -33,10 +33,9 @@ class Execution(NamedTuple):
     """Several consecutive training batches, delivered together.
 
     Attributes:
-        images: float32 ``[sum(sizes), channels, 32, 32]``, values in [0, 1]; of several replicas
-            ``[sum(sizes), replicas, channels, 32, 32]``.
-        labels: int64 ``[sum(sizes)]``, or ``[sum(sizes), replicas]``.
-        sizes: images of each batch, of one replica, that this process trains on.
+        images: float32 ``[sum(sizes), channels, 32, 32]``, values in [0, 1].
+        labels: int64 ``[sum(sizes)]``.
+        sizes: images of each batch that this process trains on.
         totals: images of each batch over all processes.
     """
 
@@ -89,10 +88,9 @@ def gather(pixels: Tensor, position: Tensor) -> Tensor:
 
     Args:
         pixels: uint8 ``[count, channels, height, width]``.
-        position: int64 of any shape, which stands in place of ``count`` in the result's.
+        position: int64 ``[chosen]``.
     """
-    chosen = pixels.index_select(0, position.flatten())
-    return to_unit(chosen).unflatten(0, position.shape)
+    return to_unit(pixels.index_select(0, position))
 
 
 class Share(NamedTuple):
@@ -112,8 +110,6 @@ class Draws(NamedTuple):
         affine: float32 ``[train_size, 2, 3]``, its affine map; None if nothing moves.
         warp: float32 ``[train_size, 2, 5, 5]``, how it is warped; None if nothing is.
         corners: ``[train_size, 2]``, where a square is cut out of it; None if none is.
-
-    Of several replicas the second dimension counts them.
     """
 
     position: Tensor
@@ -131,12 +127,6 @@ class Draws(NamedTuple):
         return Draws(*parts)  # type: ignore[arg-type]
 
 
-def side_by_side(draws: list[Draws]) -> Draws:
-    """Join the draws of several replicas."""
-    joined = (None if own[0] is None else torch.stack(own, 1) for own in zip(*draws, strict=True))
-    return Draws(*joined)  # type: ignore[arg-type]
-
-
 class TrainBatches:
     """One epoch of shuffled training batches each time it is iterated.
 
@@ -150,8 +140,6 @@ class TrainBatches:
         augmentation: what happens to each image before that.
         rank: this process, from 0.
         world_size: number of processes; each gets its share of every batch.
-        replicas: networks trained as one; each gets the batches that a run with its own seed gets:
-            seed, seed + 1, and so on.
     """
 
     def __init__(
@@ -165,7 +153,6 @@ class TrainBatches:
         augmentation: Augmentation | None = None,
         rank: int = 0,
         world_size: int = 1,
-        replicas: int = 1,
     ) -> None:
         self.data = data
         self.index = index
@@ -176,7 +163,6 @@ class TrainBatches:
         self.planned = augmentation or Augmentation()
         self.rank = rank
         self.world_size = world_size
-        self.replicas = replicas
         self.epoch = 0
 
     @property
@@ -202,8 +188,7 @@ class TrainBatches:
         return -(-self.steps // self.steps_per_execution)
 
     def __iter__(self) -> Iterator[Execution]:
-        each = [self.draw(self.seed + replica) for replica in range(self.replicas)]
-        draws = each[0] if self.replicas == 1 else side_by_side(each)
+        draws = self.draw()
         shares = [
             share(len(self.index), self.batch_size, i, self.rank, self.world_size)
             for i in range(self.steps)
@@ -217,49 +202,48 @@ class TrainBatches:
     def images(self, drawn: Draws) -> Tensor:
         """Gather images and change them as it was drawn."""
         images = gather(self.data.pixels, drawn.position)
-        flat = images.flatten(0, -4)
         if drawn.affine is not None:
-            warp = None if drawn.warp is None else drawn.warp.flatten(0, -4)
-            flat = self.augmentation.apply(flat, drawn.affine.flatten(0, -3), warp)
+            images = self.augmentation.apply(images, drawn.affine, drawn.warp)
         if drawn.corners is not None:
-            flat = cut_out(flat, drawn.corners.flatten(0, -2), self.augmentation.cutout)
+            images = cut_out(images, drawn.corners, self.augmentation.cutout)
         if drawn.reverse is not None:
             mask = drawn.reverse.view(-1, 1, 1, 1)
-            flat = torch.where(mask, negate(flat, self.data.border), flat)
-        return flat.view_as(images)
+            images = torch.where(mask, negate(images, self.data.border), images)
+        return images
 
-    def draw(self, seed: int) -> Draws:
-        """Return this epoch's draws for one network, on the images' device."""
-        order = torch.randperm(len(self.index), generator=generator(seed, self.epoch, 0))
+    def draw(self) -> Draws:
+        """Return this epoch's draws, on the images' device."""
+        order = torch.randperm(len(self.index), generator=generator(self.seed, self.epoch, 0))
         position, device = self.index[order], self.data.labels.device
         wanted = self.augmentation
         # The streams are part of what a seed means: each keeps its number.
         changes = (
-            self.reversed_by_position(seed),
-            self.by_position(seed, 1, wanted.draw) if wanted.moves else None,
-            self.by_position(seed, 5, wanted.draw_warp) if wanted.elastic else None,
-            self.by_position(seed, 4, wanted.draw_corners) if wanted.cutout else None,
+            self.reversed_by_position(),
+            self.by_position(1, wanted.draw) if wanted.moves else None,
+            self.by_position(5, wanted.draw_warp) if wanted.elastic else None,
+            self.by_position(4, wanted.draw_corners) if wanted.cutout else None,
         )
         ordered = (None if each is None else each[order].to(device) for each in changes)
         return Draws(position.to(device), *ordered)
 
     def by_position(
-        self, seed: int, stream: int, draw: Callable[[int, int, torch.Generator], Tensor]
+        self, stream: int, draw: Callable[[int, int, torch.Generator], Tensor]
     ) -> Tensor:
         """Return what a method of the augmentation draws in this epoch, ``[train_size, ...]``."""
-        draws = generator(seed, self.epoch, stream)
+        draws = generator(self.seed, self.epoch, stream)
         return draw(len(self.index), self.data.pixels.shape[-1], draws)
 
-    def reversed_by_position(self, seed: int) -> Tensor | None:
+    def reversed_by_position(self) -> Tensor | None:
         """Return this epoch's mask ``[train_size]`` of images to reverse; None for none."""
         count, invert = len(self.index), self.augmentation.invert
         if self.polarity == "original" and not invert:
             return None
         # The half that is reversed is the same in every epoch.
         epoch = 0 if self.polarity == "half" else self.epoch
-        mask = reversed_images(self.polarity, count, generator(seed, epoch, 2))
+        mask = reversed_images(self.polarity, count, generator(self.seed, epoch, 2))
         if invert:
-            mask = mask ^ (torch.rand(count, generator=generator(seed, self.epoch, 3)) < invert)
+            inverts = generator(self.seed, self.epoch, 3)
+            mask = mask ^ (torch.rand(count, generator=inverts) < invert)
         return mask
 
 

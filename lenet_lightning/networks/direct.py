@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from lenet_lightning.losses import Loss, Penalty
 from lenet_lightning.networks import fused
 from lenet_lightning.networks.lenet5 import LeNet5
-from lenet_lightning.networks.stacked import StackedLeNet5
 
 # Of more images calls cost nothing, and layer by layer less memory is in use at a time.
 MOST_IMAGES = 512
@@ -16,12 +15,11 @@ MOST_IMAGES = 512
 
 def takes(network: nn.Module, loss: Loss) -> bool:
     """Whether :class:`DirectLoss` knows a network, its options and parameters, and a loss."""
-    if loss != "cross_entropy" or not isinstance(network, LeNet5 | StackedLeNet5):
+    if loss != "cross_entropy" or not isinstance(network, LeNet5):
         return False
-    dropout = network.dropout
     return (
         network.fused
-        and not (dropout.p if isinstance(dropout, nn.Dropout) else dropout)
+        and not network.dropout.p
         and all(p.dtype == torch.float32 and p.is_contiguous() for p in network.parameters())
     )
 
@@ -46,7 +44,7 @@ class DirectLoss:
 
     def __init__(
         self,
-        network: LeNet5 | StackedLeNet5,
+        network: LeNet5,
         penalty: Penalty,
         label_smoothing: float = 0.0,
         temperature: float = 1.0,
@@ -66,14 +64,14 @@ class DirectLoss:
         No hooks of layers and parameters are called.
 
         Args:
-            images: float32 ``[batch, channels, 32, 32]``, or ``[batch, replicas, ...]``.
+            images: float32 ``[batch, channels, 32, 32]``.
             wanted: as the target of ``losses.class_loss``.
             scale: a factor.
 
         Returns:
-            Loss and penalty summed over the batch, a scalar or one for each replica, and the
-            logits. None, and nothing is done, where autograd should do it: in large batches, for
-            frozen parameters, with anomaly detection, and for images that the kernel cannot take.
+            Loss and penalty summed over the batch, a scalar, and the logits. None, and nothing is
+            done, where autograd should do it: in large batches, for frozen parameters, with anomaly
+            detection, and for images that the kernel cannot take.
         """
         if (
             self.passes * len(images) > MOST_IMAGES

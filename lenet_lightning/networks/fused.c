@@ -15,11 +15,8 @@
  * `winner` holds for each pooled cell the window (2 * down + right) of its maximum, plus NEGATIVE
  * where an absolute value changed its sign, or SILENT where nothing flows back: ReLU returned zero,
  * or the largest absolute value is zero.
- * Several sets of weights can work at once, each on images of its own: weights are then
- * [sets, out, channels, 5, 5], and images [batch, sets, height, width, channels].
- * The batch is cut into chunks of one set, whose gradients are added in order: results depend
- * neither on the number of threads nor on the other sets. All entry points return 0, or 1 when
- * memory ran out.
+ * The batch is cut into chunks, whose gradients are added in order: results do not depend on the
+ * number of threads. All entry points return 0, or 1 when memory ran out.
  */
 #include <math.h>
 #include <stdint.h>
@@ -63,11 +60,11 @@ typedef struct layer {
     float *slope;       /* of the activation at each y; NULL where `winner` says it all */
     uint8_t *winner;
     int *offset;        /* forward, of each tap from a patch's first; backward, of each patch */
-    int batch, sets, channels, height, width, out, activation;
+    int batch, channels, height, width, out, activation;
     int rows, columns;  /* of the pooled map */
     int pitch;          /* floats in a row of every other column */
     int slot, patch;    /* floats in a row of a contiguous patch and in all of it, rounded up */
-    int packing, gradient;  /* floats of `packed` and of `partial` that one set or chunk takes */
+    int gradient;       /* floats of `partial` that one chunk takes */
     int failed;         /* whether any thread ran out of memory */
     void (*chunk)(struct layer *, int);
 } layer;
@@ -116,17 +113,12 @@ static void layer_chunk(void *task, int chunk)
 
 static int min(int a, int b) { return a < b ? a : b; }
 
-/* Chunks go through one set after another, so that its weights stay in the cache. */
-static int set_of(const layer *l, int chunk) { return chunk / chunks_of(l); }
-
-/* A chunk's images: first, one past the last, and from one to the next. */
-typedef struct { size_t first, end, step; } range;
+/* A chunk's images: first, and one past the last. */
+typedef struct { size_t first, end; } range;
 
 static range images_of(const layer *l, int chunk)
 {
-    int first = chunk % chunks_of(l) * CHUNK, end = min(first + CHUNK, l->batch);
-    size_t set = set_of(l, chunk), sets = l->sets;
-    return (range){first * sets + set, end * sets + set, sets};
+    return (range){chunk * CHUNK, min((chunk + 1) * CHUNK, l->batch)};
 }
 
 /* Aligned to cache lines, which loads of whole vectors should not straddle. */
@@ -169,21 +161,19 @@ pool(const float *restrict sums, const int count, int relu, const int absolute, 
         winner[i] = where[i];
 }
 
-/* Allocates weights as [set][block][1 + taps][block's channels], the first row for the biases, and
- * an offset for each tap. */
+/* Allocates weights as [block][1 + taps][block's channels], the first row for the biases, and an
+ * offset for each tap. */
 static int allocate_forward(layer *l, int block, int taps)
 {
-    l->packing = blocks_of(l->out, block) * (1 + taps) * block;
-    l->packed = zeros((size_t)l->sets * l->packing);
+    l->packed = zeros(blocks_of(l->out, block) * (1 + taps) * block);
     l->offset = malloc(2 * taps * sizeof(int));
     return !l->packed || !l->offset;
 }
 
-/* Where the weights of channel n of all sets begin in `packed`. */
-static float *packed_channel(const layer *l, int n, int block, int taps)
+/* Where the weights of an output channel begin in `packed`. */
+static float *packed_channel(const layer *l, int o, int block, int taps)
 {
-    int o = n % l->out;
-    return l->packed + n / l->out * l->packing + o / block * (1 + taps) * block + o % block;
+    return l->packed + o / block * (1 + taps) * block + o % block;
 }
 
 static int pack_many(layer *l)
@@ -193,24 +183,24 @@ static int pack_many(layer *l)
         return 1;
     for (int i = 0; i < taps; i++)
         l->offset[i] = i / run * l->width * l->channels + i % run;
-    for (int n = 0; n < l->sets * l->out; n++) {
-        float *to = packed_channel(l, n, ROW, taps);
-        *to = l->bias ? l->bias[n] : 0;
+    for (int o = 0; o < l->out; o++) {
+        float *to = packed_channel(l, o, ROW, taps);
+        *to = l->bias ? l->bias[o] : 0;
         for (int c = 0; c < l->channels; c++)
             for (int t = 0; t < K * K; t++)
-                to[(1 + t * l->channels + c) * ROW] = l->weight[(n * l->channels + c) * K * K + t];
+                to[(1 + t * l->channels + c) * ROW] = l->weight[(o * l->channels + c) * K * K + t];
     }
     return 0;
 }
 
 /* Lanes run over output channels. */
 static inline __attribute__((always_inline)) void
-forward_many(const layer *l, const float *packed, size_t image, int first, const int absolute)
+forward_many(const layer *l, size_t image, int first, const int absolute)
 {
     enum { CELLS = TILE / 4 };
     const int used = min(ROW, l->out - first), cells = l->rows * l->columns;
     const int stride = l->width * l->channels, taps = K * K * l->channels;
-    packed += first * (1 + taps);
+    const float *packed = l->packed + first * (1 + taps);
     const float *x = l->x + image * l->height * stride;
     for (int begin = 0; begin < cells; begin += CELLS) {
         const float *from[TILE];
@@ -257,13 +247,12 @@ forward_many(const layer *l, const float *packed, size_t image, int first, const
 
 static void many_chunk(layer *l, int chunk)
 {
-    const float *packed = l->packed + set_of(l, chunk) * l->packing;
     range images = images_of(l, chunk);
     /* The last block, which may spill over, comes first. */
     for (int first = (l->out - 1) / ROW * ROW; first >= 0; first -= ROW)
-        for (size_t image = images.first; image < images.end; image += images.step)
-            l->activation == ABSOLUTE ? forward_many(l, packed, image, first, 1)
-                                      : forward_many(l, packed, image, first, 0);
+        for (size_t image = images.first; image < images.end; image++)
+            l->activation == ABSOLUTE ? forward_many(l, image, first, 1)
+                                      : forward_many(l, image, first, 0);
 }
 
 /* The offset of each tap in the windows on the left and on the right; see split_columns. */
@@ -276,11 +265,11 @@ static int pack_few(layer *l)
         int c = i / 2 / (K * K), t = i / 2 % (K * K), column = t % K + i % 2;
         l->offset[i] = ((t / K * 2 + column % 2) * l->channels + c) * l->pitch + column / 2;
     }
-    for (int n = 0; n < l->sets * l->out; n++) {
-        float *to = packed_channel(l, n, FEW, taps);
-        *to = l->bias ? l->bias[n] : 0;
+    for (int o = 0; o < l->out; o++) {
+        float *to = packed_channel(l, o, FEW, taps);
+        *to = l->bias ? l->bias[o] : 0;
         for (int i = 0; i < taps; i++)
-            to[(1 + i) * FEW] = l->weight[n * taps + i];
+            to[(1 + i) * FEW] = l->weight[o * taps + i];
     }
     return 0;
 }
@@ -300,12 +289,11 @@ split_columns(const layer *l, const float *x, const int pixel, float *to)
 
 /* Lanes run over the cells of a row; x is from split_columns. */
 static inline __attribute__((always_inline)) void
-forward_few(const layer *l, const float *packed, const float *x, size_t image, int first,
-            const int absolute)
+forward_few(const layer *l, const float *x, size_t image, int first, const int absolute)
 {
     const int taps = l->channels * K * K, below = 2 * l->channels * l->pitch;
     const int used = min(FEW, l->out - first);
-    packed += first * (1 + taps);
+    const float *packed = l->packed + first * (1 + taps);
     for (int row = 0; row < l->rows; row++)
         for (int begin = 0; begin < l->columns; begin += LANES) {
             const float *from = x + 2 * row * below + begin, *w = packed;
@@ -341,7 +329,6 @@ forward_few(const layer *l, const float *packed, const float *x, size_t image, i
 
 static void few_chunk(layer *l, int chunk)
 {
-    const float *packed = l->packed + set_of(l, chunk) * l->packing;
     const int pixels = l->height * l->width * l->channels;
     range images = images_of(l, chunk);
     float *split = zeros(l->height * 2 * l->channels * l->pitch);
@@ -349,7 +336,7 @@ static void few_chunk(layer *l, int chunk)
         l->failed = 1;
         return;
     }
-    for (size_t image = images.first; image < images.end; image += images.step) {
+    for (size_t image = images.first; image < images.end; image++) {
         const float *x = l->x + image * pixels;
         switch (l->channels) {
         case 1: split_columns(l, x, 1, split); break;
@@ -357,16 +344,16 @@ static void few_chunk(layer *l, int chunk)
         default: split_columns(l, x, l->channels, split);
         }
         for (int first = 0; first < l->out; first += FEW)
-            l->activation == ABSOLUTE ? forward_few(l, packed, split, image, first, 1)
-                                      : forward_few(l, packed, split, image, first, 0);
+            l->activation == ABSOLUTE ? forward_few(l, split, image, first, 1)
+                                      : forward_few(l, split, image, first, 0);
     }
     free(split);
 }
 
-static layer new_layer(const float *x, const float *weight, int batch, int sets, int channels,
-                       int height, int width, int out)
+static layer new_layer(const float *x, const float *weight, int batch, int channels, int height,
+                       int width, int out)
 {
-    return (layer){.x = x, .weight = weight, .batch = batch, .sets = sets, .channels = channels,
+    return (layer){.x = x, .weight = weight, .batch = batch, .channels = channels,
                    .height = height, .width = width, .out = out,
                    .rows = (height - K + 1) / 2, .columns = (width - K + 1) / 2};
 }
@@ -389,17 +376,17 @@ static void release(layer *l)
 }
 
 int conv_pool_forward(const float *x, const float *weight, const float *bias, float *y,
-                      uint8_t *winner, int batch, int sets, int channels, int height, int width,
-                      int out, int activation, int threads)
+                      uint8_t *winner, int batch, int channels, int height, int width, int out,
+                      int activation, int threads)
 {
-    layer l = new_layer(x, weight, batch, sets, channels, height, width, out);
+    layer l = new_layer(x, weight, batch, channels, height, width, out);
     l.bias = bias;
     l.y = y;
     l.winner = winner;
     l.activation = activation;
     prepare_forward(&l);
     if (!l.failed)
-        share(layer_chunk, &l, sets * chunks_of(&l), threads);
+        share(layer_chunk, &l, chunks_of(&l), threads);
     release(&l);
     return l.failed;
 }
@@ -503,7 +490,7 @@ add_kernels(const float *packed, const term *terms, int count, float *dx, int st
 }
 
 /* Writes the gradient of one image, a pooled cell's 6x6 pixels at a time. */
-static void input_gradient(const layer *l, const float *packed, size_t image, scratch *s)
+static void input_gradient(const layer *l, size_t image, scratch *s)
 {
     const int pixel = l->channels, stride = l->width * pixel, unit = BLOCK * LANES;
     const uint8_t *winner = l->winner + image * l->rows * l->columns * l->out;
@@ -522,7 +509,7 @@ static void input_gradient(const layer *l, const float *packed, size_t image, sc
                 rights += (winner[o] & (SILENT | RIGHT)) == RIGHT;
             }
             float *dx = s->dx + 2 * (row * stride + column * pixel);
-            const float *kernels = packed;
+            const float *kernels = l->packed;
             for (int v = 0; v < K * pixel; v += unit) {
                 add_kernels(kernels, left, lefts, dx + v, stride);
                 add_kernels(kernels, right, rights, dx + v + pixel, stride);
@@ -535,7 +522,6 @@ static void input_gradient(const layer *l, const float *packed, size_t image, sc
 static void backward_chunk(layer *l, int chunk)
 {
     const int pixels = l->height * l->width * l->channels, count = l->rows * l->columns * l->out;
-    const float *packed = l->dx ? l->packed + set_of(l, chunk) * l->packing : NULL;
     float *dw = l->partial + (size_t)chunk * l->gradient;
     range images = images_of(l, chunk);
     scratch s = {
@@ -549,13 +535,13 @@ static void backward_chunk(layer *l, int chunk)
     if (!s.x || !s.patches || !s.at || !s.dy || !s.dx || !s.terms)
         l->failed = 1;
     else
-        for (size_t image = images.first; image < images.end; image += images.step) {
+        for (size_t image = images.first; image < images.end; image++) {
             memcpy(s.x, l->x + image * pixels, pixels * sizeof *s.x);
             unfold(l, s.x, s.patches);
             find_winners(l, image, &s);
             weight_gradient(l, &s, dw);
             if (l->dx)
-                input_gradient(l, packed, image, &s);
+                input_gradient(l, image, &s);
         }
     free(s.x);
     free(s.patches);
@@ -565,19 +551,19 @@ static void backward_chunk(layer *l, int chunk)
     free(s.terms);
 }
 
-/* Weights for the input's gradient: [set][block][out][1 + K rows][BLOCK vectors], with a row of
- * zeros above each kernel and below the last. K + 1 rows from the zeros are the kernel of a lower
+/* Weights for the input's gradient: [block][out][1 + K rows][BLOCK vectors], with a row of zeros
+ * above each kernel and below the last. K + 1 rows from the zeros are the kernel of a lower
  * window, K + 1 rows after them that of an upper one. */
 static void pack_backward(layer *l)
 {
     const int unit = BLOCK * LANES;
-    for (int n = 0; n < l->sets * l->out; n++) {
-        float *to = l->packed + n / l->out * l->packing + (n % l->out * (K + 1) + 1) * unit;
+    for (int o = 0; o < l->out; o++) {
+        float *to = l->packed + (o * (K + 1) + 1) * unit;
         for (int c = 0; c < l->channels; c++)
             for (int t = 0; t < K * K; t++) {
                 int v = t % K * l->channels + c;
                 to[v / unit * (l->out * (K + 1) + 1) * unit + t / K * unit + v % unit] =
-                    l->weight[(n * l->channels + c) * K * K + t];
+                    l->weight[(o * l->channels + c) * K * K + t];
             }
     }
 }
@@ -592,26 +578,6 @@ static void place_patches(layer *l)
                 *to++ = 2 * (column * l->height + row) * l->slot;
 }
 
-/* Adds up the gradients of a set's chunks and puts them in the weights' order. */
-static void sum_chunks(const layer *l, int set)
-{
-    const int chunks = chunks_of(l), kernel = l->channels * K * K;
-    float *dweight = l->dweight + set * l->out * kernel;
-    const float *partial = l->partial + (size_t)set * chunks * l->gradient;
-    float *total = l->partial + (size_t)l->sets * chunks * l->gradient;
-    memset(total, 0, l->gradient * sizeof *total);
-    for (int chunk = 0; chunk < chunks; chunk++)
-        for (int i = 0; i < l->gradient; i++)
-            total[i] += partial[(size_t)chunk * l->gradient + i];
-    if (l->dbias)
-        memcpy(l->dbias + set * l->out, total + l->out * l->patch, l->out * sizeof *l->dbias);
-    for (int o = 0; o < l->out; o++)
-        for (int c = 0; c < l->channels; c++)
-            for (int t = 0; t < K * K; t++)
-                dweight[o * kernel + c * K * K + t] =
-                    total[o * l->patch + t / K * l->slot + t % K * l->channels + c];
-}
-
 static void prepare_backward(layer *l)
 {
     const int run = K * l->channels;
@@ -620,9 +586,8 @@ static void prepare_backward(layer *l)
     l->slot = 8 * whole(run, LANES) <= 9 * run ? whole(run, LANES) : run;
     l->patch = whole((K - 1) * l->slot + run, LANES);
     l->gradient = whole(l->out * (l->patch + 1), LANES);
-    l->packing = blocks_of(run, BLOCK * LANES) * (l->out * (K + 1) + 1) * BLOCK * LANES;
-    l->partial = zeros((size_t)(l->sets * chunks_of(l) + 1) * l->gradient);
-    l->packed = l->dx ? zeros((size_t)l->sets * l->packing) : NULL;
+    l->partial = zeros((size_t)(chunks_of(l) + 1) * l->gradient);
+    l->packed = l->dx ? zeros(whole(run, BLOCK * LANES) * (l->out * (K + 1) + 1)) : NULL;
     l->offset = malloc((size_t)l->rows * l->columns * l->out * sizeof(int));
     l->failed = !l->partial || (l->dx && !l->packed) || !l->offset;
     if (l->failed)
@@ -632,18 +597,29 @@ static void prepare_backward(layer *l)
     place_patches(l);
 }
 
+/* Adds up the gradients of the chunks and puts them in the weights' order. */
 static void finish_backward(const layer *l)
 {
-    for (int set = 0; set < l->sets; set++)
-        sum_chunks(l, set);
+    const int chunks = chunks_of(l), kernel = l->channels * K * K;
+    float *total = l->partial + (size_t)chunks * l->gradient;
+    for (int chunk = 0; chunk < chunks; chunk++)
+        for (int i = 0; i < l->gradient; i++)
+            total[i] += l->partial[(size_t)chunk * l->gradient + i];
+    if (l->dbias)
+        memcpy(l->dbias, total + l->out * l->patch, l->out * sizeof *l->dbias);
+    for (int o = 0; o < l->out; o++)
+        for (int c = 0; c < l->channels; c++)
+            for (int t = 0; t < K * K; t++)
+                l->dweight[o * kernel + c * K * K + t] =
+                    total[o * l->patch + t / K * l->slot + t % K * l->channels + c];
 }
 
 /* `dx` and `dbias` may be NULL. */
 int conv_pool_backward(const float *x, const float *weight, const uint8_t *winner, const float *dy,
-                       float *dx, float *dweight, float *dbias, int batch, int sets, int channels,
-                       int height, int width, int out, int threads)
+                       float *dx, float *dweight, float *dbias, int batch, int channels, int height,
+                       int width, int out, int threads)
 {
-    layer l = new_layer(x, weight, batch, sets, channels, height, width, out);
+    layer l = new_layer(x, weight, batch, channels, height, width, out);
     l.winner = (uint8_t *)winner;
     l.dy = dy;
     l.dx = dx;
@@ -651,7 +627,7 @@ int conv_pool_backward(const float *x, const float *weight, const uint8_t *winne
     l.dbias = dbias;
     prepare_backward(&l);
     if (!l.failed) {
-        share(layer_chunk, &l, sets * chunks_of(&l), threads);
+        share(layer_chunk, &l, chunks_of(&l), threads);
         finish_backward(&l);
     }
     release(&l);
@@ -1060,7 +1036,6 @@ static void release_all(network *n)
         release(n->conv + i);
 }
 
-/* The first of the sets. */
 static network new_network(const float *x, const float *const *parameters,
                            float *const *gradients, const int *out, int batch, int passes,
                            int channels, int height, int width, const int *activations)
@@ -1069,7 +1044,7 @@ static network new_network(const float *x, const float *const *parameters,
     int in = channels;
     for (int i = 0; i < CONVOLUTIONS; i++, parameters += 2, gradients += 2) {
         layer *l = n.conv + i;
-        *l = new_layer(x, parameters[0], passes * batch, 1, in, height, width, *out);
+        *l = new_layer(x, parameters[0], passes * batch, in, height, width, *out);
         l->bias = parameters[1];
         l->activation = *activations++;
         l->dweight = gradients[0];
@@ -1088,28 +1063,6 @@ static network new_network(const float *x, const float *const *parameters,
         in = *out++;
     }
     return n;
-}
-
-static void next_set(network *n)
-{
-    layer *first = n->conv;
-    first->x += (size_t)first->batch * first->height * first->width * first->channels;
-    for (layer *l = first; l < first + CONVOLUTIONS; l++) {
-        const int weights = l->out * l->channels * K * K;
-        l->weight += weights;
-        l->dweight += weights;
-        l->bias += l->bias ? l->out : 0;
-        l->dbias += l->dbias ? l->out : 0;
-    }
-    for (dense *d = n->dense; d < n->dense + DENSE; d++) {
-        d->weight += d->out * d->in;
-        d->dweight += d->out * d->in;
-        d->bias += d->out;
-        d->dbias += d->out;
-    }
-    n->labels += n->labels ? n->batch : 0;
-    n->target += n->target ? (size_t)n->batch * n->classes : 0;
-    n->logits += (size_t)n->batch * n->classes;
 }
 
 /* Returns 1 when memory ran out. */
@@ -1137,17 +1090,16 @@ static int compute(network *n, float *loss, int threads)
     return failed;
 }
 
-/* Images are [sets, passes, batch, height, width, channels]: the numbers of one set after another
- * then stay in the cache. An image's logits are the mean of its passes'. `parameters` and
- * `gradients` are those of the five layers in turn, weights and biases, and `out` their widths; the
- * first bias may be NULL, with its gradient. One of `labels` and `target` is NULL. `activations`
- * are those of each convolution and of the hidden dense layers. `losses` are the sums over each
- * set's images, the penalty with each. */
+/* Images are [passes, batch, height, width, channels]. An image's logits are the mean of its
+ * passes'. `parameters` and `gradients` are those of the five layers in turn, weights and biases,
+ * and `out` their widths; the first bias may be NULL, with its gradient. One of `labels` and
+ * `target` is NULL. `activations` are those of each convolution and of the hidden dense layers.
+ * `loss` is the sum over the images, the penalty with each. */
 int lenet5_gradients(const float *x, const float *const *parameters, const int64_t *labels,
-                     const float *target, float *const *gradients, float *losses, float *logits,
-                     const int *out, int batch, int passes, int sets, int channels, int height,
-                     int width, const int *activations, float smoothing, float temperature,
-                     float scale, float l1, float l2, int threads)
+                     const float *target, float *const *gradients, float *loss, float *logits,
+                     const int *out, int batch, int passes, int channels, int height, int width,
+                     const int *activations, float smoothing, float temperature, float scale,
+                     float l1, float l2, int threads)
 {
     network n = new_network(x, parameters, gradients, out, batch, passes, channels, height, width,
                             activations);
@@ -1160,11 +1112,10 @@ int lenet5_gradients(const float *x, const float *const *parameters, const int64
     n.l1 = l1;
     n.l2 = l2;
     float *memory = floats(place(&n, NULL));
-    int failed = !memory;
-    if (memory)
-        place(&n, memory);
-    for (int set = 0; set < sets && !failed; set++, next_set(&n))
-        failed = compute(&n, losses + set, threads);
+    if (!memory)
+        return 1;
+    place(&n, memory);
+    int failed = compute(&n, loss, threads);
     free(memory);
     return failed;
 }

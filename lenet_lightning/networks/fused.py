@@ -75,16 +75,14 @@ def supports(x: Tensor, weight: Tensor) -> bool:
     Not where autocast asks for another precision.
 
     Args:
-        x: the images, [B, C, H, W] or [B, S, C, H, W]; H and W at least 6.
-        weight: the kernels, [O, C, 5, 5] or [S, O, C, 5, 5].
+        x: the images, [B, C, H, W]; H and W at least 6.
+        weight: the kernels, [O, C, 5, 5].
     """
     return (
-        x.dim() == weight.dim()
-        and x.dim() in (4, 5)
+        x.dim() == weight.dim() == 4
         and x.dtype == weight.dtype == torch.float32
         and x.device.type == weight.device.type == "cpu"
-        and weight.shape[-3:] == (x.shape[-3], KERNEL_SIZE, KERNEL_SIZE)
-        and weight.shape[:-4] == x.shape[1:-3]
+        and weight.shape[1:] == (x.shape[1], KERNEL_SIZE, KERNEL_SIZE)
         and x.shape[-2] > KERNEL_SIZE
         and x.shape[-1] > KERNEL_SIZE
         and x.layout == torch.strided
@@ -103,26 +101,21 @@ def conv_pool(
     are those of torch's ``max_pool2d(activation(conv2d(x, weight, bias)), 2)`` to rounding, the
     same for any number of threads; of equal values in a window, the first receives the gradient.
 
-    S sets of weights work as one, each on images of its own: to the last bit what S calls give.
-
     Args:
-        x: float32 [B, C, H, W], or [B, S, C, H, W], in any memory format; channels_last saves a
-            copy.
-        weight: float32 [O, C, 5, 5], or [S, O, C, 5, 5].
-        bias: float32 [O], or [S, O], or None.
+        x: float32 [B, C, H, W], in any memory format; channels_last saves a copy.
+        weight: float32 [O, C, 5, 5].
+        bias: float32 [O], or None.
         activation: ``relu``, ``absolute`` (the absolute value) or ``none``.
 
     Returns:
-        float32 [B, O, (H - 4) // 2, (W - 4) // 2], or [B, S, O, ...], channels_last.
+        float32 [B, O, (H - 4) // 2, (W - 4) // 2], channels_last.
 
     Raises:
         RuntimeError: the kernel is not available.
         MemoryError: the kernel found no memory for its scratch space.
     """
-    y: Tensor = _ConvPool.apply(
-        x if weight.dim() == 4 else x.flatten(0, 1), weight, bias, _OF_LAYER[activation]
-    )
-    return y if weight.dim() == 4 else y.unflatten(0, x.shape[:2])
+    y: Tensor = _ConvPool.apply(x, weight, bias, _OF_LAYER[activation])
+    return y
 
 
 class _ConvPool(torch.autograd.Function):
@@ -131,7 +124,7 @@ class _ConvPool(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, activation: int
     ) -> Tensor:
         images, channels, height, width = x.shape
-        sets, out = _sets(weight), weight.shape[-4]
+        out = len(weight)
         rows, columns = (height - KERNEL_SIZE + 1) // 2, (width - KERNEL_SIZE + 1) // 2
         x = x.contiguous(memory_format=torch.channels_last)
         weight = weight.contiguous()
@@ -141,8 +134,8 @@ class _ConvPool(torch.autograd.Function):
         winner = x.new_empty((images, rows, columns, out), dtype=torch.uint8)
         failed = _kernel().conv_pool_forward(
             x.data_ptr(), weight.data_ptr(), None if bias is None else bias.data_ptr(),
-            y.data_ptr(), winner.data_ptr(), images // sets, sets, channels, height, width, out,
-            activation, _threads(),
+            y.data_ptr(), winner.data_ptr(), images, channels, height, width, out, activation,
+            _threads(),
         )  # fmt: skip
         if failed:
             raise MemoryError("the fused convolution ran out of memory")
@@ -155,13 +148,11 @@ class _ConvPool(torch.autograd.Function):
         x, weight, winner = ctx.saved_tensors
         dy = dy.contiguous(memory_format=torch.channels_last)
         dx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
-        dweight, dbias = torch.empty_like(weight), weight.new_empty(weight.shape[:-3])
-        images, *size = x.shape
-        sets = _sets(weight)
+        dweight, dbias = torch.empty_like(weight), weight.new_empty(len(weight))
         failed = _kernel().conv_pool_backward(
             x.data_ptr(), weight.data_ptr(), winner.data_ptr(), dy.data_ptr(),
             None if dx is None else dx.data_ptr(), dweight.data_ptr(), dbias.data_ptr(),
-            images // sets, sets, *size, weight.shape[-4], _threads(),
+            *x.shape, len(weight), _threads(),
         )  # fmt: skip
         if failed:
             raise MemoryError("the fused convolution ran out of memory")
@@ -185,16 +176,14 @@ def lenet5_gradients(
 
     Call it only where `unavailable` returns None and `supports` takes the images and the first
     weight. Results are those of `losses` and autograd to rounding, the same for any number of
-    threads. S sets of weights work as one, each on images of its own: to the last bit what S calls
-    give.
+    threads.
 
     Args:
-        x: float32 [B, C, H, W], or [B, S, C, H, W], in any memory format.
+        x: float32 [B, C, H, W], in any memory format.
         parameters: contiguous float32 weight and bias of the two convolutions and the three dense
-            layers in turn, as `torch.nn` shapes them, each with a leading dimension for the sets if
-            there are any. The first bias may be None.
-        target: labels, whole numbers [B], or [B, S]; or the probability of each class, with the
-            classes as a last dimension. A label that is no class makes the loss NaN.
+            layers in turn, as `torch.nn` shapes them. The first bias may be None.
+        target: labels, whole numbers [B]; or the probability of each class, [B, classes]. A label
+            that is no class makes the loss NaN.
         gradients: contiguous memory for each parameter's gradient.
         scale: a factor of the gradients.
         label_smoothing: as for `losses.class_loss`.
@@ -208,8 +197,8 @@ def lenet5_gradients(
             it, for convolutions only.
 
     Returns:
-        The sum over the batch of losses and penalty, float32 [], or [S], and the logits, float32
-        [B, classes], or [B, S, classes].
+        The sum over the batch of losses and penalty, float32 [], and the logits, float32
+        [B, classes].
 
     Raises:
         ValueError: the first dense layer does not take as many numbers as the convolutions leave,
@@ -218,42 +207,36 @@ def lenet5_gradients(
         MemoryError: the kernel found no memory for its scratch space.
     """
     weights = cast(Sequence[Tensor], parameters[::2])
-    sets, leading, size = _sets(weights[0]), weights[0].dim() - 4, x.shape[-3:]
+    size = x.shape[1:]
     images = len(x) // passes
-    widths = [weight.shape[leading] for weight in weights]
+    widths = [len(weight) for weight in weights]
     rows, columns = (((n - KERNEL_SIZE + 1) // 2 - KERNEL_SIZE + 1) // 2 for n in size[1:])
     if weights[2].shape[-1] != (left := widths[1] * rows * columns):
         raise ValueError(
             f"the first dense layer takes {weights[2].shape[-1]} numbers, but there are {left}"
         )
     soft = target.is_floating_point()
-    shape = (images, *x.shape[1:-3], *([widths[4]] if soft else []))
+    shape = (images, *([widths[4]] if soft else []))
     if target.shape != shape:
         raise ValueError(f"the target's shape is {tuple(target.shape)}: expected {shape}")
-    target = target.to(x.dtype if soft else torch.int64)
-    # Set by set, and channels last.
-    x = (x.transpose(0, 1) if leading else x).movedim(-3, -1).contiguous()
-    target = (target.transpose(0, 1) if leading else target).contiguous()
+    target = target.to(x.dtype if soft else torch.int64).contiguous()
+    x = x.movedim(1, -1).contiguous()
     labels, probabilities = (None, target.data_ptr()) if soft else (target.data_ptr(), None)
     # Of the images' type and device, whatever torch's defaults are.
-    losses, logits = x.new_empty(sets), x.new_empty((sets, images, widths[4]))
+    loss, logits = x.new_empty(()), x.new_empty((images, widths[4]))
     failed = _kernel().lenet5_gradients(
         x.data_ptr(), _pointers(parameters), labels, probabilities, _pointers(gradients),
-        losses.data_ptr(), logits.data_ptr(), (ctypes.c_int * 5)(*widths), images, passes, sets,
-        *size, (ctypes.c_int * 3)(*(_OF_NETWORK[name] for name in activations)),
+        loss.data_ptr(), logits.data_ptr(), (ctypes.c_int * 5)(*widths), images, passes, *size,
+        (ctypes.c_int * 3)(*(_OF_NETWORK[name] for name in activations)),
         label_smoothing, temperature, scale, l1, l2, _threads(),
     )  # fmt: skip
     if failed:
         raise MemoryError("the fused network ran out of memory")
-    return (losses, logits.transpose(0, 1)) if leading else (losses[0], logits[0])
+    return loss, logits
 
 
 def _pointers(tensors: Sequence[Tensor | None]) -> ctypes.Array[ctypes.c_void_p]:
     return (ctypes.c_void_p * len(tensors))(*(t if t is None else t.data_ptr() for t in tensors))
-
-
-def _sets(weight: Tensor) -> int:
-    return weight.shape[0] if weight.dim() == 5 else 1
 
 
 def _kernel() -> ctypes.CDLL:
@@ -273,10 +256,10 @@ def _load() -> ctypes.CDLL:
     source = resources.files(__package__).joinpath("fused.c").read_bytes()
     library = fused_build.load(source)
     pointer, number = ctypes.c_void_p, ctypes.c_int
-    library.conv_pool_forward.argtypes = [pointer] * 5 + [number] * 8
-    library.conv_pool_backward.argtypes = [pointer] * 7 + [number] * 7
+    library.conv_pool_forward.argtypes = [pointer] * 5 + [number] * 7
+    library.conv_pool_backward.argtypes = [pointer] * 7 + [number] * 6
     library.lenet5_gradients.argtypes = (
-        *[pointer] * 8, *[number] * 6, pointer, *[ctypes.c_float] * 5, number,
+        *[pointer] * 8, *[number] * 5, pointer, *[ctypes.c_float] * 5, number,
     )  # fmt: skip
     return library
 

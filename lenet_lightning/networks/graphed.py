@@ -38,7 +38,7 @@ class BatchLoss(nn.Module):
         self.options = loss, label_smoothing, temperature
 
     def forward(self, images: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss, a scalar or one for each replica, and the logits."""
+        """Return the loss, a scalar, and the logits."""
         logits = self.network(images)
         return class_loss(logits, wanted, *self.options), logits.detach()
 
@@ -110,7 +110,7 @@ class GraphedLoss:
         """Return how far replayed gradients are from eager ones, as a share of their norm."""
         parameters = list(self.eager.network.parameters())
         expected, found = (
-            flat(torch.autograd.grad(each(images, wanted)[0].sum(), parameters))
+            flat(torch.autograd.grad(each(images, wanted)[0], parameters))
             for each in (self.eager, graph)
         )
         return float((found - expected).norm() / expected.norm())

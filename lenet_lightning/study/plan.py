@@ -13,12 +13,13 @@ from typing import Any
 from lenet_lightning import strict_yaml
 from lenet_lightning.arguments import MAX_SEED
 from lenet_lightning.errors import UserError
+from lenet_lightning.runs import NO_REPLICAS
 from lenet_lightning.study.compare import Claim, Figure, read_claims, read_figures
 from lenet_lightning.study.reading import check_keys, flatten, suggestion
 
 OVERRIDES = ("model", "data", "trainer", "monitor")
 STUDY_KEYS = (
-    "name", "title", "base", "seeds", "replicas", "groups", "settings", "figures", "claims",
+    "name", "title", "base", "seeds", "groups", "settings", "figures", "claims",
 )  # fmt: skip
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -75,7 +76,6 @@ class Study:
         name: The name of the study's folder.
         title: The report's title.
         seeds: One run of every setting for each.
-        replicas: How many consecutive seeds of a setting are trained as one program.
         groups: Keys to titles, in the file's order; ``{"": ""}`` where there are none.
         settings: By name, in the file's order.
         figures: What to draw; empty for the generic figures.
@@ -85,7 +85,6 @@ class Study:
     name: str
     title: str
     seeds: tuple[int, ...]
-    replicas: int
     groups: dict[str, str]
     settings: dict[str, Setting]
     figures: tuple[Figure, ...]
@@ -142,6 +141,8 @@ def load(path: Path, check_base: bool = True) -> Study:
             f"{path} is the configuration of one run: start it with python -m lenet_lightning fit "
             f"--config {path}"
         )
+    if content.pop("replicas", 1) != 1 and check_base:
+        raise UserError(f"{path}: {NO_REPLICAS}")
     known = [*STUDY_KEYS, *OVERRIDES]
     check_keys({key.split(".")[0]: None for key in map(str, content)}, known, str(path))
     name = _name(content.get("name"), f"{path}: name")
@@ -160,7 +161,6 @@ def load(path: Path, check_base: bool = True) -> Study:
         name=name,
         title=str(content.get("title", name)),
         seeds=seeds,
-        replicas=_replicas(content.get("replicas", 1), path),
         groups=titles or {"": ""},
         settings=settings,
         figures=read_figures(content.get("figures"), list(settings), f"{path}: figures"),
@@ -190,15 +190,6 @@ def _seeds(value: Any, path: Path) -> tuple[int, ...]:
     if len(set(value)) < len(value):
         raise UserError(f"{path}: seeds {value} repeat a number; each seed is run once")
     return tuple(value)
-
-
-def _replicas(value: Any, path: Path) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UserError(
-            f"{path}: replicas must be a whole number from 1, how many seeds of a setting are "
-            f"trained as one program, not {value!r}"
-        )
-    return value
 
 
 def _mapping(value: Any, where: str) -> dict[str, Any]:
@@ -282,11 +273,8 @@ def _overrides(level: Mapping[str, Any], own: tuple[str, ...], where: str) -> di
             hint = suggestion(key, [*own, *OVERRIDES])
             raise UserError(f"{where}: unknown key '{key}'{hint}")
     overrides = flatten(rest)
-    if "model.replicas" in overrides:
-        raise UserError(
-            f"{where}: model.replicas is no setting; give the whole study 'replicas: "
-            f"{overrides['model.replicas']}', and its runs are the same in less time"
-        )
+    if overrides.pop("model.replicas", 1) != 1:
+        raise UserError(f"{where}: model.{NO_REPLICAS}")
     return overrides
 
 
@@ -294,20 +282,6 @@ def _resolve(base: str, path: Path) -> Path:
     """The base config, from the working directory or else from the study file's folder."""
     beside = path.parent / base
     return beside if beside.is_file() and not Path(base).is_file() else Path(base)
-
-
-def together(trials: Iterable[Trial], size: int) -> list[list[Trial]]:
-    """Groups of up to ``size`` trials of one setting whose seeds follow one another."""
-    groups: list[list[Trial]] = []
-    for trial in trials:
-        for group in groups:
-            last = group[-1]
-            if (last.setting, last.seed + 1) == (trial.setting, trial.seed) and len(group) < size:
-                group.append(trial)
-                break
-        else:
-            groups.append([trial])
-    return groups
 
 
 def describe(trials: Iterable[Trial]) -> Iterator[str]:

@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,6 @@ class Session:
         trials: The runs that were asked for, in order.
         configs: The complete configuration of every run of the study, by key.
         command: What was typed, for the report.
-        leaders: For the key of a run that is trained with others, that of the first of them.
     """
 
     study: plan.Study
@@ -45,33 +44,19 @@ class Session:
     trials: list[plan.Trial]
     configs: dict[str, dict[str, Any]]
     command: str
-    leaders: dict[str, str] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
         """The study's folder."""
         return self.logs / self.study.name
 
-    def arguments(self, group: list[plan.Trial]) -> list[str]:
-        """The command line of runs that are trained as one, which go on where they were stopped."""
-        own = trial_arguments(self.study, group[0], self.logs, len(group))
-        return [*own, "--resume", "auto"]
+    def arguments(self, trial: plan.Trial) -> list[str]:
+        """The command line of one run, which is resumed where it was stopped."""
+        return [*trial_arguments(self.study, trial, self.logs), "--resume", "auto"]
 
     def log(self, key: str) -> Path:
         """The file that keeps what a run prints."""
-        return self.folder / self.leaders.get(key, key) / "output.log"
-
-    def begun(self, key: str) -> bool:
-        """Whether a run of a key can be gone on with."""
-        return bool(runs.find(self.logs, f"{self.study.name}/{key}", self.configs[key]))
-
-    def groups(self, trials: list[plan.Trial]) -> list[list[plan.Trial]]:
-        """What is trained as one: only runs that all begin, or that were all begun before."""
-        begun = {trial.key for trial in trials if self.begun(trial.key)}
-        old = [trial for trial in trials if trial.key in begun]
-        new = [trial for trial in trials if trial.key not in begun]
-        size = self.study.replicas
-        return [*plan.together(old, size), *plan.together(new, size)]
+        return self.folder / key / "output.log"
 
     def check_needs(self) -> None:
         """Refuse a setting that needs the runs of another, of which none is there or asked for.
@@ -100,14 +85,11 @@ class Session:
         return next((run for run in found if run.manifest.get("status") in COMPLETE), None)
 
 
-def trial_arguments(
-    study: plan.Study, trial: plan.Trial, logs: Path, replicas: int = 1
-) -> list[str]:
-    """The command line of one run, or of as many as begin with it, but for resuming."""
-    key = trial.key if replicas == 1 else f"{trial.setting.name}/seed_{{seed}}"
-    name = f"{study.name}/{key}"
+def trial_arguments(study: plan.Study, trial: plan.Trial, logs: Path) -> list[str]:
+    """The command line of one run, but for resuming."""
+    name = f"{study.name}/{trial.key}"
     place = ["--seed_everything", str(trial.seed), "--name", name, "--logs", str(logs)]
-    return ["fit", *trial.setting.arguments(), *place, "--model.replicas", str(replicas)]
+    return ["fit", *trial.setting.arguments(), *place]
 
 
 def open_session(file: Path, logs: Path, only: Sequence[str], command: str) -> Session:
@@ -127,13 +109,11 @@ def open_session(file: Path, logs: Path, only: Sequence[str], command: str) -> S
         name = trial.setting.name
         try:
             if name not in by_setting:
-                arguments = trial_arguments(study, trial, logs, study.replicas)
-                by_setting[name] = cli.parse(arguments)
+                by_setting[name] = cli.parse(trial_arguments(study, trial, logs))
         except UserError as error:
             raise UserError(f"{file}: setting '{name}': {error}") from None
         # Seeds differ in nothing else; parsing each again would only take time.
         own = {"seed_everything": trial.seed, "name": f"{study.name}/{trial.key}"}
-        own["model"] = by_setting[name]["model"] | {"replicas": 1}
         configs[trial.key] = by_setting[name] | own
     session = Session(study, file, logs, trials, configs, command)
     session.check_needs()
@@ -148,13 +128,11 @@ def dry_run(session: Session, jobs: int) -> Iterator[str]:
     times.learn_folder(session.logs)
     configs = [session.configs[trial.key] for trial in todo]
     seconds = sum(times.seconds(config) * estimate.epochs(config) for config in configs)
-    groups = session.groups(todo)
-    jobs = max(1, min(jobs, len(groups)))
-    programs = f" as {len(groups)} programs" if len(groups) < len(todo) else ""
+    jobs = max(1, min(jobs, len(todo)))
     settings = len({trial.setting.name for trial in session.trials})
     yield (
         f"{len(session.trials)} runs of {settings} settings; {len(session.trials) - len(todo)} "
-        f"complete, {len(todo)} to run{programs}, {jobs} at a time, into {session.folder}"
+        f"complete, {len(todo)} to run, {jobs} at a time, into {session.folder}"
     )
     if todo:
         source = times.source(configs)
@@ -205,9 +183,7 @@ def _train(
     session: Session, todo: list[plan.Trial], jobs: int, index: dict[str, Any]
 ) -> dict[str, str]:
     """Run trials in workers; the index is saved after each."""
-    groups = {group[0].key: group for group in session.groups(todo)}
-    session.leaders = {t.key: first for first, group in groups.items() for t in group}
-    jobs = max(1, min(jobs, len(groups)))
+    jobs = max(1, min(jobs, len(todo)))
     times = estimate.EpochTimes()
     times.learn_folder(session.folder)
     configs = {trial.key: session.configs[trial.key] for trial in todo}
@@ -215,14 +191,9 @@ def _train(
     progress = Progress(configs, session.folder, done, jobs, times)
     failures: dict[str, str] = {}
 
-    def ended(first: str, outcome: Outcome) -> None:
+    def ended(key: str, outcome: Outcome) -> None:
         if outcome.interrupted:
             raise Interrupted(signal.SIGTERM)
-        for trial in groups[first]:
-            one_ended(trial.key, outcome)
-        _save(session, index)
-
-    def one_ended(key: str, outcome: Outcome) -> None:
         run = session.complete(key)
         if run is not None:
             index["runs"][key] = _entry(session, run)
@@ -235,19 +206,16 @@ def _train(
             )
             index["runs"][key] = {"folder": "", "error": failures[key]}
             progress.ended(key, f"failed: {failures[key]}", None, None)
+        _save(session, index)
 
-    def tick(running: list[str]) -> None:
-        progress.tick([trial.key for first in running for trial in groups[first]])
-
-    def task(leader: plan.Trial) -> tuple[str, Task]:
-        first = leader.key
-        return first, Task(session.arguments(groups[first]), session.log(first))
+    def task(trial: plan.Trial) -> tuple[str, Task]:
+        return trial.key, Task(session.arguments(trial), session.log(trial.key))
 
     devices = gpus(session.configs.values())
     pool = Pool(jobs, max(1, cores() // jobs), devices if jobs > 1 and len(devices) > 1 else ())
     try:
-        stages = session.study.stages(group[0] for group in groups.values())
-        pool.run((map(task, stage) for stage in stages), ended, tick)
+        stages = session.study.stages(todo)
+        pool.run((map(task, stage) for stage in stages), ended, progress.tick)
     finally:
         progress.close()
     return failures

@@ -18,7 +18,7 @@ from tests.networks.compiler import needs_kernel
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = [
-    "epoch", "time_to_accuracy", "scaling", "throughput", "startup", "gpu", "replicas", "polarity",
+    "epoch", "time_to_accuracy", "scaling", "throughput", "startup", "gpu", "polarity",
     "arithmetic",
 ]  # fmt: skip
 
@@ -130,14 +130,3 @@ def test_gpu_script_on_the_processor(
     gpu.main()
     assert "| MNIST | 64 | eager | 0.0e+00 |" in capsys.readouterr().out
     assert len(Path("gpu.csv").read_text().splitlines()) == 1 + 2 * 3
-
-
-def test_replicas_script(
-    load, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    replicas = load("replicas")
-    arguments = ["replicas.py", "step", "--rounds", "1", "--steps", "2", "--replicas", "1", "2"]
-    monkeypatch.setattr(sys, "argv", [*arguments, "--output", "replicas.csv"])
-    replicas.main()
-    assert "| CIFAR10 | 2 stacked |" in capsys.readouterr().out
-    assert len(Path("replicas.csv").read_text().splitlines()) == 1 + 2 * 4

@@ -57,7 +57,7 @@ class Contract:
         assert self.module in cli.DATAMODULES
         config = cli.parse(["fit", "--data", self.module.__name__])
         keys = set(config["data"]["init_args"])
-        assert keys == set(inspect.signature(self.module).parameters) - {"seed", "replicas"}
+        assert keys == set(inspect.signature(self.module).parameters) - {"seed"}
 
     def test_facts_are_known_before_the_data(self) -> None:
         data = self.module()

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+import warnings
+from functools import partial
+from typing import Any, Literal, get_args
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from lenet_lightning.classifier import Classifier
+from lenet_lightning.data.digits import Digits
 from lenet_lightning.losses import Penalty, class_loss, kernels
 from lenet_lightning.networks import direct, fused
 from lenet_lightning.networks.direct import DirectLoss
 from lenet_lightning.networks.lenet5 import Activation, LeNet5, Polarity
-from lenet_lightning.networks.stacked import StackedLeNet5
 from tests.networks.compiler import needs_kernel
-from tests.test_replicas import SGD, train
 
 pytestmark = needs_kernel
 
@@ -28,12 +30,12 @@ def network(seed: int = 0, **options: Any) -> LeNet5:
     return LeNet5(**{"in_channels": 3, "initializer": "default", "kernel": "fused"} | options)
 
 
-def batch(size: int, *shape: int, soft: bool = False) -> tuple[Tensor, Tensor]:
+def batch(size: int, soft: bool = False) -> tuple[Tensor, Tensor]:
     draws = torch.Generator().manual_seed(size)
-    images = torch.rand(size, *shape, 3, 32, 32, generator=draws)
+    images = torch.rand(size, 3, 32, 32, generator=draws)
     if soft:
-        return images, torch.rand(size, *shape, 10, generator=draws).softmax(-1)
-    return images, torch.randint(10, (size, *shape), generator=draws)
+        return images, torch.rand(size, 10, generator=draws).softmax(-1)
+    return images, torch.randint(10, (size,), generator=draws)
 
 
 def by_autograd(
@@ -47,14 +49,14 @@ def by_autograd(
     logits = module(images)
     loss = class_loss(logits, wanted, "cross_entropy", *options)
     module.zero_grad()
-    (SCALE * loss.sum()).backward()
+    (SCALE * loss).backward()
     penalty.add_gradients(kernels(module))
     loss = loss.detach() + len(images) * penalty.value(kernels(module))
     return [loss, logits.detach(), *(p.grad.clone() for p in module.parameters())]
 
 
 def directly(
-    module: LeNet5 | StackedLeNet5,
+    module: LeNet5,
     images: Tensor,
     wanted: Tensor,
     *options: float,
@@ -112,15 +114,11 @@ def test_targets(smoothing, temperature, soft):
 @pytest.mark.parametrize(("l1", "l2"), [(0, 0.01), (0.002, 0), (0.001, 0.02)])
 def test_penalties(l1, l2):
     penalty = Penalty(l1, l2)
-    alone = [network(seed) for seed in range(2)]
+    module = network()
     with torch.no_grad():
-        alone[0].conv2.weight[3] = 0.0  # of neither sign
-    expected = [by_autograd(module, *batch(9), penalty=penalty) for module in alone]
-    assert_close(directly(alone[0], *batch(9), penalty=penalty), expected[0])
-    images, labels = (each.unsqueeze(1).expand(-1, 2, *each.shape[1:]) for each in batch(9))
-    loss, logits, *gradients = directly(StackedLeNet5(alone), images, labels, penalty=penalty)
-    for r in range(2):
-        assert_close([loss[r], logits[:, r], *(g[r] for g in gradients)], expected[r])
+        module.conv2.weight[3] = 0.0  # of neither sign
+    expected = by_autograd(module, *batch(9), penalty=penalty)
+    assert_close(directly(module, *batch(9), penalty=penalty), expected)
 
 
 def test_against_float64():
@@ -130,21 +128,6 @@ def test_against_float64():
     expected = by_autograd(double, given[0].double(), given[1])
     for one, other in zip(directly(module, *given), expected, strict=True):
         assert (one - other).norm() <= 1e-6 * other.norm()
-
-
-@pytest.mark.parametrize("polarity", get_args(Polarity))
-@pytest.mark.parametrize("size", [1, 13])
-@pytest.mark.parametrize("soft", [False, True])
-@pytest.mark.parametrize("activation", ["relu", "silu"])
-def test_replicas_are_separate_calls(activation, soft, size, polarity):
-    options = {"activation": activation, "polarity": polarity}
-    alone = [network(seed, **options, **CENTRED) for seed in range(3)]
-    images, wanted = batch(size, 3, soft=soft)
-    loss, logits, *gradients = directly(StackedLeNet5(alone), images, wanted, 0.1)
-    for r, module in enumerate(alone):
-        expected = directly(module, images[:, r], wanted[:, r], 0.1)
-        found = [loss[r], logits[:, r], *(gradient[r] for gradient in gradients)]
-        assert all(map(torch.equal, found, expected))
 
 
 @pytest.mark.parametrize("activation", ["relu", "silu"])
@@ -264,12 +247,10 @@ class TestTakes:
     def test_what_the_kernel_knows(self, polarity):
         known = network(polarity=polarity, **CENTRED)
         assert direct.takes(known, "cross_entropy")
-        assert direct.takes(StackedLeNet5([known]), "cross_entropy")
 
     @pytest.mark.parametrize("options", [{"dropout": 0.1}, {"kernel": "torch"}])
     def test_and_nothing_else(self, options):
         assert not direct.takes(network(**options), "cross_entropy")
-        assert not direct.takes(StackedLeNet5([network(**options)]), "cross_entropy")
 
     def test_no_other_type_or_layout(self):
         assert not direct.takes(network().half(), "cross_entropy")
@@ -281,6 +262,25 @@ class TestTakes:
         assert not direct.takes(nn.Linear(2, 2), "cross_entropy")
 
 
+def train(
+    steps: int = 10, precision: Literal["32-true", "64-true"] = "32-true", **options: Any
+) -> Classifier:
+    """Take some steps, in batches of which every ninth is smaller."""
+    optimizer = partial(torch.optim.SGD, lr=0.01, momentum=0.9, weight_decay=0.01)
+    classifier = Classifier(optimizer=optimizer, **options)
+    trainer = Trainer(
+        max_steps=steps, max_epochs=-1, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+        precision=precision,
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        # Lightning's advice on worker processes; there are none.
+        warnings.simplefilter("ignore")
+        trainer.fit(classifier, Digits(batch_size=32, subset=266, val_size=150))
+    assert classifier.trainer.global_step == steps
+    return classifier
+
+
 def assert_same_weights(one: Classifier, other: Classifier) -> None:
     pairs = zip(one.network.parameters(), other.network.parameters(), strict=True)
     for found, expected in pairs:
@@ -288,22 +288,21 @@ def assert_same_weights(one: Classifier, other: Classifier) -> None:
 
 
 class TestInTraining:
-    @pytest.mark.parametrize("replicas", [1, 2])
-    def test_weights_are_those_of_autograd(self, monkeypatch, replicas):
-        options = {"optimizer": SGD, "l2": 0.001, "label_smoothing": 0.1}, {}, 0, replicas
-        found = train(*options)
+    def test_weights_are_those_of_autograd(self, monkeypatch):
+        options = {"l2": 0.001, "label_smoothing": 0.1}
+        found = train(**options)
         assert found.direct is not None
         monkeypatch.setattr(direct, "takes", lambda *_: False)
-        expected = train(*options)
+        expected = train(**options)
         assert expected.direct is None
         assert_same_weights(found, expected)
 
     def test_what_is_left_to_autograd_is_trained_by_it(self, monkeypatch):
         monkeypatch.setattr(direct, "MOST_IMAGES", 31)  # of 32, but for every ninth batch
-        found = train({"optimizer": SGD}, {}, 0)
+        found = train()
         monkeypatch.setattr(direct, "takes", lambda *_: False)
-        expected = train({"optimizer": SGD}, {}, 0)
+        expected = train()
         assert_same_weights(found, expected)
 
     def test_not_in_double_precision(self):
-        assert train({"optimizer": SGD}, {}, 0, steps=1, precision="64-true").direct is None
+        assert train(steps=1, precision="64-true").direct is None

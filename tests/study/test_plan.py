@@ -206,3 +206,16 @@ def test_the_report_has_the_reports_sixteen_settings() -> None:
 def test_the_configuration_of_a_run_is_no_study(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="start it with python -m lenet_lightning fit --config"):
         plan.load(write(tmp_path, "seed_everything: 0\nmodel: {}"))
+
+
+def test_replicas_are_answered_by_the_study_that_replaces_them(tmp_path: Path) -> None:
+    for line in ("replicas: 2", "model.replicas: 2"):
+        file = write(tmp_path, f"{GOOD}{line}\n")
+        with pytest.raises(UserError, match=r"replicas.* study --config CONFIG --seeds 0-4"):
+            plan.load(file)
+    for line in ("replicas: 1", "model.replicas: 1"):
+        assert plan.load(write(tmp_path, f"{GOOD}{line}\n")) == plan.load(write(tmp_path, GOOD))
+
+
+def test_a_finished_study_with_replicas_can_be_reported(tmp_path: Path) -> None:
+    assert plan.load(write(tmp_path, f"{GOOD}replicas: 2\n"), check_base=False).seeds == (0, 1)

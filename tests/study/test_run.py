@@ -180,80 +180,15 @@ def test_a_stopped_study_goes_on(place: Path) -> None:
     assert not (run.parent / "version_1").exists()
 
 
-TOGETHER = """
-name: {name}
-base: base.yaml
-seeds: [0, 1]
-replicas: {replicas}
-trainer.logger: false
-settings:
-  plain: {{}}
-  diverging: {{model.optimizer.lr: 1.0e+30}}
-"""
-
-
-def results(folder: Path) -> list[dict[str, str]]:
-    with (folder / "results.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def test_seeds_that_train_as_one_give_the_same_results(place: Path) -> None:
-    for name, replicas in (("one", 1), ("several", 2)):
-        (place / f"{name}.yaml").write_text(TOGETHER.format(name=name, replicas=replicas))
-        assert command.main(["--config", f"{name}.yaml", "--jobs", "1"]) == 0
-    one, several = (results(place / f"lightning_logs/{name}") for name in ("one", "several"))
-    assert len(one) == len(several) == 4
-    for alone, together in zip(one, several, strict=True):
-        assert alone.keys() == together.keys()
-        for key, value in alone.items():
-            if "seconds" in key or key in ("folder", "started"):
-                continue
-            try:
-                assert float(together[key]) == pytest.approx(float(value), abs=1e-4, nan_ok=True)
-            except ValueError:
-                assert together[key] == value, key
-    replicas = [
-        json.loads(path.read_text())["replica"]
-        for path in sorted(place.glob("lightning_logs/several/plain/seed_*/version_0/run.json"))
-    ]
-    assert replicas == [{"number": 0, "of": 2}, {"number": 1, "of": 2}]
-    log = place / "lightning_logs/several/plain/seed_0/output.log"
-    assert "2 replicas" in log.read_text()
-
-
 def test_only_seeds_that_are_missing_are_trained(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = TOGETHER.format(name="grown", replicas=4).replace("diverging", "other")
-    (place / "grown.yaml").write_text(text.replace("[0, 1]", "[1]"))
-    assert command.main(["--config", "grown.yaml", "--only", "plain", "--jobs", "1"]) == 0
-    (place / "grown.yaml").write_text(text.replace("[0, 1]", "[0, 1, 2, 5]"))
-    assert command.main(["--config", "grown.yaml", "--dry_run", "--jobs", "1"]) == 0
-    # Of plain 0, 2 and 5 on their own; of other 0 to 2 as one, and 5.
-    assert "1 complete, 7 to run as 5 programs, 1 at a time" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (("replicas: 2", "replicas: 0"), "replicas must be a whole number from 1"),
-        (("replicas: 2", "replicas: many"), "replicas must be a whole number from 1"),
-        (("plain: {}", "plain: {model.replicas: 3}"), "model.replicas is no setting"),
-        (("plain: {}", "plain: {model.optimizer: Adafactor}"), "'plain': model.optimizer is"),
-        (
-            ("plain: {}", "plain: {model.scheduler: lightning.pytorch.cli.ReduceLROnPlateau, "
-             "model.scheduler.monitor: val/loss}"),
-            "'plain': model.scheduler is ReduceLROnPlateau",
-        ),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_trained_as_one_is_told_before(
-    place: Path, change: tuple[str, str], message: str
-) -> None:
-    (place / "two.yaml").write_text(TOGETHER.format(name="two", replicas=2).replace(*change))
-    with pytest.raises(UserError, match=message):
-        command.main(["--config", "two.yaml"])
-    assert not (place / "lightning_logs").exists()
+    text = STUDY[: STUDY.index("  diverging")]
+    (place / "tiny.yaml").write_text(text)
+    assert command.main(["--config", "tiny.yaml", "--jobs", "1"]) == 0
+    (place / "tiny.yaml").write_text(text.replace("[0]", "[0, 2]"))
+    assert command.main(["--config", "tiny.yaml", "--dry_run", "--jobs", "1"]) == 0
+    assert "1 complete, 1 to run, 1 at a time" in capsys.readouterr().out
 
 
 def test_a_worker_that_dies_fails_its_own_run_only(place: Path) -> None:
