@@ -781,6 +781,7 @@ static void dense_forward(const dense *d, range images)
 
 static void dense_input_gradient(const dense *d, range images)
 {
+    const int relu = d->activation == RELU;
     const float *dy[SIDE];
     for (size_t image = images.first; image < images.end; image += SIDE) {
         rows_of(d->dy, d->out_pitch, image, images, dy);
@@ -791,7 +792,8 @@ static void dense_input_gradient(const dense *d, range images)
                 size_t to = (image + n) * d->in_pitch + first;
                 for (int i = 0; i < min(ACROSS, d->in - first); i++) {
                     float slope = d->x_slope ? d->x_slope[to + i] : 1;
-                    d->dx[to + i] = slope == 0 ? 0 : result[n][i] * slope;  /* even if infinite */
+                    /* ReLU stops even what is not finite; the other activations do not hide it. */
+                    d->dx[to + i] = relu & (slope == 0) ? 0 : result[n][i] * slope;
                 }
             }
         }

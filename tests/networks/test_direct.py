@@ -176,6 +176,42 @@ def test_what_is_not_finite_is_not_hidden(bad, activation):
     assert not any(gradient.isfinite().all() for gradient in gradients)
 
 
+@pytest.mark.parametrize("activation", get_args(Activation))
+def test_each_value_and_slope_of_an_activation(activation):
+    """At zero, near it, and far beyond where its exponential ends."""
+    module, given = network(activation=activation), batch(2)
+    ends = torch.tensor(
+        [0.0, 1e-6, 1e-3, 0.1, 1, 9, 15, 30, 86, 87, 88, 89, 90, 100, 127, 130, 200]
+    )
+    with torch.no_grad():
+        module.dense1.weight.zero_()  # so that the biases are what is activated
+        module.dense1.bias.copy_(torch.cat([ends, -ends, torch.linspace(-8, 8, 86)]))
+        module.dense2.bias[:9] = 0.0
+        module.dense2.weight[:9] = 0.0
+    found, expected = directly(module, *given), by_autograd(module, *given)
+    assert_close(found, expected)
+    names = [name for name, _ in module.named_parameters()]
+    for name in ("dense1.bias", "dense2.bias", "dense2.weight"):
+        one, other = (each[2 + names.index(name)] for each in (found, expected))
+        torch.testing.assert_close(one, other, rtol=2e-5, atol=1e-6 * float(other.abs().max()))
+
+
+@pytest.mark.parametrize("conv_activation", [None, "relu"])
+@pytest.mark.parametrize("activation", get_args(Activation))
+def test_a_loss_that_is_not_finite_spoils_what_it_spoils_by_autograd(activation, conv_activation):
+    """As a teacher's answer that is NaN: no more than torch does, and no less."""
+    module = network(activation=activation, conv_activation=conv_activation)
+    with torch.no_grad():
+        for layer in (module.conv2, module.dense1, module.dense2):
+            layer.weight *= 40  # to where slopes are zero
+    images, target = batch(3, soft=True)
+    target[1] = float("nan")
+    found, expected = (way(module, images, target) for way in (directly, by_autograd))
+    assert found[0].isnan() and found[1].isfinite().all()
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one.isnan(), other.isnan())
+
+
 def test_images_of_another_size_are_refused():
     images, labels = batch(2)
     with pytest.raises(ValueError, match="takes 400 numbers, but there are 144"):

@@ -119,6 +119,24 @@ def test_gradient_that_is_not_finite_reaches_every_parameter():
     assert not dx[1].isnan().any()
 
 
+@pytest.mark.parametrize("activation", ["relu", "absolute"])
+@pytest.mark.parametrize(("channels", "out"), [(1, 6), (6, 16)])
+def test_where_all_is_zero_nothing_flows_back(channels, out, activation):
+    x, weight, bias, dy = case(2, channels, out, 14, 14)
+    x[1], bias[:] = 0, 0
+    y, dx, dweight, dbias = evaluate(fused.conv_pool, x, weight, bias, dy, activation)
+    alone = evaluate(fused.conv_pool, x[:1], weight, bias, dy[:1], activation)
+    assert not y[1].any() and not dx[1].any()
+    assert torch.equal(dweight, alone[2]) and torch.equal(dbias, alone[3])
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_relu_silenced_stops_even_gradients_that_are_not_finite(bad):
+    x, weight, bias, dy = case(2, 3, 6, 14, 14)
+    bias[2], dy[:, 2] = -1e6, bad
+    assert_exact(x, weight, bias, dy, "relu")
+
+
 @pytest.mark.parametrize("activation", ["none", "relu", "absolute"])
 def test_no_bias(activation):
     x, weight, _, dy = case(5, 3, 6, 16, 16)
