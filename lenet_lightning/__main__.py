@@ -1,8 +1,9 @@
 """``python -m lenet_lightning``: hands each subcommand to its module."""
 
+import os
 import sys
 
-from lenet_lightning import __version__
+from lenet_lightning import __version__, streams
 from lenet_lightning.distributed import drop_stray_variables
 from lenet_lightning.errors import NonFiniteError, UserError, nearest
 from lenet_lightning.signals import Interrupted
@@ -33,8 +34,11 @@ def main(args: list[str] | None = None) -> int:
     """Run one command; return the exit code.
 
     0: done; 1: an evaluation found something wrong; 2: the user can mend it; 3: the loss became
-    non-finite; 130, 143: stopped by Ctrl-C, by SIGTERM.
+    non-finite; 129, 130, 143: stopped by a hangup, by Ctrl-C, by SIGTERM.
     """
+    streams.open_closed()
+    # Figures are files. A notebook's backend, which its children inherit, may not exist here.
+    os.environ["MPLBACKEND"] = "agg"
     args = sys.argv[1:] if args is None else args
     drop_stray_variables()
     if not args or args[0] in ("-h", "--help"):
@@ -46,10 +50,11 @@ def main(args: list[str] | None = None) -> int:
     try:
         return dispatch(args)
     except UserError as error:
-        print(f"lenet_lightning: {error}", file=sys.stderr)
+        streams.print_error(error)
         return 3 if isinstance(error, NonFiniteError) else 2
     except Interrupted as stop:
-        print("lenet_lightning:", stop, *getattr(stop, "__notes__", ()), file=sys.stderr)
+        streams.print_error(stop, *getattr(stop, "__notes__", ()))
+        streams.drop_unwritable()
         return 128 + stop.signal
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 class Interrupted(SystemExit):
@@ -28,8 +28,12 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Turn SIGINT, SIGTERM and SIGUSR1 into ``Interrupted`` within the block (main thread only)."""
-    before = {number: signal.signal(number, interrupt) for number in SIGNALS}
+    """Turn the signals into ``Interrupted`` within the block (main thread only).
+
+    A SIGHUP that is ignored stays so: ``nohup`` asked for it.
+    """
+    numbers = [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:

@@ -33,6 +33,7 @@ PERMITTED_VARIABLES = (
     "TF_CPP_MIN_LOG_LEVEL",
     "TORCHINDUCTOR_CACHE_DIR",
     "MPLCONFIGDIR",
+    "MPLBACKEND",
 )
 
 # The quickest real training there is: 1,294 embedded images, no download.

@@ -15,6 +15,7 @@ import pytest
 
 from lenet_lightning import checkpoints, cli, runs
 from lenet_lightning.callbacks import record
+from lenet_lightning.signals import interruptible
 from tests.conftest import REPOSITORY, Run
 from tests.test_cli import metrics, same_weights
 
@@ -167,7 +168,22 @@ def test_evaluation(run: Run, monkeypatch: pytest.MonkeyPatch, trained: Path) ->
     assert (trained / "run.json").read_bytes() == before
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("hangup", [signal.SIG_DFL, signal.SIG_IGN])
+def test_a_hangup_that_is_ignored_stays_ignored(hangup: signal.Handlers) -> None:
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, hangup)
+    try:
+        with interruptible():
+            handled = signal.getsignal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == hangup
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert (handled == signal.SIG_IGN) == (hangup == signal.SIG_IGN)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_process(number: signal.Signals, code: int) -> None:
     """A process of its own, stopped by a signal from outside in the middle of its run."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
