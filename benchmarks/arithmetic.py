@@ -17,11 +17,11 @@ import torch
 from kernel import WORKLOADS, caption, measure, training_step
 from torch import Tensor
 
-from lenet_lightning.losses import Penalty
 from lenet_lightning.networks import fused
-from lenet_lightning.networks.direct import DirectLoss
 from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.process import denormals_are_zero
+from lenet_lightning.training.gradient_step import DirectLoss
+from lenet_lightning.training.losses import Penalty
 
 PRODUCT = 512  # rows and columns of the large matrices
 STEP = "the whole step"

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lenet_lightning.data.batches import Images, TrainBatches
-from lenet_lightning.networks.graphed import GraphedLoss
 from lenet_lightning.networks.lenet5 import LeNet5
+from lenet_lightning.training.cuda_graph import GraphedLoss
 
 WORKLOADS = {"MNIST": (64, 1), "CIFAR10": (16, 3)}
 IMAGES, CHECKED_STEPS, WARM_UP = 8192, 50, 3

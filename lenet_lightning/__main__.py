@@ -68,7 +68,7 @@ def dispatch(args: list[str]) -> int:
 
         return data_command.main(args[1:])
     if args[0] == "export":
-        from lenet_lightning import export
+        from lenet_lightning.cli import export
 
         return export.main(args[1:])
     if args[0] == "study":
@@ -83,9 +83,9 @@ def dispatch(args: list[str]) -> int:
         from lenet_lightning.robustness import first_layer
 
         return first_layer.main(args[1:])
-    from lenet_lightning import cli
+    from lenet_lightning.cli import lightning_cli
 
-    cli.main(args)
+    lightning_cli.main(args)
     return 0
 
 

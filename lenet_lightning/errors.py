@@ -5,6 +5,9 @@ from collections.abc import Iterable, Mapping
 
 from lenet_lightning.signals import Interrupted
 
+# Parts of a full key that nobody types.
+SILENT = ("init_args", "fit", "validate", "test", "predict")
+
 
 class UserError(Exception):
     """Something the user can mend; its message is one sentence that says what and how.
@@ -43,3 +46,9 @@ def nearest(word: str, known: Iterable[str] | Mapping[str, str]) -> str:
     by_lower = {name.lower(): value for name, value in shown.items()}
     close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
     return f"; did you mean {by_lower[close[0]]}?" if close else ""
+
+
+def full_key(keys: list[str]) -> str:
+    """Join the nested keys of a message: ``data`` and ``batch_size`` give ``data.batch_size``."""
+    parts = ".".join(filter(None, keys)).split(".")
+    return ".".join(p for p in parts if p not in SILENT)

@@ -14,9 +14,10 @@ import torch
 import yaml
 from PIL import Image
 
-from lenet_lightning import checkpoints, messages
-from lenet_lightning.data import sources
-from lenet_lightning.options import TRANSIENT
+from lenet_lightning.cli import messages
+from lenet_lightning.cli.parser import TRANSIENT
+from lenet_lightning.data import fetch
+from lenet_lightning.store import checkpoints
 from tests.conftest import DIGITS, REPOSITORY, Run
 
 BEST = "lightning_logs/trained/version_0/checkpoints/best.ckpt"
@@ -29,8 +30,8 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(*args: object, **kwargs: object) -> None:
         raise AssertionError("work was started before the mistake was found")
 
-    monkeypatch.setattr(sources, "fetch", forbidden)
-    monkeypatch.setattr(sources, "load", forbidden)
+    monkeypatch.setattr(fetch, "fetch", forbidden)
+    monkeypatch.setattr(fetch, "load", forbidden)
     monkeypatch.setattr(socket.socket, "connect", forbidden)
 
 
@@ -121,7 +122,7 @@ WRONG_VALUES = {
     "--model.optimizer.lr -0.1": "model.optimizer refuses its arguments: Invalid learning rate",
     "--model.optimizer LBFGS": "model.optimizer is LBFGS",
     "--model.scheduler StepLR": "model.scheduler.step_size is required.",
-    "--model.scheduler lenet_lightning.schedulers.LinearCycles": "model.scheduler.first is req",
+    "--model.scheduler lenet_lightning.LinearCycles": "model.scheduler.first is req",
     "--model.scheduler StepLR --model.scheduler.step_size x": "expected a whole number.",
     "--seed_everything true": "seed_everything is true: expected a whole number, 0 or more.",
     "--seed_everything -1": "seed_everything is -1: expected a whole number, 0 or more.",
@@ -146,7 +147,7 @@ WRONG_VALUES = {
     "extra": "extra is no option",
 }
 
-MUON = "--model.optimizer lenet_lightning.optimizers.Muon"
+MUON = "--model.optimizer lenet_lightning.Muon"
 
 CONTRADICTIONS = {
     "--trainer.callbacks ModelCheckpoint": "more than one stateful callback of type",
@@ -190,8 +191,8 @@ CONTRADICTIONS = {
     ),
     "--model.scheduler lightning.pytorch.cli.ReduceLROnPlateau --model.scheduler.monitor val/loss "
     "--model.scheduler_interval step": "known once an epoch: give model.scheduler_interval epoch.",
-    "--model.optimizer torch.optim.Muon": "did you mean lenet_lightning.optimizers.Muon?",
-    "--model.optimizer Muon": "did you mean lenet_lightning.optimizers.Muon?",
+    "--model.optimizer torch.optim.Muon": "did you mean lenet_lightning.Muon?",
+    "--model.optimizer Muon": "did you mean lenet_lightning.Muon?",
     f"{MUON} --model.optimizer.adam_lr -1": "refuses its arguments: Invalid adam_lr",
     f"{MUON} --model.optimizer.momentum 1": "refuses its arguments: Invalid momentum",
     f"{MUON} --model.scheduler OneCycleLR --model.scheduler.total_steps 9 "
@@ -259,9 +260,9 @@ class TestCommand:
             refuse(run, f"{command} {options}", "ckpt_path is required", "best.ckpt")
 
     def test_own_options_are_known(self) -> None:
-        from lenet_lightning import cli
+        from lenet_lightning.cli import lightning_cli
 
-        known = {*cli.parse(["fit", "--data", "Digits"]), *TRANSIENT}
+        known = {*lightning_cli.parse(["fit", "--data", "Digits"]), *TRANSIENT}
         assert set(messages.OPTIONS) == known - {
             "trainer", "model", "data", "allow_imports"
         }  # fmt: skip

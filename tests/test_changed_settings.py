@@ -10,8 +10,8 @@ import pytest
 import torch
 import yaml
 
-from lenet_lightning import checkpoints, runs
-from lenet_lightning.checkpoints import CONFIG_KEY
+from lenet_lightning.store import checkpoints, run_folder
+from lenet_lightning.store.checkpoints import CONFIG_KEY
 from tests.conftest import Run
 
 # Two epochs are behind every checkpoint used here.
@@ -36,7 +36,7 @@ def test_changes_are_printed_recorded_and_take_effect(run: Run, trained: Path) -
     assert "model.dropout" not in gone_on.out
     group = optimizer_group(ON)
     assert (group["lr"], tuple(group["betas"])) == (0.0001, (0.8, 0.99))
-    left = runs.read(ON)
+    left = run_folder.read(ON)
     assert list(left.metrics["epoch"]) == [2] and list(left.metrics["lr"]) == [0.0001]
     origin = left.manifest["continued_from"]
     assert origin["checkpoint"] == LAST
@@ -118,7 +118,7 @@ def test_learning_rate_that_a_schedule_sets(run: Run) -> None:
 
 @pytest.mark.parametrize("name", ["lr", "adam_lr"])
 def test_both_learning_rates_of_muon_are_set_by_a_schedule(run: Run, name: str) -> None:
-    muon = "--model.optimizer lenet_lightning.optimizers.Muon --trainer.logger false"
+    muon = "--model.optimizer lenet_lightning.Muon --trainer.logger false"
     schedule = "--model.scheduler StepLR --model.scheduler.step_size 2"
     fit = f"fit --data Digits --trainer.accelerator cpu {muon} {schedule}"
     assert run(fit, "--trainer.max_epochs 1 --name trained").code == 0
@@ -164,13 +164,13 @@ def test_checkpoint_that_does_not_tell(run: Run, trained: Path) -> None:
 def test_folder_that_moved_keeps_its_best(run: Run, trained: Path) -> None:
     """Lightning forgets the best score when the folder has another name than before."""
     manifest = json.loads((trained / "run.json").read_text())
-    runs.write_manifest(trained, manifest | {"status": "interrupted"})
+    run_folder.write_manifest(trained, manifest | {"status": "interrupted"})
     (trained / "checkpoints/last.ckpt").unlink()
     Path("elsewhere/moved").mkdir(parents=True)
     shutil.move(trained, "elsewhere/moved/version_0")
     fit = "fit --data Digits --trainer.accelerator cpu --trainer.max_epochs 2"
     assert run(fit, "--logs elsewhere --name moved --resume must").code == 0
-    moved = runs.read("elsewhere/moved/version_0").manifest
+    moved = run_folder.read("elsewhere/moved/version_0").manifest
     assert {k: moved[k] for k in ("best_epoch", "test")} == {
         k: manifest[k] for k in ("best_epoch", "test")
     }
@@ -182,7 +182,7 @@ def test_folder_that_moved_keeps_its_best(run: Run, trained: Path) -> None:
 @pytest.mark.parametrize("name", ["lr", "adam_lr"])
 def test_one_learning_rate_of_two_changes(run: Run, name: str) -> None:
     start = GO_ON.partition(" --name")[0]
-    muon = "--model.optimizer lenet_lightning.optimizers.Muon --name muon"
+    muon = "--model.optimizer lenet_lightning.Muon --name muon"
     equal = "--model.optimizer.lr 0.003 --model.optimizer.adam_lr 0.003"
     assert run(start, muon, equal, "--trainer.max_epochs 1").code == 0
     last = "lightning_logs/muon/version_0/checkpoints/last.ckpt"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lenet_lightning import cli
+from lenet_lightning.cli import lightning_cli
 from tests.conftest import REPOSITORY, Run
 from tests.data import fakes
 
@@ -44,7 +44,7 @@ def test_there_are_some() -> None:
 @pytest.mark.parametrize("path", JOBS, ids=name)
 def test_job(path: Path) -> None:
     """It is accepted, and every value it states is the one that is used."""
-    config = leaves(cli.parse(["fit", "--config", str(path)]))
+    config = leaves(lightning_cli.parse(["fit", "--config", str(path)]))
     for keys, value in leaves(yaml.safe_load(path.read_text())).items():
         if keys[-1] == "class_path":
             assert config[keys].endswith(value)
@@ -62,8 +62,8 @@ def test_job_says_how_it_is_run(path: Path) -> None:
 def test_preset(path: Path) -> None:
     """It can be stacked on a job and changes what it states, nothing else."""
     job = ["--config", str(CONFIGS / "mnist.yaml")]
-    plain = leaves(cli.parse(["fit", *job]))
-    stacked = leaves(cli.parse(["fit", *job, "--config", str(path)]))
+    plain = leaves(lightning_cli.parse(["fit", *job]))
+    stacked = leaves(lightning_cli.parse(["fit", *job, "--config", str(path)]))
     stated = leaves(yaml.safe_load(path.read_text()))
     for keys, value in stated.items():
         assert stacked[keys] == value

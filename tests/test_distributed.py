@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 from lightning.pytorch.utilities import rank_zero_only
 
-from lenet_lightning import distributed, runs
+from lenet_lightning import distributed
 from lenet_lightning.__main__ import main
 from lenet_lightning.errors import UserError
+from lenet_lightning.store import run_folder
 from tests.conftest import DIGITS, PLAIN, REPOSITORY, Outcome, Run
 from tests.faults.test_slurm import JOB, wait_until
 from tests.test_cli import metrics, weights
@@ -106,7 +107,7 @@ def test_same_training(pair: tuple[Path, Path]) -> None:
 
 
 def test_every_image_counts_once(pair: tuple[Path, Path]) -> None:
-    one, two = (runs.read(folder) for folder in pair)
+    one, two = (run_folder.read(folder) for folder in pair)
     assert two.manifest["devices"] == 2
     assert two.manifest["data"] == one.manifest["data"]
     for key in ("acc", "acc_negative", "acc_views"):
@@ -127,14 +128,14 @@ def test_every_image_counts_once(pair: tuple[Path, Path]) -> None:
 
 def test_one_run_folder(pair: tuple[Path, Path]) -> None:
     assert [path.name for path in pair[1].parent.iterdir()] == ["version_0"]
-    assert runs.read(pair[1]).manifest["status"] == "finished"
+    assert run_folder.read(pair[1]).manifest["status"] == "finished"
 
 
 def test_one_process_can_test_what_two_trained(pair: tuple[Path, Path], run: Run) -> None:
     best = pair[1] / "checkpoints" / "best.ckpt"
     options = "--trainer.devices 1 --trainer.strategy auto"
     assert run(f"test --ckpt_path {best} {options}").code == 0
-    manifest = runs.read(pair[1]).manifest
+    manifest = run_folder.read(pair[1]).manifest
     (test,) = manifest["evaluations"]
     for key in ("acc", "acc_negative", "acc_views"):
         assert test[key] == pytest.approx(manifest["test"][key], abs=1e-7)
@@ -148,11 +149,11 @@ def test_torchrun_resumes() -> None:
     wait_until((folder / "metrics.csv").exists)
     first.send_signal(signal.SIGINT)
     assert end(first).code != 0
-    left = runs.read(folder)
+    left = run_folder.read(folder)
     assert left.manifest["status"] == "interrupted"
     out = launch(options, "--resume must", launcher=TORCHRUN)
     assert out.count(f"Run folder {folder}, continued") == 1
-    ended = runs.read(folder)
+    ended = run_folder.read(folder)
     assert ended.manifest["status"] == "finished"
     assert [path.name for path in folder.parent.iterdir()] == ["version_0"]
     done = len(left.metrics["epoch"])
@@ -163,8 +164,8 @@ def test_torchrun_resumes() -> None:
 def test_torchrun_tests_once(trained: Path) -> None:
     out = launch(f"test --ckpt_path {trained}/checkpoints/best.ckpt", launcher=TORCHRUN)
     assert out.count("originals") == 1
-    (test,) = runs.read(trained).manifest["evaluations"]
-    assert test["acc"] == pytest.approx(runs.read(trained).manifest["test"]["acc"], abs=1e-7)
+    (test,) = run_folder.read(trained).manifest["evaluations"]
+    assert test["acc"] == pytest.approx(run_folder.read(trained).manifest["test"]["acc"], abs=1e-7)
 
 
 def test_srun_trains_one_run() -> None:
@@ -172,7 +173,7 @@ def test_srun_trains_one_run() -> None:
     assert [each.code for each in ended] == [0, 0], ended[0].err
     assert ended[0].out.count("originals") == 1 and ended[1].out == ""
     (folder,) = Path("lightning_logs/run").iterdir()
-    assert runs.read(folder).manifest["devices"] == 2
+    assert run_folder.read(folder).manifest["devices"] == 2
 
 
 def test_srun_starts_runs_of_their_own() -> None:
@@ -183,7 +184,7 @@ def test_srun_starts_runs_of_their_own() -> None:
     folders = sorted(Path("lightning_logs/run").iterdir())
     assert [folder.name for folder in folders] == ["version_0", "version_1"]
     for folder in folders:
-        assert runs.read(folder).manifest["status"] == "finished"
+        assert run_folder.read(folder).manifest["status"] == "finished"
         assert list(folder.glob("events.out.tfevents.*"))
     assert [path.name for path in Path("lightning_logs").iterdir()] == ["run"]
 
@@ -201,7 +202,7 @@ def test_stray_variables(tmp_path: Path) -> None:
     stray = {name: "1" for name in (*distributed.RANK_VARIABLES, "SLURM_PROCID")}
     out = launch(PLAIN, TWO, f"--logs {tmp_path} --name run", **stray)
     assert out.count("originals") == 1
-    assert runs.read(tmp_path / "run/version_0").manifest["status"] == "finished"
+    assert run_folder.read(tmp_path / "run/version_0").manifest["status"] == "finished"
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from lenet_lightning import checkpoints, cli, runs
-from lenet_lightning.callbacks import record
+from lenet_lightning.callbacks import recorder
+from lenet_lightning.cli import lightning_cli
 from lenet_lightning.signals import interruptible
+from lenet_lightning.store import checkpoints, run_folder
 from tests.conftest import REPOSITORY, Run
 from tests.test_cli import metrics, same_weights
 
@@ -31,7 +32,7 @@ SHORT = f"{OPTIONS} --trainer.max_epochs 4 --trainer.logger false"
 
 def same_run(a: Path, b: Path) -> None:
     """Compare two finished runs: every figure and every weight."""
-    first, second = runs.read(a), runs.read(b)
+    first, second = run_folder.read(a), run_folder.read(b)
     assert metrics(a) == metrics(b)
     for key in ("status", "test", "best_epoch", "epochs"):
         assert first.manifest[key] == second.manifest[key], key
@@ -59,19 +60,19 @@ def interrupt_at(
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run, never interrupted."""
     logs = tmp_path_factory.mktemp("whole")
-    assert cli.main([*SHORT.split(), "--logs", str(logs), "--name", "run"]) is None
+    assert lightning_cli.main([*SHORT.split(), "--logs", str(logs), "--name", "run"]) is None
     return logs / "run" / "version_0"
 
 
 # Two training steps an epoch: several batches are delivered together.
 MOMENTS = {
-    "before the first step": (cli.Classifier, "training_step", 1),
-    "in the first epoch": (cli.Classifier, "training_step", 2),
-    "in the third epoch": (cli.Classifier, "training_step", 6),
-    "between a row and its checkpoint": (record.RunRecord, "save", 3),
+    "before the first step": (lightning_cli.Classifier, "training_step", 1),
+    "in the first epoch": (lightning_cli.Classifier, "training_step", 2),
+    "in the third epoch": (lightning_cli.Classifier, "training_step", 6),
+    "between a row and its checkpoint": (recorder.RunRecord, "save", 3),
     "while a checkpoint is written": (checkpoints, "write_digest", 5),
-    "in the test at the end": (cli.Classifier, "test_step", 1),
-    "after the test": (record, "write_predictions", 1),
+    "in the test at the end": (lightning_cli.Classifier, "test_step", 1),
+    "after the test": (recorder, "write_predictions", 1),
 }
 
 
@@ -86,7 +87,7 @@ def test_continued_run_is_the_same_run(
     assert stopped.code == 130
     assert stopped.err.count("\n") == 1, stopped.err
     assert stopped.err.startswith("lenet_lightning: Stopped by SIGINT. Continue with: ")
-    manifest = runs.read(folder).manifest
+    manifest = run_folder.read(folder).manifest
     assert (manifest["status"], manifest["error"]) == ("interrupted", "Stopped by SIGINT.")
     assert checkpoints.newest_valid(folder) is not None
 
@@ -101,7 +102,7 @@ def test_continued_run_is_the_same_run(
 def test_interrupted_twice(run: Run, monkeypatch: pytest.MonkeyPatch, whole: Path) -> None:
     for call in (3, 3):  # in the second epoch, then in the second epoch after that
         with monkeypatch.context() as patch:
-            interrupt_at(patch, cli.Classifier, "training_step", call, signal.SIGTERM)
+            interrupt_at(patch, lightning_cli.Classifier, "training_step", call, signal.SIGTERM)
             assert run(f"{SHORT} --name cut --resume auto").code == 143
     assert run(f"{SHORT} --name cut --resume auto").code == 0
     same_run(Path("lightning_logs/cut/version_0"), whole)
@@ -112,7 +113,7 @@ def test_a_number_of_steps(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = SHORT.replace("--trainer.max_epochs 4", "--trainer.max_steps 70")
     assert run(f"{steps} --name whole").code == 0
     with monkeypatch.context() as patch:
-        interrupt_at(patch, cli.Classifier, "training_step", 4, signal.SIGINT)
+        interrupt_at(patch, lightning_cli.Classifier, "training_step", 4, signal.SIGINT)
         assert run(f"{steps} --name cut").code == 130
     gone_on = run(f"{steps} --name cut --resume must")
     assert (gone_on.code, gone_on.err) == (0, "")
@@ -123,7 +124,7 @@ def test_a_recipe_goes_on_as_it_began(run: Run, monkeypatch: pytest.MonkeyPatch)
     """Muon, a schedule by step, and a network and augmentation with every newer option."""
     recipe = (
         "fit --data Digits --trainer.accelerator cpu --trainer.logger false --trainer.max_epochs 3 "
-        "--model.optimizer lenet_lightning.optimizers.Muon --model.scheduler LinearLR "
+        "--model.optimizer lenet_lightning.Muon --model.scheduler LinearLR "
         "--model.scheduler.end_factor 0.1 --model.scheduler.total_iters 60 "
         "--model.scheduler_interval step --model.scaling centered --model.polarity absolute "
         "--model.activation silu --model.conv_activation absolute "
@@ -133,7 +134,7 @@ def test_a_recipe_goes_on_as_it_began(run: Run, monkeypatch: pytest.MonkeyPatch)
     )
     assert run(f"{recipe} --name whole").code == 0
     with monkeypatch.context() as patch:
-        interrupt_at(patch, cli.Classifier, "training_step", 4, signal.SIGINT)
+        interrupt_at(patch, lightning_cli.Classifier, "training_step", 4, signal.SIGINT)
         assert run(f"{recipe} --name cut").code == 130
     assert run(f"{recipe} --name cut --resume must").code == 0
     folder = Path("lightning_logs/cut/version_0")
@@ -145,16 +146,16 @@ def test_early_stopping_stays_stopped(run: Run, monkeypatch: pytest.MonkeyPatch)
     early = SHORT.replace("val/loss", "val/acc").replace("patience 3", "patience 1")
     assert run(f"{early} --name whole").code == 0
     whole = Path("lightning_logs/whole/version_0")
-    assert runs.read(whole).manifest["epochs"] == 2  # the accuracy does not fall
+    assert run_folder.read(whole).manifest["epochs"] == 2  # the accuracy does not fall
     with monkeypatch.context() as patch:
-        interrupt_at(patch, cli.Classifier, "test_step", 1, signal.SIGINT)
+        interrupt_at(patch, lightning_cli.Classifier, "test_step", 1, signal.SIGINT)
         assert run(f"{early} --name cut").code == 130
     assert run(f"{early} --name cut --resume must").code == 0
     same_run(Path("lightning_logs/cut/version_0"), whole)
 
 
 def test_before_the_run_starts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupt_at(monkeypatch, cli.Digits, "setup", 1, signal.SIGTERM)
+    interrupt_at(monkeypatch, lightning_cli.Digits, "setup", 1, signal.SIGTERM)
     stopped = run(f"{SHORT} --name cut")
     assert (stopped.code, stopped.err) == (143, "lenet_lightning: Stopped by SIGTERM.\n")
     assert not list(Path().rglob("version_*"))
@@ -162,7 +163,7 @@ def test_before_the_run_starts(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_evaluation(run: Run, monkeypatch: pytest.MonkeyPatch, trained: Path) -> None:
     before = (trained / "run.json").read_bytes()
-    interrupt_at(monkeypatch, cli.Classifier, "test_step", 1, signal.SIGINT)
+    interrupt_at(monkeypatch, lightning_cli.Classifier, "test_step", 1, signal.SIGINT)
     stopped = run(f"test --ckpt_path {trained}/checkpoints/best.ckpt")
     assert (stopped.code, stopped.err) == (130, "lenet_lightning: Stopped by SIGINT.\n")
     assert (trained / "run.json").read_bytes() == before
@@ -197,7 +198,7 @@ def test_process(number: signal.Signals, code: int) -> None:
     )
     try:
         folder = Path("lightning_logs/cut/version_0")
-        while process.poll() is None and len(runs.read_rows(folder / "metrics.csv")) < 3:
+        while process.poll() is None and len(run_folder.read_rows(folder / "metrics.csv")) < 3:
             time.sleep(0.02)
         process.send_signal(number)
         _, err = process.communicate(timeout=60)
@@ -209,7 +210,7 @@ def test_process(number: signal.Signals, code: int) -> None:
         f"lenet_lightning: Stopped by {number.name}. Continue with: python -m lenet_lightning fit "
         f"--config {folder}/config.yaml --resume must\n"
     )
-    manifest = runs.read(folder).manifest
+    manifest = run_folder.read(folder).manifest
     assert (manifest["status"], manifest["error"]) == ("interrupted", f"Stopped by {number.name}.")
     # Not always last.ckpt: the signal may have come while one took the other's place.
     newest = checkpoints.newest_valid(folder)

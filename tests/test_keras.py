@@ -15,12 +15,12 @@ from lightning.pytorch.callbacks import Checkpoint
 from scipy import stats
 from torch import Tensor
 
-from lenet_lightning.classifier import Classifier
 from lenet_lightning.data.digits import Digits
-from lenet_lightning.losses import Penalty, class_loss, kernels
 from lenet_lightning.networks.initializers import KERNEL_INITIALIZERS
 from lenet_lightning.networks.lenet5 import LeNet5
-from lenet_lightning.optimizers import KerasAdam
+from lenet_lightning.training.classifier import Classifier
+from lenet_lightning.training.losses import Penalty, class_loss, kernels
+from lenet_lightning.training.optimizers import KerasAdam
 from tests.networks.compiler import needs_kernel
 
 L1, L2 = 0.0003, 0.001

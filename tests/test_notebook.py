@@ -11,11 +11,11 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 
-from lenet_lightning.callbacks.distillation import Distillation
-from lenet_lightning.classifier import Classifier
 from lenet_lightning.data.digits import Digits
 from lenet_lightning.errors import NonFiniteError
 from lenet_lightning.process import denormals_are_zero
+from lenet_lightning.training.classifier import Classifier
+from lenet_lightning.training.distillation import Distillation
 
 
 def trainer_of(*callbacks: Callback) -> Trainer:
@@ -74,7 +74,7 @@ def test_a_loss_that_was_not_finite_is_forgotten() -> None:
 
 @pytest.mark.parametrize("stop", [[], [Stop()]])
 def test_teachers_teach_one_training(monkeypatch: pytest.MonkeyPatch, stop: list[Callback]) -> None:
-    monkeypatch.setattr("lenet_lightning.callbacks.distillation.find", lambda _: [])
+    monkeypatch.setattr("lenet_lightning.training.distillation.find", lambda _: [])
     classifier = Classifier()
     distillation = Distillation("none", temperature=2.0)
     distillation.target = lambda _, labels: torch.full((len(labels), 10), 0.1)  # type: ignore[method-assign]

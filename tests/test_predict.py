@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from lenet_lightning.callbacks.predictions import COLUMNS, free_path, table
-from lenet_lightning.data import pictures, sources
-from lenet_lightning.data.base import InputSpec
+from lenet_lightning.data import fetch, image_folder
+from lenet_lightning.data.datamodule import InputSpec
 from tests.conftest import DIGITS, Run
 from tests.data import fakes
 
@@ -97,7 +97,7 @@ class TestCommand:
 
     def test_agrees_with_the_test_set(self, run: Run, trained: Path) -> None:
         """Saved as pictures, the test images are answered as by `test`."""
-        split = sources.load("Digits", "unused").test
+        split = fetch.load("Digits", "unused").test
         Path("digits").mkdir()
         for i, image in enumerate(split.images[:40]):
             Image.fromarray(image[0]).save(f"digits/{i:03}.png")
@@ -108,7 +108,7 @@ class TestCommand:
 
     def test_negative_of_a_picture(self, run: Run, trained: Path) -> None:
         """The negative's answer is that for the negative saved as a picture: 32 = 4 x 8."""
-        image = sources.load("Digits", "unused").test.images[0, 0]
+        image = fetch.load("Digits", "unused").test.images[0, 0]
         Image.fromarray(image).save("a.png")
         Image.fromarray(255 - image).save("b.png")
         a, b = predict(run, "*.png")
@@ -123,7 +123,7 @@ class TestCommand:
         spec = InputSpec("MNIST", 1, 28, list("ab"), (0.5,), (0.5,))
         Image.new("L", (28, 28), 255).save("white.png")
         for negate_border, corner in ((True, 1.0), (False, 0.0)):
-            data = pictures.Pictures("white.png")
+            data = image_folder.Pictures("white.png")
             data.read(spec, negate_border)
             (batch,) = data.predict_dataloader()
             assert batch.images[0, 0, 0, 0] == 0 and batch.negatives[0, 0, 0, 0] == corner
@@ -152,22 +152,22 @@ class TestPrepare:
     def test_square_of_its_border_colour(self) -> None:
         picture = Image.new("L", (20, 10), 250)
         picture.paste(0, (5, 3, 15, 7))
-        array = pictures.prepare(picture, 28)
+        array = image_folder.prepare(picture, 28)
         assert array.shape == (1, 28, 28) and array.dtype == np.uint8
         assert (array[0, 0] == 250).all() and (array[0, -1] == 250).all()
         assert array[0, 14, 14] < 30
 
     @pytest.mark.parametrize("size", [(20_000, 800), (1, 40_000)])
     def test_a_long_thin_picture_takes_no_more_memory_than_others(self, size) -> None:
-        array = pictures.prepare(Image.new("RGB", size, (1, 2, 3)), 32)
+        array = image_folder.prepare(Image.new("RGB", size, (1, 2, 3)), 32)
         assert array.reshape(3, -1).max(1).tolist() == [1, 2, 3]
 
     def test_right_size_is_left_alone(self) -> None:
         pixels = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
-        np.testing.assert_array_equal(pictures.prepare(Image.fromarray(pixels), 28)[0], pixels)
+        np.testing.assert_array_equal(image_folder.prepare(Image.fromarray(pixels), 28)[0], pixels)
 
     def test_colour_is_channel_first(self) -> None:
-        array = pictures.prepare(Image.new("RGB", (9, 9), (10, 20, 30)), 32)
+        array = image_folder.prepare(Image.new("RGB", (9, 9), (10, 20, 30)), 32)
         assert array.shape == (3, 32, 32)
         assert [int(channel.mean()) for channel in array] == [10, 20, 30]
 
@@ -176,7 +176,7 @@ class TestPrepare:
         drawing = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
         drawing.paste((0, 0, 0, 255), (2, 2, 6, 6))
         drawing.save("drawing.png")
-        module = pictures.Pictures("drawing.png")
+        module = image_folder.Pictures("drawing.png")
         module.read(SPEC)
         pixels = module.pixels[0, 0, 2:-2, 2:-2]
         assert pixels[0, 0] > 250 and pixels[14, 14] < 40
@@ -188,7 +188,7 @@ class TestPrepare:
         exif = picture.getexif()
         exif[0x0112] = 3  # upside down
         picture.save("turned.jpg", exif=exif, quality=100)
-        module = pictures.Pictures("turned.jpg")
+        module = image_folder.Pictures("turned.jpg")
         module.read(SPEC)
         pixels = module.pixels[0, 0, 2:-2, 2:-2].float()
         assert pixels[:14].mean() < 60 < 100 < pixels[-9:].mean()

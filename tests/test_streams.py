@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lenet_lightning import runs
+from lenet_lightning.store import run_folder
 from tests.conftest import PLAIN, REPOSITORY
 
 COMMAND = [sys.executable, "-m", "lenet_lightning", *PLAIN.split()]
@@ -27,7 +27,7 @@ def test_closed_streams_are_as_the_null_device(closed: str) -> None:
     )
     assert (done.returncode, done.stderr) == (0, b"")
     assert bool(done.stdout) == (">&-" not in closed.split())
-    assert runs.read(RUN).manifest["status"] == "finished"
+    assert run_folder.read(RUN).manifest["status"] == "finished"
     assert [path.name for path in Path().iterdir()] == ["lightning_logs"]
 
 
@@ -75,7 +75,7 @@ def test_a_terminal_that_is_closed_interrupts_the_run() -> None:
     finally:
         process.kill()
         process.wait()
-    manifest = runs.read(RUN).manifest
+    manifest = run_folder.read(RUN).manifest
     assert (manifest["status"], manifest["error"]) == ("interrupted", "Stopped by SIGHUP.")
 
 

@@ -7,11 +7,11 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lenet_lightning import runs
-from lenet_lightning.callbacks.pictures import add_picture
-from lenet_lightning.classifier import metric_names
-from lenet_lightning.data.facts import DATASETS
+from lenet_lightning.callbacks.tensorboard import add_picture
+from lenet_lightning.data.registry import DATASETS
 from lenet_lightning.errors import UserError
+from lenet_lightning.store import run_folder
+from lenet_lightning.training.classifier import metric_names
 
 CURVES = "curves.png"
 
@@ -51,24 +51,24 @@ class Curves(Callback):
         """Draw the run's epochs, and the test figures of its best checkpoint if given."""
         if self.folder is None or not trainer.is_global_zero:
             return
-        if not (self.folder / runs.METRICS).exists():
+        if not (self.folder / run_folder.METRICS).exists():
             return
-        from lenet_lightning.callbacks import figures
+        from lenet_lightning.callbacks import plots
 
-        run = runs.read(self.folder)
+        run = run_folder.read(self.folder)
         protocol = run.manifest["protocol"]
-        picture = figures.curves(
+        picture = plots.curves(
             run.metrics,
             title(run),
             run.manifest["best_epoch"],
             None if protocol == "report" else test,
             "validation (the test set)" if protocol == "report" else "validation",
         )
-        figures.save(picture, self.folder / CURVES)
+        plots.save(picture, self.folder / CURVES)
         add_picture(trainer, "visuals/curves", picture)
 
 
-def title(run: runs.Run) -> str:
+def title(run: run_folder.Run) -> str:
     """Return the first line above the curves."""
     manifest = run.manifest
     name = cast(str, manifest["data"]["name"])

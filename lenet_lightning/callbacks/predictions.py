@@ -11,9 +11,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from lenet_lightning import runs
-from lenet_lightning.classifier import Classifier
-from lenet_lightning.data.base import InputSpec
+from lenet_lightning.data.datamodule import InputSpec
+from lenet_lightning.store import run_folder
+from lenet_lightning.training.classifier import Classifier
 
 COLUMNS = ("file", "class", "probability", "negative_class", "negative_probability")
 
@@ -48,7 +48,7 @@ class PredictionTable(Callback):
         classes = cast(InputSpec, cast(Classifier, pl_module).spec).classes
         path = free_path(self.folder / "predictions.csv")
         names = trainer.datamodule.picture_names  # type: ignore[attr-defined]
-        runs.replace(path, table(names, probabilities, classes))
+        run_folder.replace(path, table(names, probabilities, classes))
         of = f", each the mean of {self.networks} networks" if self.networks > 1 else ""
         print(f"{len(names)} predictions{of}: {path}")
 

@@ -1,6 +1,6 @@
 """CIFAR-10: 60,000 photographs of ten classes, 32x32 colour (Krizhevsky 2009)."""
 
-from lenet_lightning.data.base import ImageDataModule
+from lenet_lightning.data.datamodule import ImageDataModule
 
 
 class CIFAR10(ImageDataModule):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from lenet_lightning import arguments
 from lenet_lightning.arguments import Parser
-from lenet_lightning.data import show, sources
-from lenet_lightning.data.facts import DATASETS
+from lenet_lightning.data import fetch, show
+from lenet_lightning.data.registry import DATASETS
 from lenet_lightning.errors import UserError
 
 DESCRIPTION = """Fetch, verify or show the datasets.
@@ -30,7 +30,7 @@ def main(args: list[str]) -> int:
     """
     options = _parser().parse_args(args)
     everything = options.name.lower() == "all"
-    names = list(DATASETS) if everything else [sources.find_dataset(options.name).name]
+    names = list(DATASETS) if everything else [fetch.find_dataset(options.name).name]
     if options.output and (options.action != "show" or everything):
         raise UserError("data: --output names the one picture that `show NAME` saves.")
     action = {"fetch": _fetch, "verify": _verify, "show": _show}[options.action]
@@ -76,15 +76,15 @@ def _parser() -> Parser:
 
 
 def _fetch(name: str, options: argparse.Namespace) -> int:
-    fetched = sources.fetch(name, options.root, options.download)
-    folder = sources.stored_folder(DATASETS[name], options.root)
+    fetched = fetch.fetch(name, options.root, options.download)
+    folder = fetch.stored_folder(DATASETS[name], options.root)
     print(f"{name}: {len(fetched)} files fetched; all are proven in {folder}.")
     return 0
 
 
 def _verify(name: str, options: argparse.Namespace) -> int:
-    checks = sources.verify(name, options.root)
-    print(f"{name} in {sources.stored_folder(DATASETS[name], options.root)}")
+    checks = fetch.verify(name, options.root)
+    print(f"{name} in {fetch.stored_folder(DATASETS[name], options.root)}")
     for check in checks:
         print(f"  {check.name}: {check.problem or 'ok'}")
         if check.sha256:
@@ -99,7 +99,7 @@ def _show(name: str, options: argparse.Namespace) -> int:
     path = options.output or Path(options.root) / f"{name}_negatives.png"
     if path.suffix.lower() != ".png":
         raise UserError(f"data: --output {path} must end in .png.")
-    dataset = sources.load(name, options.root, options.download)
+    dataset = fetch.load(name, options.root, options.download)
     found = show.statistics(dataset)
     train, test = (len(split.labels) for split in (dataset.train, dataset.test))
     print(f"{name}: {train:,} training and {test:,} test images, as 32x32 input, values 0..255")

@@ -1,6 +1,6 @@
 """Digits: 1,797 handwritten digits, 8x8 grey, from scikit-learn; needs no download."""
 
-from lenet_lightning.data.base import ImageDataModule
+from lenet_lightning.data.datamodule import ImageDataModule
 
 
 class Digits(ImageDataModule):

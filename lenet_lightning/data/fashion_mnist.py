@@ -1,6 +1,6 @@
 """Fashion-MNIST: 70,000 pictures of clothes, 28x28 grey (Xiao, Rasul & Vollgraf 2017)."""
 
-from lenet_lightning.data.base import ImageDataModule
+from lenet_lightning.data.datamodule import ImageDataModule
 
 
 class FashionMNIST(ImageDataModule):

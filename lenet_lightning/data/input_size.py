@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lenet_lightning.data.formats import Pixels
+from lenet_lightning.data.readers import Pixels
 
 INPUT_SIZE = 32
 

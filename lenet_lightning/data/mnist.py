@@ -1,6 +1,6 @@
 """MNIST: 70,000 handwritten digits, 28x28 grey (LeCun, Cortes & Burges)."""
 
-from lenet_lightning.data.base import ImageDataModule
+from lenet_lightning.data.datamodule import ImageDataModule
 
 
 class MNIST(ImageDataModule):

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from lenet_lightning.data.facts import DATASETS
-from lenet_lightning.data.formats import Pixels
+from lenet_lightning.data.fetch import Dataset, Split
 from lenet_lightning.data.input_size import to_input_size
-from lenet_lightning.data.sources import Dataset, Split
+from lenet_lightning.data.readers import Pixels
+from lenet_lightning.data.registry import DATASETS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -34,10 +34,11 @@ def main(args: Sequence[str]) -> int:
     options = make_parser().parse_args(args)
 
     # Imported here: `robustness --help` answers without torch.
-    from lenet_lightning import runs
     from lenet_lightning.robustness import report
-    from lenet_lightning.study import results, tables
-    from lenet_lightning.study.document import pictures, to_markdown
+    from lenet_lightning.store import run_folder
+    from lenet_lightning.study import results
+    from lenet_lightning.study.report import tables
+    from lenet_lightning.study.report.document import pictures, to_markdown
 
     with interruptible():
         study = results.read_study(options.folder)
@@ -52,7 +53,7 @@ def main(args: Sequence[str]) -> int:
             "robustness.md": to_markdown(f"{study.title}: robustness", blocks, place=""),
         }
         for name, content in files.items():
-            runs.replace(output / name, content)
+            run_folder.replace(output / name, content)
             print(output / name)
     return 0
 

@@ -8,14 +8,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lenet_lightning import checkpoints, export
-from lenet_lightning.data import sources
+from lenet_lightning.data import fetch
 from lenet_lightning.data.batches import to_unit
 from lenet_lightning.data.input_size import to_input_size
 from lenet_lightning.errors import UserError
 from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.robustness.perturbations import LEVELS, Level
+from lenet_lightning.store import checkpoints
 from lenet_lightning.study.results import Result
+from lenet_lightning.training import pretrained
 
 # So many images are altered and evaluated together: they and their copies stay in the cache.
 BATCH = 500
@@ -68,9 +69,9 @@ def load(result: Result) -> Trained:
         UserError: it is absent, damaged, or does not fit what it tells of itself.
     """
     path = result.path / "checkpoints" / checkpoints.BEST
-    network, checkpoint, config = export.load(path, kernel="auto")
+    network, checkpoint, config = pretrained.load(path, kernel="auto")
     dataset = checkpoints.spec_of(checkpoint).name
-    return Trained(result, network, dataset, export.data_root(config))
+    return Trained(result, network, dataset, pretrained.data_root(config))
 
 
 def test_set(name: str, root: str, count: int | None = None) -> tuple[Tensor, Tensor]:
@@ -84,7 +85,7 @@ def test_set(name: str, root: str, count: int | None = None) -> tuple[Tensor, Te
     Raises:
         UserError: the dataset is absent or damaged, or smaller than ``count``.
     """
-    test = sources.load(name, root, download=False).test
+    test = fetch.load(name, root, download=False).test
     size = len(test.labels)
     if count is not None and count > size:
         raise UserError(f"--images is {count}, but {name} has {size} test images: give fewer.")

@@ -10,6 +10,7 @@ from lenet_lightning import arguments
 from lenet_lightning.arguments import Parser, whole_number
 from lenet_lightning.errors import UserError
 from lenet_lightning.signals import interruptible
+from lenet_lightning.training import pretrained
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,13 +56,13 @@ def main(args: Sequence[str]) -> int:
         raise UserError(f"--output {options.output} exists already: choose another name.")
 
     # Imported here: `first_layer --help` answers without torch.
-    from lenet_lightning import runs
     from lenet_lightning.callbacks.predictions import free_path
+    from lenet_lightning.store import run_folder
 
     with interruptible():
         panels = look(options.ckpt_path, options.root, options.image)
         path = options.output or free_path(Path("first_layer.png"))
-        runs.replace(path, figure(panels))
+        run_folder.replace(path, figure(panels))
     print(path)
     return 0
 
@@ -105,16 +106,17 @@ def look(paths: Sequence[Path], root: str | None, index: int) -> list[Panels]:
     """
     import torch
 
-    from lenet_lightning import checkpoints, ensemble, export
+    from lenet_lightning.cli import ensemble
     from lenet_lightning.data.batches import to_unit
     from lenet_lightning.data.polarity import negate
     from lenet_lightning.robustness.evaluate import test_set
+    from lenet_lightning.store import checkpoints
 
-    trained = [export.load(path) for path in paths]
+    trained = [pretrained.load(path) for path in paths]
     specs = [checkpoints.spec_of(each.checkpoint) for each in trained]
     ensemble.same_images({str(p): spec for p, spec in zip(paths, specs, strict=True)})
     name = specs[0].name
-    pixels, _ = test_set(name, root or export.data_root(trained[0].config))
+    pixels, _ = test_set(name, root or pretrained.data_root(trained[0].config))
     if index >= len(pixels):
         raise UserError(
             f"--image is {index}, but {name} has {len(pixels)} test images: expected at most "
@@ -143,7 +145,7 @@ def figure(panels: Sequence[Panels]) -> bytes:
     import matplotlib
     from matplotlib.figure import Figure
 
-    from lenet_lightning.study.figures import RC, to_png
+    from lenet_lightning.study.report.plots import RC, to_png
 
     with matplotlib.rc_context({**RC, "axes.grid": False}):
         whole = Figure(figsize=(8.8, 3.1 * len(panels)), layout="constrained")

@@ -7,12 +7,13 @@ from datetime import date
 
 import torch
 
-from lenet_lightning.callbacks.record import cpu_name
-from lenet_lightning.robustness import figures
+from lenet_lightning import formatting
+from lenet_lightning.callbacks.recorder import cpu_name
+from lenet_lightning.robustness import plots
+from lenet_lightning.robustness.accuracy_table import Measured, seeds_of
 from lenet_lightning.robustness.evaluate import Row
-from lenet_lightning.robustness.measured import Measured, seeds_of
-from lenet_lightning.study import wording
-from lenet_lightning.study.document import (
+from lenet_lightning.study.plan import Setting, Study
+from lenet_lightning.study.report.document import (
     Block,
     Bullets,
     Code,
@@ -22,7 +23,6 @@ from lenet_lightning.study.document import (
     Picture,
     Table,
 )
-from lenet_lightning.study.plan import Setting, Study
 from lenet_lightning.study.results import Result
 
 CONTRASTS = (1.0, 0.5, 0.0, -0.5, -1.0)
@@ -75,7 +75,7 @@ def _group(study: Study, group: str, results: Sequence[Result], rows: Sequence[R
         f"sides, the dotted line is chance; {rows[0].images:,} test images."
     )
     alt = f"{title}: accuracy against contrast, brightness, partial inversion, and by corruption"
-    png = figures.overview(settings, measured, 1 / classes)
+    png = plots.overview(settings, measured, 1 / classes)
     return [
         Heading(title),
         contrast_table(settings, measured),
@@ -89,7 +89,7 @@ def contrast_table(settings: Sequence[Setting], measured: Measured) -> Table:
     rows = []
     for setting in settings:
         found = [measured.summary(setting.name, "contrast", c) for c in CONTRASTS]
-        cells = [wording.mean_sd(summary, "accuracy") for summary in found]
+        cells = [formatting.mean_sd(summary, "accuracy") for summary in found]
         rows.append([setting.title, str(found[0].n), *cells])
     columns = ["Setting", "Runs", *(f"c = {c:g}" for c in CONTRASTS)]
     return Table(columns, rows, frozenset(range(1, len(columns))), "Accuracy by contrast.")
@@ -107,8 +107,8 @@ def alterations_table(settings: Sequence[Setting], measured: Measured) -> Table:
         found = [measured.summary(setting.name, *level) for level in chosen.values()]
         found.append(measured.corrupted(setting.name))
         name, worst = measured.hardest(setting.name)
-        hardest = f"{name.replace('_', ' ')}: {wording.mean_sd(worst, 'accuracy')}"
-        cells = [wording.mean_sd(summary, "accuracy") for summary in found]
+        hardest = f"{name.replace('_', ' ')}: {formatting.mean_sd(worst, 'accuracy')}"
+        cells = [formatting.mean_sd(summary, "accuracy") for summary in found]
         rows.append([setting.title, str(worst.n), *cells, hardest])
     columns = ["Setting", "Runs", *chosen, "Mean of 15 corruptions", "Hardest corruption"]
     caption = "Accuracy by brightness b, with the left half reversed (s = 0.5), and corrupted."

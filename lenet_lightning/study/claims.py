@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lenet_lightning.study import wording
-from lenet_lightning.study.compare import Claim
+from lenet_lightning import formatting
+from lenet_lightning.statistics import Summary, mcnemar, paired_t, summarise
+from lenet_lightning.study.claim_schema import Claim
 from lenet_lightning.study.results import Result
-from lenet_lightning.study.statistics import Summary, mcnemar, paired_t, summarise
 
 REPRODUCED = "reproduced"
 NOT_REPRODUCED = "not reproduced"
@@ -87,7 +87,7 @@ def rule(claim: Claim) -> str:
     """How the claim is read, in words and numbers."""
 
     def text(value: float) -> str:
-        return wording.number(value, claim.measure)
+        return formatting.number(value, claim.measure)
 
     match claim.kind:
         case "at_least":
@@ -97,9 +97,9 @@ def rule(claim: Claim) -> str:
         case "between":
             return f"from {text(claim.low)} to {text(claim.high)}"
         case "near_equal":
-            return f"within {wording.margin(claim.margin, claim.measure)} of each other"
+            return f"within {formatting.margin(claim.margin, claim.measure)} of each other"
         case _:
-            by = f" by {wording.margin(claim.margin, claim.measure)} or more"
+            by = f" by {formatting.margin(claim.margin, claim.measure)} or more"
             return claim.kind + (by if claim.margin else "")
 
 
@@ -131,7 +131,7 @@ def _tests(
 ) -> str:
     """Paired t over seeds; McNemar on the test images, for accuracies."""
     parts = []
-    if (p := wording.p_value(paired_t(pairs))) and claim.kind != "near_equal":
+    if (p := formatting.p_value(paired_t(pairs))) and claim.kind != "near_equal":
         parts.append(f"paired t: {p}")
     if p_values := _mcnemar(first, second):
         found = sum(p < 0.05 for p in p_values)

@@ -102,7 +102,7 @@ def _report(args: Sequence[str]) -> int:
     )
     options = parser.parse_args(args)
 
-    from lenet_lightning.study import report
+    from lenet_lightning.study.report import build
 
-    print(report.write(options.folder, options.output))
+    print(build.write(options.folder, options.output))
     return 0

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lenet_lightning import runs
+from lenet_lightning.store import run_folder
 
 # Milliseconds of a step on one processor core: this much, and this much for each image.
 STEP, IMAGE = 0.5, 0.02
@@ -56,9 +56,9 @@ class EpochTimes:
 
     def learn_folder(self, logs: Path) -> None:
         """Take in every run below a folder of runs."""
-        for file in logs.glob(f"**/version_*/{runs.MANIFEST}"):
+        for file in logs.glob(f"**/version_*/{run_folder.MANIFEST}"):
             try:
-                run = runs.read(file.parent)
+                run = run_folder.read(file.parent)
             except Exception:  # a damaged run teaches nothing
                 continue
             if run.manifest.get("status") == "finished":

@@ -13,8 +13,8 @@ from typing import Any
 from lenet_lightning import strict_yaml
 from lenet_lightning.arguments import MAX_SEED
 from lenet_lightning.errors import UserError
-from lenet_lightning.runs import NO_REPLICAS
-from lenet_lightning.study.compare import Claim, Figure, read_claims, read_figures
+from lenet_lightning.store.run_folder import NO_REPLICAS
+from lenet_lightning.study.claim_schema import Claim, Figure, read_claims, read_figures
 from lenet_lightning.study.reading import check_keys, flatten, suggestion
 
 OVERRIDES = ("model", "data", "trainer", "monitor")

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from lenet_lightning import runs
-from lenet_lightning.study import estimate, wording
+from lenet_lightning import formatting
+from lenet_lightning.store import run_folder
+from lenet_lightning.study import estimate
 
 
 class Progress:
@@ -56,9 +57,9 @@ class Progress:
         """Say how a run ended; what it took improves the estimate."""
         config = self.left.pop(key)
         self.times.learn(config, epoch)
-        took = f" in {wording.duration(seconds)}" if seconds else ""
+        took = f" in {formatting.duration(seconds)}" if seconds else ""
         done = self.total - len(self.left)
-        left = f", {wording.duration(self._seconds_left({}))} left" if self.left else ""
+        left = f", {formatting.duration(self._seconds_left({}))} left" if self.left else ""
         self._show("")
         print(f"[{done}/{self.total}] {key}: {status}{took}{left}", file=self.stream, flush=True)
 
@@ -70,7 +71,7 @@ class Progress:
         epochs = {key: self._epochs(key) for key in running}
         now = ", ".join(f"{key} {epochs[key]}/{estimate.epochs(self.left[key])}" for key in running)
         done = self.total - len(self.left)
-        left = wording.duration(self._seconds_left(epochs))
+        left = formatting.duration(self._seconds_left(epochs))
         return f"[{done}/{self.total}] {now} · {left} left"
 
     def _show(self, line: str) -> None:
@@ -83,12 +84,14 @@ class Progress:
         since = self.started[key]
         files = [
             file
-            for file in (self.folder / key).glob(f"version_*/{runs.METRICS}")
+            for file in (self.folder / key).glob(f"version_*/{run_folder.METRICS}")
             if file.stat().st_mtime >= since
         ]
         if not files:
             return 0
-        seconds = runs.read_metrics(max(files, key=lambda f: f.stat().st_mtime)).get("seconds")
+        seconds = run_folder.read_metrics(max(files, key=lambda f: f.stat().st_mtime)).get(
+            "seconds"
+        )
         if seconds is None or not len(seconds):
             return 0
         if estimate.work(self.left[key]) not in self.times.measured:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet_lightning import runs
+from lenet_lightning import statistics
 from lenet_lightning.errors import UserError
-from lenet_lightning.study import statistics
+from lenet_lightning.store import run_folder
 from lenet_lightning.study.plan import Setting, Study, load
 
 COMPLETE = ("finished", "nonfinite")
@@ -206,14 +206,14 @@ def _result(
     )
 
 
-def _read(folder: Path) -> runs.Run | None:
+def _read(folder: Path) -> run_folder.Run | None:
     try:
-        return runs.read(folder)
+        return run_folder.read(folder)
     except UserError:
         return None
 
 
-def _newest(parent: Path) -> runs.Run | None:
+def _newest(parent: Path) -> run_folder.Run | None:
     """The newest complete run below a folder, or else the newest."""
     versions = sorted(parent.glob("version_*"), key=lambda path: int(path.name[8:] or -1))
     found = [run for run in map(_read, reversed(versions)) if run is not None]

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lenet_lightning import runs
+from lenet_lightning import formatting
 from lenet_lightning.errors import UserError
 from lenet_lightning.signals import Interrupted
-from lenet_lightning.study import assets, estimate, plan, report, wording
+from lenet_lightning.store import run_folder
+from lenet_lightning.study import estimate, plan
 from lenet_lightning.study.pool import Pool
 from lenet_lightning.study.progress import Progress
+from lenet_lightning.study.report import build, data_figures
 from lenet_lightning.study.results import COMPLETE, INDEX, PLAN
 from lenet_lightning.study.worker import Outcome, Task
 
@@ -76,12 +78,12 @@ class Session:
     def finished(self, setting: str) -> bool:
         """Whether any run of a setting has finished, whatever the code it ran with."""
         folders = (self.folder / setting).glob("seed_*")
-        found = (run for folder in folders for run in runs.read_all(folder))
+        found = (run for folder in folders for run in run_folder.read_all(folder))
         return any(run.manifest.get("status") == "finished" for run in found)
 
-    def complete(self, key: str) -> runs.Run | None:
+    def complete(self, key: str) -> run_folder.Run | None:
         """The finished run of a key with the same full configuration and code, if any."""
-        found = runs.find(self.logs, f"{self.study.name}/{key}", self.configs[key])
+        found = run_folder.find(self.logs, f"{self.study.name}/{key}", self.configs[key])
         return next((run for run in found if run.manifest.get("status") in COMPLETE), None)
 
 
@@ -98,7 +100,8 @@ def open_session(file: Path, logs: Path, only: Sequence[str], command: str) -> S
     Raises:
         UserError: The study cannot be run; says which setting and why.
     """
-    from lenet_lightning import cli, process
+    from lenet_lightning import process
+    from lenet_lightning.cli import lightning_cli
 
     study = plan.load(file)
     trials = study.trials(only)
@@ -109,7 +112,7 @@ def open_session(file: Path, logs: Path, only: Sequence[str], command: str) -> S
         name = trial.setting.name
         try:
             if name not in by_setting:
-                by_setting[name] = cli.parse(trial_arguments(study, trial, logs))
+                by_setting[name] = lightning_cli.parse(trial_arguments(study, trial, logs))
         except UserError as error:
             raise UserError(f"{file}: setting '{name}': {error}") from None
         # Seeds differ in nothing else; parsing each again would only take time.
@@ -136,7 +139,7 @@ def dry_run(session: Session, jobs: int) -> Iterator[str]:
     )
     if todo:
         source = times.source(configs)
-        yield f"about {wording.duration(seconds / jobs)} (epoch times: {source})"
+        yield f"about {formatting.duration(seconds / jobs)} (epoch times: {source})"
 
 
 def execute(session: Session, jobs: int) -> dict[str, str]:
@@ -154,7 +157,7 @@ def execute(session: Session, jobs: int) -> dict[str, str]:
         Interrupted: Ctrl-C or SIGTERM; every run stays as it is and can go on later.
     """
     session.folder.mkdir(parents=True, exist_ok=True)
-    held = runs.hold(session.folder)
+    held = run_folder.hold(session.folder)
     if held is None:
         raise UserError(
             f"Another study runs in {session.folder}: wait for its end, or give this one a name of "
@@ -172,10 +175,10 @@ def _execute(session: Session, jobs: int) -> dict[str, str]:
     if session.file.resolve() != (session.folder / PLAN).resolve():
         shutil.copyfile(session.file, session.folder / PLAN)
     _save(session, index)
-    assets.fetch(session.configs.values())
-    assets.write(session.study, session.configs, session.folder)
+    data_figures.fetch(session.configs.values())
+    data_figures.write(session.study, session.configs, session.folder)
     failures = _train(session, todo, jobs, index) if todo else {}
-    report.write(session.folder)
+    build.write(session.folder)
     return failures
 
 
@@ -253,12 +256,12 @@ def choose_jobs(value: str, session: Session) -> int:
     return int(value)
 
 
-def _entry(session: Session, run: runs.Run) -> dict[str, str]:
+def _entry(session: Session, run: run_folder.Run) -> dict[str, str]:
     return {"folder": run.folder.relative_to(session.folder).as_posix(), "error": ""}
 
 
 def _save(session: Session, index: dict[str, Any]) -> None:
-    runs.replace(session.folder / INDEX, json.dumps(index, indent=2, sort_keys=True) + "\n")
+    run_folder.replace(session.folder / INDEX, json.dumps(index, indent=2, sort_keys=True) + "\n")
 
 
 def say(line: str) -> None:

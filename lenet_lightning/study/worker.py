@@ -48,13 +48,13 @@ def main(tasks: Connection, threads: int, environment: dict[str, str]) -> None:
 
     import torch
 
-    from lenet_lightning import cli
+    from lenet_lightning.cli import lightning_cli
 
     torch.set_num_threads(threads)
     while (task := _next(tasks)) is not None:
         sys.argv[1:] = task.arguments
         with _printing_to(task.log):
-            outcome = _fit(cli.main, task.arguments)
+            outcome = _fit(lightning_cli.main, task.arguments)
         with contextlib.suppress(BrokenPipeError):  # the study is gone; so is this worker soon
             tasks.send(outcome)
         if outcome.interrupted:

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from lenet_lightning.callbacks.record import epoch_line
+from lenet_lightning.callbacks.recorder import epoch_line
 from lenet_lightning.networks.lenet5 import LeNet5
 from tests.networks.compiler import needs_kernel
 

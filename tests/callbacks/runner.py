@@ -10,10 +10,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 
 from lenet_lightning.callbacks.curves import Curves
-from lenet_lightning.callbacks.pictures import TensorBoardPictures
-from lenet_lightning.callbacks.record import RunRecord
-from lenet_lightning.classifier import Classifier, metric_names
+from lenet_lightning.callbacks.recorder import RunRecord
+from lenet_lightning.callbacks.tensorboard import TensorBoardPictures
 from lenet_lightning.data.digits import Digits
+from lenet_lightning.training.classifier import Classifier, metric_names
 
 MODEL = {
     "activation": "relu",
@@ -23,7 +23,10 @@ MODEL = {
     "loss": "cross_entropy",
     "l1": 0.0,
     "l2": 0.0,
-    "optimizer": {"class_path": "lenet_lightning.optimizers.KerasAdam", "init_args": {"lr": 0.001}},
+    "optimizer": {
+        "class_path": "lenet_lightning.KerasAdam",
+        "init_args": {"lr": 0.001},
+    },
     "scheduler": None,
 }
 DATA = {"protocol": "holdout", "train_polarity": "original", "batch_size": 64}
@@ -35,7 +38,7 @@ def configuration(**data: Any) -> dict[str, Any]:
     return {
         "seed_everything": 0,
         "model": MODEL,
-        "data": {"class_path": "lenet_lightning.data.digits.Digits", "init_args": init_args},
+        "data": {"class_path": "lenet_lightning.Digits", "init_args": init_args},
     }
 
 

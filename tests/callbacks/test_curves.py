@@ -9,10 +9,10 @@ from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lenet_lightning import runs
-from lenet_lightning.callbacks import figures
+from lenet_lightning.callbacks import plots
 from lenet_lightning.callbacks.curves import Curves, title
-from lenet_lightning.classifier import Classifier
+from lenet_lightning.store import run_folder
+from lenet_lightning.training.classifier import Classifier
 from tests.callbacks.runner import fit
 
 # Lightning 2.6 calls a function that torch 2.15 renames.
@@ -37,8 +37,8 @@ def metrics(epochs: int, *more: str) -> dict[str, np.ndarray]:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures rendered during a test."""
     kept: list[Figure] = []
-    render = figures.render
-    monkeypatch.setattr(figures, "render", lambda f: kept.append(f) or render(f))
+    render = plots.render
+    monkeypatch.setattr(plots, "render", lambda f: kept.append(f) or render(f))
     return kept
 
 
@@ -49,7 +49,7 @@ def test_a_finished_run_has_its_curves(tmp_path: Path, protocol: str, drawn: lis
         assert image.size == (1000, 700)
     (figure,) = drawn
     assert f"LeNet-5 on Digits, protocol {protocol}, seed 0, best epoch" in figure.get_suptitle()
-    last = int(runs.read(folder).metrics["epoch"][-1])
+    last = int(run_folder.read(folder).metrics["epoch"][-1])
     assert f" (last: {last}), by val/acc" in figure.get_suptitle()
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert ("validation (the test set)" in labels) == (protocol == "report")
@@ -86,7 +86,7 @@ def test_a_drawing_that_fails_does_not_hide_why_the_run_stopped(tmp_path: Path) 
 
 def test_every_stage_is_drawn_on_both_polarities(drawn: list[Figure]) -> None:
     test = [f"test/{kind}{suffix}" for kind in ("acc", "loss") for suffix in ("", "_negative")]
-    figures.curves(metrics(5, *test), "title", best_epoch=3)
+    plots.curves(metrics(5, *test), "title", best_epoch=3)
     stages = [[line.get_label() for line in axes.lines] for axes in drawn[0].axes]
     assert [set(labels) & {"training", "validation", "test"} for labels in stages] == [
         {"training", "validation", "test"},
@@ -95,7 +95,7 @@ def test_every_stage_is_drawn_on_both_polarities(drawn: list[Figure]) -> None:
 
 
 def test_the_best_epoch_is_marked_with_its_values(drawn: list[Figure]) -> None:
-    figures.curves(metrics(5), "title", best_epoch=3, test={"test/acc": 0.75})
+    plots.curves(metrics(5), "title", best_epoch=3, test={"test/acc": 0.75})
     accuracy = drawn[0].axes[0]
     assert accuracy.get_title() == "Accuracy on originals\nvalidation 80.00%, test 75.00%"
     points = np.concatenate([line.get_xydata() for line in accuracy.lines[-2:]])
@@ -104,19 +104,19 @@ def test_the_best_epoch_is_marked_with_its_values(drawn: list[Figure]) -> None:
 
 def test_losses_over_orders_of_magnitude_are_drawn_on_a_log_scale(drawn: list[Figure]) -> None:
     values = metrics(3) | {"train/loss": np.array([1.0, 0.1, 0.01])}
-    figures.curves(values, "title")
+    plots.curves(values, "title")
     assert [axes.get_yscale() for axes in drawn[0].axes] == ["linear", "linear", "log", "linear"]
 
 
 @pytest.mark.parametrize("values", [metrics(1), metrics(2) | {"val/loss": np.array([0.1, np.nan])}])
 def test_one_epoch_or_a_missing_value_can_be_drawn(values: dict[str, np.ndarray]) -> None:
-    picture = figures.curves(values, "title", best_epoch=0)
+    picture = plots.curves(values, "title", best_epoch=0)
     assert picture.dtype == np.uint8 and picture.shape == (700, 1000, 3)
 
 
 def test_title_without_a_best_epoch() -> None:
     manifest = {"data": {"name": "FashionMNIST"}, "protocol": "report", "seed": 3}
-    begun = runs.Run(Path(), {}, manifest | {"best_epoch": None}, {})
+    begun = run_folder.Run(Path(), {}, manifest | {"best_epoch": None}, {})
     assert title(begun) == "LeNet-5 on Fashion-MNIST, protocol report, seed 3"
 
 
@@ -124,14 +124,14 @@ def test_a_failed_save_leaves_the_old_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = np.zeros((4, 4, 3), np.uint8)
-    figures.save(old, tmp_path / "curves.png")
+    plots.save(old, tmp_path / "curves.png")
 
     def full(self: Path, target: Path) -> None:
         raise OSError("No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(OSError, match="No space"):
-        figures.save(old + 255, tmp_path / "curves.png")
+        plots.save(old + 255, tmp_path / "curves.png")
     with Image.open(tmp_path / "curves.png") as image:
         assert not np.asarray(image).any()
     assert [path.name for path in tmp_path.glob("*.png*")] == ["curves.png"]

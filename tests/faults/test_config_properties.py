@@ -13,8 +13,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lenet_lightning import cli, runs
 from lenet_lightning.__main__ import main
+from lenet_lightning.cli import lightning_cli
+from lenet_lightning.store import run_folder
 
 # Keys of lists, and keys that no class has.
 MORE_KEYS = (
@@ -90,14 +91,14 @@ VALUES = st.recursive(
 
 def keys() -> list[str]:
     """Every key that a configuration has, and some that none has."""
-    config = cli.parse(["fit", "--data", "Digits"])
-    return [".".join(key) for key in runs.flatten(config)] + list(MORE_KEYS)
+    config = lightning_cli.parse(["fit", "--data", "Digits"])
+    return [".".join(key) for key in run_folder.flatten(config)] + list(MORE_KEYS)
 
 
 @pytest.fixture
 def ready(monkeypatch: pytest.MonkeyPatch) -> None:
     """Go as far as the trainer, and no further."""
-    monkeypatch.setattr(cli.Command, "_run_subcommand", lambda command, name: None)
+    monkeypatch.setattr(lightning_cli.Command, "_run_subcommand", lambda command, name: None)
 
 
 def nest(changes: dict[str, Any]) -> dict[str, Any]:

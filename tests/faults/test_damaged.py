@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lenet_lightning import checkpoints, runs
+from lenet_lightning.store import checkpoints, run_folder
 from tests.conftest import DIGITS, Run
 
 
@@ -39,8 +39,8 @@ def zeroed(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [cut, emptied, bit_flipped, swapped, zeroed])
 def test_damaged(run: Run, trained: Path, damage: Callable[[Path], None]) -> None:
-    whole = runs.read(trained)
-    runs.write_manifest(trained, whole.manifest | {"status": "interrupted", "trained": False})
+    whole = run_folder.read(trained)
+    run_folder.write_manifest(trained, whole.manifest | {"status": "interrupted", "trained": False})
     last = trained / "checkpoints/last.ckpt"
     damage(last)
     for command in ("test", "export --format safetensors", f"{DIGITS} --trainer.max_epochs 3"):
@@ -50,7 +50,7 @@ def test_damaged(run: Run, trained: Path, damage: Callable[[Path], None]) -> Non
     with pytest.warns(UserWarning, match="is damaged.*The one before it is tried"):
         resumed = run(DIGITS, "--name trained --resume must")
     assert resumed.code == 0, resumed.err
-    again = runs.read(trained)
+    again = run_folder.read(trained)
     assert again.manifest["test"] == whole.manifest["test"]
     for column in whole.metrics.keys() - {"seconds"}:
         assert list(again.metrics[column]) == list(whole.metrics[column])

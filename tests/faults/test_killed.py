@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from lenet_lightning import checkpoints
+from lenet_lightning.store import checkpoints
 from tests.faults.processes import Command, fit, run
 
 

@@ -16,8 +16,9 @@ import torch
 import yaml
 from PIL import Image
 
-from lenet_lightning import checkpoints, cli
-from lenet_lightning.classifier import SPEC_KEY
+from lenet_lightning.cli import lightning_cli
+from lenet_lightning.store import checkpoints
+from lenet_lightning.training.classifier import SPEC_KEY
 from tests.conftest import Run
 
 FIT = "fit --data Digits --trainer.accelerator cpu --trainer.max_epochs 1"
@@ -167,12 +168,12 @@ def test_evaluations_download_into_no_stored_folder(
     """A stored data.root is used where the dataset is there, and otherwise left."""
 
     def root(args: list[str]) -> str | None:
-        _, flag, text, *_ = cli.with_run_config(args)
+        _, flag, text, *_ = lightning_cli.with_run_config(args)
         assert flag == "--config"
         return yaml.safe_load(text)["data"]["init_args"].get("root")
 
     def change(config: dict[str, Any]) -> None:
-        config["data"]["class_path"] = "lenet_lightning.data.mnist.MNIST"
+        config["data"]["class_path"] = "lenet_lightning.MNIST"
         config["data"]["init_args"]["root"] = "elsewhere"
 
     args = ["test", "--ckpt_path", str(tampered(trained, change))]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lenet_lightning import checkpoints, runs
-from lenet_lightning.classifier import Classifier
+from lenet_lightning.store import checkpoints, run_folder
+from lenet_lightning.training.classifier import Classifier
 from tests.conftest import Run
 
 FIT = "fit --data Digits --trainer.accelerator cpu --trainer.logger false --name run"
@@ -20,7 +20,7 @@ def assert_stopped(code: int, err: str, *words: str) -> None:
     assert err.count("\n") == 1 and err.startswith("lenet_lightning: The ")
     for word in words:
         assert word in err
-    manifest = runs.read(FOLDER).manifest
+    manifest = run_folder.read(FOLDER).manifest
     assert manifest["status"] == "nonfinite"
     assert manifest["error"] in err
 
@@ -53,7 +53,7 @@ def test_the_last_finite_epoch_stays(run: Run) -> None:
     stopped = run(FIT, schedule, "--trainer.max_epochs 3")
     assert_stopped(stopped.code, stopped.err, "(epoch 1, learning rate 1e+30)")
     assert_finite_checkpoints()
-    left = runs.read(FOLDER)
+    left = run_folder.read(FOLDER)
     assert list(left.metrics["epoch"]) == [0]
     assert checkpoints.load(FOLDER / "checkpoints/last.ckpt")["global_step"] == 21
     assert run(f"test --ckpt_path {FOLDER / 'checkpoints/best.ckpt'}").code == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lenet_lightning import runs
+from lenet_lightning.store import run_folder
 from tests.faults.processes import Command, fit
 
 JOB = {
@@ -48,7 +48,7 @@ def test_requeue(tmp_path: Path) -> None:
     ended = command.wait()
     assert ended.code == 138, ended.err
     assert "--resume must" in ended.err and "Traceback" not in ended.err
-    left = runs.read(folder)
+    left = run_folder.read(folder)
     assert left.manifest["status"] == "interrupted"
     # Lightning would save hpc_ckpt_1.ckpt here and call scontrol itself.
     assert not list(tmp_path.rglob("hpc_ckpt*"))
@@ -60,4 +60,4 @@ def test_requeue(tmp_path: Path) -> None:
     ended = again.wait()
     assert ended.code == 143, ended.err
     assert f"{folder}, continued" in ended.out
-    assert len(runs.read(folder).metrics["epoch"]) >= done
+    assert len(run_folder.read(folder).metrics["epoch"]) >= done

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lenet_lightning import checkpoints, export, runs
-from lenet_lightning.classifier import Classifier
 from lenet_lightning.errors import UserError
 from lenet_lightning.networks.lenet5 import ACTIVATIONS, LeNet5, Polarity
+from lenet_lightning.store import checkpoints, run_folder
+from lenet_lightning.training import pretrained
+from lenet_lightning.training.classifier import Classifier
 from tests.conftest import Run
 from tests.data import fakes
 
@@ -125,14 +126,14 @@ def test_after_training_and_after_export(dataset, polarity, run: Run, monkeypatc
     )
     assert trained.code == 0, trained.err
     folder = Path("lightning_logs/even/version_0")
-    test = runs.read(folder).manifest["test"]
+    test = run_folder.read(folder).manifest["test"]
     assert test["acc"] == test["acc_negative"]
     with np.load(folder / "test_predictions.npz") as predictions:
         assert np.array_equal(predictions["original"], predictions["negative"])
 
     best = folder / "checkpoints/best.ckpt"
     checkpoint = checkpoints.load(best)
-    net = export.build(checkpoint, checkpoints.config_of(best, checkpoint))
+    net = pretrained.build(checkpoint, checkpoints.config_of(best, checkpoint))
     channels = net.conv1.in_channels
     x = torch.rand(3, channels, 32, 32)
     torch.testing.assert_close(net(1 - x), net(x), **NEAR)
@@ -156,4 +157,4 @@ def test_a_checkpoint_that_knows_no_polarity_is_plain(run: Run, trained: Path):
     checkpoint = checkpoints.load(best)
     config = checkpoints.config_of(best, checkpoint)
     del config["model"]["polarity"]
-    assert export.build(checkpoint, config).polarity == "plain"
+    assert pretrained.build(checkpoint, config).polarity == "plain"

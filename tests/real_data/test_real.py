@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lenet_lightning import runs
-from lenet_lightning.data import sources
-from lenet_lightning.data.facts import DATASETS
+from lenet_lightning.data import fetch
+from lenet_lightning.data.registry import DATASETS
+from lenet_lightning.store import run_folder
 from tests.conftest import REPOSITORY, Run
 from tests.data.test_sources import PUBLISHED_MD5
 from tests.test_cli import metrics
@@ -28,7 +28,7 @@ COUNTS = {"MNIST": (60_000, 10_000), "FashionMNIST": (60_000, 10_000), "CIFAR10"
 @pytest.fixture(scope="session")
 def root() -> Path:
     for name in COUNTS:
-        sources.fetch(name, ROOT)
+        fetch.fetch(name, ROOT)
     return ROOT
 
 
@@ -41,7 +41,7 @@ def test_published_digests(root: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_images(root: Path, name: str) -> None:
-    dataset = sources.load(name, root, download=False)
+    dataset = fetch.load(name, root, download=False)
     for split, count in zip((dataset.train, dataset.test), COUNTS[name], strict=True):
         assert len(split.images) == len(split.labels) == count
         assert (split.images.min(), split.images.max()) == (0, 255)
@@ -51,7 +51,7 @@ def test_images(root: Path, name: str) -> None:
         assert np.abs(split.images + negatives - 255).max() == 0
 
 
-def fit(run: Run, root: Path, name: str, *options: str) -> runs.Run:
+def fit(run: Run, root: Path, name: str, *options: str) -> run_folder.Run:
     """Train one epoch with the optimiser's defaults."""
     outcome = run(
         f"fit --data {name} --data.root {root} --data.download false --trainer.accelerator cpu "
@@ -59,7 +59,7 @@ def fit(run: Run, root: Path, name: str, *options: str) -> runs.Run:
         *options,
     )
     assert outcome.code == 0, outcome.err
-    return runs.read(max(Path("lightning_logs", name).iterdir()))
+    return run_folder.read(max(Path("lightning_logs", name).iterdir()))
 
 
 def test_one_epoch_of_mnist(run: Run, root: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from lenet_lightning import checkpoints
+from lenet_lightning.store import checkpoints
 
 STUDY = """
 name: tiny

@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 import torch
 
-from lenet_lightning import export, runs
-from lenet_lightning.data import sources
+from lenet_lightning.data import fetch
 from lenet_lightning.data.input_size import to_input_size
 from lenet_lightning.robustness import evaluate
-from lenet_lightning.robustness.measured import Measured
+from lenet_lightning.robustness.accuracy_table import Measured
 from lenet_lightning.robustness.perturbations import LEVELS
+from lenet_lightning.store import run_folder
 from lenet_lightning.study import results
+from lenet_lightning.training import pretrained
 from tests.conftest import Outcome, Run
 from tests.robustness.studies import write_study
 from tests.study import fakes
@@ -65,7 +66,7 @@ def test_rows(measured: Path) -> None:
 
 
 def test_accuracies_are_those_of_a_direct_evaluation(measured: Path) -> None:
-    test = sources.load("Digits", "datasets").test
+    test = fetch.load("Digits", "datasets").test
     images = torch.from_numpy(to_input_size(test.images)).float() / 255
     labels = torch.from_numpy(test.labels)
     half = torch.cat([1 - images[..., :16], images[..., 16:]], 3)
@@ -81,7 +82,7 @@ def test_accuracies_are_those_of_a_direct_evaluation(measured: Path) -> None:
         key = row["perturbation"], row["level"]
         if key in altered:
             run = measured / row["setting"] / f"seed_{row['seed']}" / "version_0"
-            network = export.load(run / "checkpoints/best.ckpt").network
+            network = pretrained.load(run / "checkpoints/best.ckpt").network
             with torch.inference_mode():
                 expected = (network(altered[key]).argmax(1) == labels).double().mean()
             assert abs(float(row["accuracy"]) - float(expected)) < 1e-6
@@ -89,7 +90,7 @@ def test_accuracies_are_those_of_a_direct_evaluation(measured: Path) -> None:
 
 def test_originals_and_negatives_are_the_run_s_own_test(measured: Path) -> None:
     found = {(r["perturbation"], r["level"]): float(r["accuracy"]) for r in rows(measured)[:58]}
-    figures = runs.read(measured / "plain/seed_0/version_0").manifest["test"]
+    figures = run_folder.read(measured / "plain/seed_0/version_0").manifest["test"]
     assert abs(found["contrast", "1"] - figures["acc"]) < 1e-6
     assert abs(found["corruption", "identity"] - figures["acc"]) < 1e-6
     assert abs(found["contrast", "-1"] - figures["acc_negative"]) < 1e-6

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from lenet_lightning import checkpoints, export
-from lenet_lightning.data import sources
+from lenet_lightning.data import fetch
 from lenet_lightning.data.input_size import to_input_size
 from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.robustness import first_layer
+from lenet_lightning.store import checkpoints
+from lenet_lightning.training import pretrained
 from tests.conftest import Run
 
 BEST = "lightning_logs/trained/version_0/checkpoints/best.ckpt"
@@ -28,10 +29,10 @@ def save_blind(path: str) -> None:
 def test_maps_are_those_of_the_network(trained: Path) -> None:
     save_blind("blind.ckpt")
     plain, blind = first_layer.look([Path(BEST), Path("blind.ckpt")], None, 7)
-    pixels = to_input_size(sources.load("Digits", "datasets").test.images[7:8])
+    pixels = to_input_size(fetch.load("Digits", "datasets").test.images[7:8])
     image = torch.from_numpy(pixels).float() / 255
     assert torch.equal(plain.images, torch.cat([image, 1 - image]))
-    network = export.load(BEST).network
+    network = pretrained.load(BEST).network
     with torch.inference_mode():
         expected = [
             torch.relu(torch.max_pool2d(network.conv1(x), 2))[0] for x in (image, 1 - image)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from lenet_lightning.study import claims, plan, results, statistics
-from lenet_lightning.study.compare import Claim
-from lenet_lightning.study.statistics import Summary
+from lenet_lightning import statistics
+from lenet_lightning.statistics import Summary
+from lenet_lightning.study import claims, plan, results
+from lenet_lightning.study.claim_schema import Claim
 from tests.study.fakes import write_study
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lenet_lightning import trust
+from lenet_lightning.cli import trust
 from lenet_lightning.errors import UserError
 from lenet_lightning.study import plan
 from lenet_lightning.study.reading import flatten

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from lenet_lightning import runs
 from lenet_lightning.errors import UserError
+from lenet_lightning.store import run_folder
 from lenet_lightning.study import command
 from lenet_lightning.study.pool import Pool
 from lenet_lightning.study.worker import Outcome, Task
@@ -149,7 +149,7 @@ def test_jobs_are_a_number_or_auto(place: Path, jobs: str) -> None:
 def test_two_at_once_in_one_folder_are_refused(place: Path) -> None:
     folder = place / "lightning_logs" / "tiny"
     folder.mkdir(parents=True)
-    other = runs.hold(folder)
+    other = run_folder.hold(folder)
     assert other is not None
     with other, pytest.raises(UserError, match="Another study runs in lightning_logs/tiny: wait"):
         command.main(["--config", "tiny.yaml"])

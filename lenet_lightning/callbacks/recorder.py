@@ -1,0 +1,373 @@
+"""The record of a run: config.yaml, run.json, metrics.csv and the test set's predictions."""
+
+import csv
+import io
+import os
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from torch import Tensor
+
+import lenet_lightning
+from lenet_lightning.data.datamodule import ImageDataModule
+from lenet_lightning.errors import NonFiniteError, UserError
+from lenet_lightning.networks import fused
+from lenet_lightning.signals import Interrupted
+from lenet_lightning.store import checkpoints, run_folder
+from lenet_lightning.training.classifier import Classifier
+from lenet_lightning.training.distillation import Distillation
+
+PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics")
+METRIC_COLUMNS = ("loss", "acc", "loss_negative", "acc_negative")
+
+
+class RunRecord(Checkpoint):
+    """Keeps a run's folder true at every moment.
+
+    It is a ``Checkpoint`` so that Lightning calls it once the epoch's metrics are known. List it
+    before the ``ModelCheckpoint``: a row may then be ahead of its checkpoint, never behind, and
+    a resumed run drops the rows that its checkpoint does not know.
+
+    Nothing is written before :meth:`open`.
+
+    Args:
+        monitor: the metric that chooses the best epoch.
+        seed: seed_everything.
+    """
+
+    def __init__(self, monitor: str, seed: int) -> None:
+        self.monitor = monitor
+        self.seed = seed
+        self.folder: Path | None = None
+        self.lock: IO[str] | None = None
+        self.config = ""
+        self.origin: dict[str, Any] | None = None
+        self.rows: list[dict[str, str]] = []
+        self.manifest: dict[str, Any] = {}
+        self.seconds_before = 0.0
+
+    def hold(self, folder: Path) -> bool:
+        """Take a folder for this process; false if another one runs in it."""
+        self.release()
+        self.lock = run_folder.hold(folder)
+        return self.lock is not None
+
+    def release(self) -> None:
+        """Give the folder back."""
+        if self.lock is not None:
+            self.lock.close()
+            self.lock = None
+
+    def abandon(self) -> None:
+        """Give the folder back, and remove it if nothing was recorded in it."""
+        if self.lock is not None:
+            run_folder.discard(Path(self.lock.name).parent)
+        self.release()
+
+    def open(self, folder: Path, config: str) -> None:
+        """Record into ``folder``; ``config`` is the complete configuration as YAML."""
+        self.folder = folder
+        self.config = config
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the configuration and a first run.json."""
+        self.started = self.epoch_started = time.perf_counter()
+        if not trainer.is_global_zero or self.folder is None:
+            return
+        if not (self.folder / run_folder.CONFIG).exists():
+            run_folder.replace(self.folder / run_folder.CONFIG, self.config)
+        earlier = (
+            run_folder.read(self.folder).manifest
+            if (self.folder / run_folder.MANIFEST).exists()
+            else {}
+        )
+        self.seconds_before = earlier.get("seconds", 0.0)
+        self.rows = run_folder.read_rows(self.folder / run_folder.METRICS)
+        self.manifest = {
+            "status": "running",
+            "error": None,
+            "command": ["python", "-m", "lenet_lightning", *sys.argv[1:]],
+            "started": earlier.get("started", datetime.now(UTC).isoformat(timespec="seconds")),
+            "seed": self.seed,
+            "monitor": self.monitor,
+            **describe(trainer, cast(Classifier, pl_module)),
+            "code": run_folder.code_version(),
+            "continued_from": self.origin or earlier.get("continued_from"),
+            "stopped_early": earlier.get("stopped_early", False),
+            "test": None,
+        }
+        self.save()
+        if reason := self.manifest["kernel_unavailable"]:
+            pl_module.print(f"{reason.rstrip('.')}. Training uses torch's operators: slower.")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take up an earlier session's rows as far as its checkpoint reaches.
+
+        A new run saves a first checkpoint, so that an interrupted first epoch can be continued too.
+        """
+        if self.folder is None:
+            return
+        stopped = self.manifest.get("stopped_early", False)
+        if trainer.is_global_zero:
+            known = [row for row in self.rows if int(row["epoch"]) < trainer.current_epoch]
+            # Not if the last checkpoint was lost and an earlier one is taken.
+            stopped = stopped and len(known) == len(self.rows)
+            self.rows = known
+            self.save()
+        # That training had stopped early is not among what Lightning restores.
+        trainer.should_stop = trainer.strategy.broadcast(stopped)
+        path = self.folder / "checkpoints" / "last.ckpt"
+        if trainer.strategy.broadcast(not path.exists()):
+            trainer.save_checkpoint(path)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the epoch's clock and note its learning rate."""
+        self.validated = False
+        optimizer: Any = pl_module.optimizers()
+        self.lr = optimizer.param_groups[0]["lr"]
+        self.epoch_started = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that this epoch has figures of its own: Lightning keeps the last ones for ever."""
+        self.validated = True
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add the epoch's row to metrics.csv, to the loggers and to the terminal."""
+        metrics = trainer.callback_metrics
+        values = {name: figure(value) for name, value in metrics.items()}
+        row: dict[str, Any] = {
+            "epoch": trainer.current_epoch,
+            "step": trainer.global_step,
+            "lr": self.lr,
+        }
+        for stage in ("train", "val", "test") if self.validated else ("train",):
+            names = [f"{stage}/{column}" for column in METRIC_COLUMNS]
+            row |= {name: values[name] for name in names if name in values}
+        figures = {name: value for name, value in row.items() if "/" in name}
+        for logger in trainer.loggers:
+            logger.log_metrics(figures | {"train/lr": self.lr}, step=trainer.global_step)
+        row["seconds"] = round(time.perf_counter() - self.epoch_started, 3)
+        if not trainer.is_global_zero or self.folder is None:
+            return
+        self.rows.append({key: str(value) for key, value in row.items()})
+        self.save()
+        pl_module.print(epoch_line(row))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Record whether a callback ended training before its time; only the test is left."""
+        if trainer.is_global_zero and self.folder is not None:
+            self.manifest["stopped_early"] = trainer.should_stop
+            self.save()
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Store the complete configuration beside the weights."""
+        checkpoint[checkpoints.CONFIG_KEY] = self.config
+
+    def save(self) -> None:
+        """Write metrics.csv and run.json as they stand."""
+        assert self.folder is not None
+        rows = self.rows
+        if rows:
+            text = io.StringIO()
+            writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+            run_folder.replace(self.folder / run_folder.METRICS, text.getvalue())
+        self.manifest["epochs"] = len(rows)
+        self.manifest["best_epoch"] = best_epoch(rows, self.monitor)
+        seconds = [float(row["seconds"]) for row in rows]
+        self.manifest["epoch_seconds"] = statistics.median(seconds) if rows else None
+        elapsed = time.perf_counter() - self.started
+        self.manifest["seconds"] = round(self.seconds_before + elapsed, 3)
+        run_folder.write_manifest(self.folder, self.manifest)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Record why the run stopped."""
+        if not trainer.is_global_zero or self.folder is None:
+            return
+        if not self.manifest:
+            run_folder.discard(self.folder)
+            self.release()
+            return
+        self.manifest["status"] = (
+            "interrupted"
+            if isinstance(exception, Interrupted)
+            else "nonfinite"
+            if isinstance(exception, NonFiniteError)
+            else "failed"
+        )
+        self.manifest["error"] = str(exception)
+        # A second error must not hide the first.
+        with suppress(UserError):
+            self.save()
+        if isinstance(exception, Interrupted):
+            exception.add_note(f"Continue with: {continue_command(self.folder)}")
+        self.release()
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the predicted classes of the test that ends a fit, if it saw every image."""
+        seen, size = images_seen(trainer, "test")
+        if self.folder is not None and trainer.is_global_zero and seen == size:
+            write_predictions(self.folder, cast(Classifier, pl_module))
+
+    def finish(self, test: dict[str, float] | None) -> None:
+        """Record the end of the run, with the test's figures if it was tested."""
+        self.manifest |= {"status": "finished", "test": test}
+        self.save()
+        self.release()
+
+
+def figure(value: Tensor) -> float:
+    """Return a float32 metric as the shortest decimal that tells it apart."""
+    return float(f"{float(value):.8g}")
+
+
+def best_epoch(rows: list[dict[str, str]], monitor: str) -> int | None:
+    """Return the first epoch with the best value of ``monitor``; losses are minimised."""
+    known = [row for row in rows if row.get(monitor) not in (None, "", "nan")]
+    if not known:
+        return None
+    choose = min if "loss" in monitor else max
+    return int(choose(known, key=lambda row: float(row[monitor]))["epoch"])
+
+
+def epoch_line(row: dict[str, Any]) -> str:
+    """Format an epoch's row for the terminal."""
+    parts = [f"epoch {row['epoch']:3d}"]
+    for label, key in (("train", "train"), ("val", "val"), ("test", "test")):
+        if f"{key}/acc" in row:
+            parts.append(f"{label} loss {row[f'{key}/loss']:.4f} acc {row[f'{key}/acc']:.2%}")
+        if f"{key}/acc_negative" in row:
+            parts.append(f"negatives {row[f'{key}/acc_negative']:.2%}")
+    return "  ".join([*parts, f"{row['seconds']:.1f} s"])
+
+
+def describe(trainer: Trainer, classifier: Classifier) -> dict[str, Any]:
+    """Return what run.json says of the data, the machine and the code."""
+    data = cast(ImageDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+    device = trainer.strategy.root_device
+    on_cpu = device.type == "cpu"
+    computes_fused = classifier.network.fused and on_cpu and trainer.precision == "32-true"
+    missing = fused.unavailable() if on_cpu and classifier.kernel == "auto" else None
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {
+        "protocol": data.protocol,
+        "parameters": sum(p.numel() for p in classifier.parameters()),
+        "kernel": "fused" if computes_fused else "torch",
+        "kernel_unavailable": missing,
+        "data": {
+            "name": data.dataset,
+            "digests": data.digests,
+            "classes": list(data.classes),
+            "train_size": len(data.train_index),
+            "val_size": len(data.val_index),
+            "test_size": len(data.test_index),
+        },
+        "teachers": {
+            path: digest
+            for callback in trainer.callbacks  # type: ignore[attr-defined]
+            if isinstance(callback, Distillation)
+            for path, digest in callback.digests.items()
+        },
+        "device": device.type,
+        "devices": trainer.world_size,
+        "hardware": {
+            "cpu": cpu_name(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "device": device.type,
+            "gpu": gpu,
+        },
+        "versions": {
+            "python": platform.python_version(),
+            "lenet_lightning": lenet_lightning.__version__,
+            **{package: version(package) for package in PACKAGES},
+        },
+        "git": git_state(),
+    }
+
+
+def cpu_name() -> str:
+    """Return the processor's name as the system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def git_state() -> dict[str, Any] | None:
+    """Return the revision of the checkout the package lies in, None if it lies in none."""
+    here = Path(__file__).parent
+
+    def git(*args: str) -> str:
+        command = ["git", "-C", str(here), *args]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def images_seen(trainer: Trainer, stage: str) -> tuple[int, int]:
+    """Return how many images the evaluation ``val`` or ``test`` saw, and how many there are.
+
+    ``trainer.limit_val_batches`` and ``trainer.limit_test_batches`` leave some out.
+    """
+    loaders, (batches, *_) = {
+        "val": (trainer.val_dataloaders, trainer.num_val_batches),
+        "test": (trainer.test_dataloaders, trainer.num_test_batches),
+    }[stage]
+    loader: Any = loaders[0] if isinstance(loaders, list) else loaders
+    return min(loader.size, int(batches) * loader.batch_size), loader.size
+
+
+def write_predictions(folder: Path, classifier: Classifier) -> None:
+    """Save labels and predicted classes of the test set as test_predictions.npz."""
+    data = classifier.datamodule
+    predicted = classifier.test_logits.argmax(2).to(torch.int16).cpu().numpy()
+    content = io.BytesIO()
+    np.savez_compressed(
+        content,
+        labels=data.test_images.labels.to(torch.int16).cpu().numpy(),
+        original=predicted[0],
+        negative=predicted[1],
+    )
+    run_folder.replace(folder / "test_predictions.npz", content.getvalue())
+
+
+def add_evaluation(
+    folder: Path, checkpoint: str, data: str, stage: str, figures: dict[str, float]
+) -> None:
+    """Add a later evaluation of one of the run's checkpoints to run.json."""
+    manifest = run_folder.read(folder).manifest
+    entry = {"checkpoint": checkpoint, "data": data, "stage": stage, **figures}
+    evaluations = manifest.setdefault("evaluations", [])
+    if entry not in evaluations:
+        evaluations.append(entry)
+        run_folder.write_manifest(folder, manifest)
+
+
+def continue_command(folder: Path) -> str:
+    """Return the command that continues an interrupted run."""
+    config = shlex.quote(str(folder / run_folder.CONFIG))
+    return f"python -m lenet_lightning fit --config {config} --resume must"

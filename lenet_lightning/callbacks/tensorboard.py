@@ -1,0 +1,228 @@
+"""What a run shows in TensorBoard beside its scalars."""
+
+import copy
+import warnings
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from lenet_lightning.callbacks.recorder import images_seen
+from lenet_lightning.data.batches import Images, to_unit
+from lenet_lightning.data.datamodule import ImageDataModule
+from lenet_lightning.data.polarity import negate
+from lenet_lightning.networks.lenet5 import LeNet5
+from lenet_lightning.store import run_folder
+from lenet_lightning.training.classifier import Classifier, metric_names
+
+POLARITIES = ("originals", "negatives")
+CHANNELS = {1: ("",), 3: ("red", "green", "blue")}
+SAMPLES = 2  # of each class
+SAMPLED_CLASSES = 20  # at most
+MISTAKES = 16  # of each polarity
+
+MODEL_KEYS = ("activation", "conv_activation", "initializer", "dropout", "loss", "l1", "l2")
+DATA_KEYS = ("protocol", "train_polarity", "batch_size")
+
+
+class TensorBoardPictures(Callback):
+    """Shows data, network and mistakes in TensorBoard, and fills its hparams tab.
+
+    When training starts: sample images beside their negatives, the graph and the first layer's
+    filters. After the test that ends a fit, all of the best checkpoint: the filters, the confusion
+    matrices and the worst mistakes of both polarities, the test's figures, the hyperparameters.
+    Epochs cost nothing. Nothing is written before :meth:`open` or without a TensorBoardLogger.
+    """
+
+    def __init__(self) -> None:
+        self.folder: Path | None = None
+        self.hyperparameters: dict[str, Any] = {}
+        self.continued = False
+
+    def open(self, folder: Path, config: dict[str, Any]) -> None:
+        """Show the run recorded in ``folder``; ``config`` is its complete configuration."""
+        self.folder = folder
+        self.hyperparameters = hyperparameters(config)
+        self.continued = any(folder.glob("events.out.tfevents.*"))
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Name the hyperparameters, which the logger keeps in hparams.yaml."""
+        logger = tensorboard(trainer)
+        if logger is None or self.folder is None:
+            return
+        if self.hyperparameters["batch_size"] == "full":
+            data = cast(Classifier, pl_module).datamodule
+            self.hyperparameters["batch_size"] = len(data.train_index)
+        logger.log_hyperparams(self.hyperparameters)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the data and the untrained network, unless an earlier session of the run has."""
+        logger = tensorboard(trainer)
+        if logger is None or self.folder is None or self.continued:
+            return
+        classifier = cast(Classifier, pl_module)
+        network = classifier.network
+        add_picture(trainer, "visuals/samples", samples(classifier.datamodule))
+        add_picture(trainer, "visuals/filters", first_filters(network))
+        add_graph(logger, network)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show what the best checkpoint does on the test set."""
+        logger = tensorboard(trainer)
+        if logger is None or self.folder is None:
+            return
+        classifier = cast(Classifier, pl_module)
+        data, logits = classifier.datamodule, classifier.test_logits.cpu()
+        add_picture(trainer, "visuals/filters", first_filters(classifier.network))
+        if len(set(images_seen(trainer, "test"))) == 1:
+            add_picture(trainer, "visuals/confusion", confusion(logits, data))
+            add_picture(trainer, "visuals/worst_mistakes", worst_mistakes(logits, data))
+        test = {name: float(trainer.callback_metrics[name]) for name in metric_names("test")}
+        add_result(logger, self.hyperparameters, run_folder.read(self.folder), test)
+
+
+def tensorboard(trainer: Trainer) -> TensorBoardLogger | None:
+    """Return the trainer's TensorBoard logger, None if this process writes to none."""
+    if not trainer.is_global_zero:
+        return None
+    return next((x for x in trainer.loggers if isinstance(x, TensorBoardLogger)), None)
+
+
+def add_picture(trainer: Trainer, tag: str, picture: NDArray[np.uint8]) -> None:
+    """Show uint8 ``[height, width, 3]`` in TensorBoard, if the trainer logs there."""
+    if logger := tensorboard(trainer):
+        logger.experiment.add_image(tag, picture, trainer.global_step, dataformats="HWC")
+
+
+def hyperparameters(config: dict[str, Any]) -> dict[str, Any]:
+    """Return what distinguishes a run in the hparams tab.
+
+    Args:
+        config: a complete configuration, as config.yaml holds it.
+    """
+    model, data = config["model"], config["data"]
+    return {
+        "dataset": class_name(data),
+        "seed": config["seed_everything"],
+        "optimizer": class_name(model["optimizer"]),
+        "lr": model["optimizer"].get("init_args", {}).get("lr"),
+        "scheduler": class_name(model["scheduler"]),
+        **{key: model[key] for key in MODEL_KEYS},
+        **{key: data["init_args"][key] for key in DATA_KEYS},
+    }
+
+
+def class_name(config: dict[str, Any] | None) -> str:
+    """Return the short name of a configured class, ``none`` where there is none."""
+    return config["class_path"].rsplit(".", 1)[-1] if config else "none"
+
+
+def samples(data: ImageDataModule) -> NDArray[np.uint8]:
+    """Draw the first training images of each class above their negatives."""
+    from lenet_lightning.callbacks import plots
+
+    labels = data.train_images.labels.cpu()[data.train_index]
+    count = len(data.classes)
+    chosen = torch.linspace(0, count - 1, min(count, SAMPLED_CLASSES)).round().int().tolist()
+    shape = (SAMPLES, len(chosen), *data.train_images.pixels.shape[1:])
+    originals = torch.full(shape, torch.nan)
+    negatives = originals.clone()
+    for column, label in enumerate(chosen):
+        index = data.train_index[(labels == label).nonzero()[:SAMPLES, 0]]
+        place = slice(len(index)), column
+        originals[place], negatives[place] = pair(data.train_images, index)
+    names = [data.classes[label] for label in chosen]
+    return plots.samples(originals.numpy(), negatives.numpy(), names)
+
+
+def pair(images: Images, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Return float32 images ``[count, channels, 32, 32]`` in [0, 1] and their negatives."""
+    originals = to_unit(images.pixels[index.to(images.pixels.device)].cpu())
+    return originals, negate(originals, images.border)
+
+
+def first_filters(network: LeNet5) -> NDArray[np.uint8]:
+    """Draw the kernels of the first convolution."""
+    from lenet_lightning.callbacks import plots
+
+    weight = network.conv1.weight.detach().cpu().numpy()
+    channels = weight.shape[1]
+    return plots.filters(weight, CHANNELS.get(channels, tuple(map(str, range(channels)))))
+
+
+def add_graph(logger: TensorBoardLogger, network: LeNet5) -> None:
+    """Show the network's operations; a copy takes torch's own kernels, which can be traced."""
+    traced = copy.deepcopy(network).cpu().eval()
+    traced.fused = False
+    image = torch.zeros(1, network.conv1.in_channels, 32, 32)
+    with warnings.catch_warnings(), torch.no_grad():
+        # SummaryWriter offers no other way than torch.jit.trace, which torch deprecates.
+        warnings.filterwarnings("ignore", message="`torch.jit.trace.* is deprecated")
+        logger.experiment.add_graph(traced, image)
+
+
+def confusion(logits: Tensor, data: ImageDataModule) -> NDArray[np.uint8]:
+    """Draw the confusion matrices of both polarities from logits ``[2, size, classes]``."""
+    from lenet_lightning.callbacks import plots
+
+    labels = data.test_images.labels.cpu()[data.test_index]
+    metric = MulticlassConfusionMatrix(logits.shape[2])
+    matrices = [metric(each.argmax(1), labels).numpy() for each in logits]
+    counts = {f"Test {name}": m for name, m in zip(POLARITIES, matrices, strict=True)}
+    return plots.confusion(counts, data.classes)
+
+
+def worst_mistakes(logits: Tensor, data: ImageDataModule) -> NDArray[np.uint8]:
+    """Draw the misclassified test images with the largest cross-entropy, of both polarities."""
+    from lenet_lightning.callbacks import plots
+
+    found = {}
+    for polarity, (name, each) in enumerate(zip(POLARITIES, logits, strict=True)):
+        labels = data.test_images.labels.cpu()[data.test_index]
+        index, predicted, probability = rank_mistakes(each, labels)
+        images = pair(data.test_images, data.test_index[index])[polarity]
+        captions = [
+            f"{data.classes[int(labels[i])]}\n→ {data.classes[int(p)]} ({float(q):.0%})"
+            for i, p, q in zip(index, predicted, probability, strict=True)
+        ]
+        title = f"Worst mistakes on {name}: true class → predicted class and its probability"
+        found[title] = (images.numpy(), captions)
+    return plots.mistakes(found)
+
+
+def rank_mistakes(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return positions, predicted classes and their probabilities of the worst mistakes.
+
+    Args:
+        logits: ``[size, classes]``.
+        labels: int64 ``[size]``.
+    """
+    loss = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    wrong = (logits.argmax(1) != labels).nonzero()[:, 0]
+    index = wrong[loss[wrong].argsort(descending=True, stable=True)[:MISTAKES]]
+    probability, predicted = logits[index].softmax(1).max(1)
+    return index, predicted, probability
+
+
+def add_result(
+    logger: TensorBoardLogger, params: dict[str, Any], run: run_folder.Run, test: dict[str, float]
+) -> None:
+    """Show the test's figures as scalars, and those of the best epoch in the hparams tab.
+
+    The hparams tab has tags of its own: it shows a tag's last value, which for a tag reported every
+    epoch is not that of the best epoch.
+    """
+    best = run.metrics["epoch"] == run.manifest["best_epoch"]
+    step = int(run.metrics["step"][best][0])
+    if "test/acc" not in run.metrics:
+        logger.log_metrics(test, step)
+    val = {name: float(run.metrics[name][best][0]) for name in metric_names("val")}
+    final = {f"{k}_best_epoch": v for k, v in (val | test).items() if "acc" in k}
+    logger.log_hyperparams(params, final, step)

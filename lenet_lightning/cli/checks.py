@@ -1,0 +1,444 @@
+"""What can be told to be wrong before anything is fetched, made or trained."""
+
+import inspect
+import pydoc
+import re
+from collections.abc import Hashable
+from pathlib import Path, PurePath
+from typing import Any, cast
+
+import numpy as np
+import torch
+import yaml
+from lightning.pytorch import Trainer
+from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
+from lightning.pytorch.callbacks import LearningRateFinder, StochasticWeightAveraging, Timer
+from lightning.pytorch.cli import ReduceLROnPlateau as Plateau
+from lightning.pytorch.plugins.environments import TorchElasticEnvironment
+
+from lenet_lightning.cli.messages import one_line
+from lenet_lightning.data import splits
+from lenet_lightning.data.datamodule import ImageDataModule, InputSpec
+from lenet_lightning.data.registry import DATASETS
+from lenet_lightning.errors import UserError, nearest
+from lenet_lightning.store import run_folder
+from lenet_lightning.training.classifier import Classifier, metric_names
+from lenet_lightning.training.distillation import Distillation, find
+from lenet_lightning.training.schedulers import LinearCycles
+from lenet_lightning.training.weight_averaging import CycleAveraging
+
+# What a Trainer option must not leave out altogether, and what for.
+NEEDED = {
+    "limit_train_batches": "a run is there to train",
+    "limit_val_batches": "the best epoch is chosen on validation images",
+    "limit_test_batches": "the best epoch is tested at the end",
+}
+
+# Callbacks that cannot do here what they are for, and what does.
+UNFIT: dict[type, str] = {
+    LearningRateFinder: "learning rates are compared by a study, on validation images",
+    StochasticWeightAveraging: "its average is not what is saved: use EMAWeightAveraging, or "
+    "CycleAveraging with lenet_lightning.LinearCycles",
+    Timer: "trainer.max_time does the same, such as 00:01:30:00 for an hour and a half",
+}
+
+
+class UniqueKeyLoader(yaml.SafeLoader):
+    """YAML's safe loader, which also refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Construct a mapping whose keys are all different."""
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise yaml.YAMLError(f"the key {key.value} is given a second time in line {line}")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def config_files(args: list[str]) -> list[str]:
+    """Refuse a ``--config`` file that is absent, no YAML mapping, or has a key twice.
+
+    Returns:
+        The arguments, with the text of a file in its place where that has ``replicas: 1``, which
+        earlier versions wrote.
+
+    Raises:
+        UserError: naming the file, and the line where there is one.
+    """
+    readable = list(args)
+    for number, (flag, value) in enumerate(zip(args, [*args[1:], ""], strict=True)):
+        name, _, attached = flag.partition("=")
+        if name not in ("--config", "-c"):
+            continue
+        path = attached or value
+        if not path:
+            raise UserError(f"{name} is given without a file: expected {name} configs/mnist.yaml.")
+        if "\n" in path:
+            continue
+        try:
+            content = yaml.load(Path(path).read_text(), UniqueKeyLoader)
+        except OSError as error:
+            raise UserError(
+                f"--config {path} cannot be read ({error.strerror}): expected a YAML file such as "
+                "configs/mnist.yaml."
+            ) from error
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark
+            where = f" in line {mark.line + 1}" if mark else ""
+            raise UserError(f"--config {path} is no valid YAML: {error.problem}{where}.") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"--config {path} is no valid YAML: {one_line(error)}.") from error
+        if not isinstance(content, dict):
+            raise UserError(f"--config {path} holds no keys: expected trainer, model and data.")
+        if {"seeds", "settings"} <= content.keys():
+            raise UserError(
+                f"--config {path} is a study: run it with python -m lenet_lightning study --config "
+                f"{path}."
+            )
+        if "config" in content:
+            raise UserError(f"--config {path} holds the key config: give each file with --config.")
+        if run_folder.drop_replicas(content):
+            text = yaml.safe_dump(content)
+            if attached:
+                readable[number] = f"{name}={text}"
+            else:
+                readable[number + 1] = text
+    return readable
+
+
+def unseen(data: ImageDataModule, name: str, trained: dict[str, Any], path: str) -> None:
+    """Refuse to validate on images that a network may have trained on.
+
+    Args:
+        data: whose validation images are evaluated.
+        name: the dataset that the checkpoint was trained on.
+        trained: the options of the data that the checkpoint was trained with, complete.
+        path: the checkpoint.
+    """
+    if data.dataset != name or data.protocol == "report":  # the latter validates on test images
+        return
+    all_trained = trained["protocol"] == "report"
+    keys = ["protocol"] if all_trained else ["val_size", "split_seed", "num_folds", "fold"]
+    meant = {"val_size": splits.default_val_size(training_size(name))}
+    for key in keys:
+        own, used = getattr(data, key), trained[key]
+        if (own or meant.get(key)) != (used or meant.get(key)):
+            null = {None: "null"}
+            raise UserError(
+                f"data.{key} is {null.get(own, own)}, but the checkpoint {path} was trained with "
+                f"{null.get(used, used)}, and may know the images that would validate it: use that."
+            )
+
+
+def configuration(config: dict[str, Any]) -> None:
+    """Refuse options that the run folder, the machine or the training step cannot honour.
+
+    Args:
+        config: the parsed configuration of one subcommand.
+    """
+    if config.get("ckpt_path") and config.get("resume", "never") != "never":
+        raise UserError("Give --resume or --ckpt_path, not both.")
+    nulls(config)
+    folder_name(config["name"])
+    hardware(config["trainer"])
+    training(config["trainer"])
+
+
+def nulls(config: dict[str, Any]) -> None:
+    """Refuse ``null`` for an option that has a value by default; the parser lets it pass."""
+    data = pydoc.locate(config["data"]["class_path"])
+    owners = [("trainer", config["trainer"], Trainer), ("model", config["model"], Classifier)]
+    owners.append(("data", config["data"].get("init_args", {}), cast(type, data)))
+    for owner, values, kind in owners:
+        for name, parameter in inspect.signature(kind).parameters.items():
+            unset = (None, inspect.Parameter.empty)
+            if parameter.default not in unset and values.get(name, parameter.default) is None:
+                raise UserError(
+                    f"{owner}.{name} is null: leave it out, or give it a value such as its "
+                    f"default, {getattr(parameter.default, '__name__', parameter.default)}."
+                )
+    if config["logs"] is None:
+        raise UserError("logs is null: leave it out, or give it a folder such as lightning_logs.")
+
+
+def folder_name(name: str | None) -> None:
+    """Refuse a run name that leads out of the folder of all runs."""
+    path = PurePath(name or "")
+    if path.is_absolute() or ".." in path.parts:
+        raise UserError(f"name is {name}: expected a folder below --logs, such as mnist/trial.")
+
+
+def hardware(trainer: dict[str, Any]) -> None:
+    """Refuse devices that Lightning does not know or this machine does not have."""
+    accelerator, strategy = trainer["accelerator"], trainer["strategy"]
+    cuda, mps = CUDAAccelerator.is_available(), MPSAccelerator.is_available()
+    there = {"auto": True, "cpu": True, "gpu": cuda or mps, "cuda": cuda, "mps": mps}
+    if isinstance(accelerator, str):
+        choose("trainer.accelerator", accelerator, list(there))
+        if not there[accelerator]:
+            raise UserError(
+                f"trainer.accelerator is {accelerator}, but torch finds none on this machine: "
+                "choose cpu or auto."
+            )
+    if isinstance(strategy, str):
+        # Others split the network, or start processes that do not know the run's folder.
+        choose("trainer.strategy", strategy, ["auto", "ddp"])
+    number = str(trainer["devices"])
+    if (accelerator == "cpu" or not there["gpu"]) and not re.fullmatch(r"auto|[1-9]\d*", number):
+        raise UserError(f"trainer.devices is {number}: expected a whole number above 0, or auto.")
+
+
+def teachers(trainer: Trainer) -> None:
+    """Refuse teachers that are not there, before anything is fetched."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Distillation):
+            find(callback.teachers)
+
+
+def callbacks(trainer: Trainer, timed: bool) -> None:
+    """Refuse callbacks of Lightning's that do not go with these runs.
+
+    Args:
+        trainer: whose callbacks.
+        timed: whether ``trainer.max_time`` is given, for which Lightning adds a ``Timer``.
+    """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if timed and isinstance(callback, Timer):
+            continue
+        if reason := UNFIT.get(type(callback)):
+            raise UserError(f"trainer.callbacks has {type(callback).__name__}, but {reason}.")
+
+
+def averaging(trainer: Trainer, classifier: Classifier, scheduler: Any) -> None:
+    """Refuse an average of weights that changes after it was validated, or of no cycles."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, CycleAveraging) and not (
+            isinstance(scheduler, LinearCycles) and classifier.scheduler_interval == "epoch"
+        ):
+            raise UserError(
+                "CycleAveraging averages the weights at the ends of learning rate cycles: it needs "
+                "model.scheduler lenet_lightning.LinearCycles, its first and every in "
+                "epochs, with model.scheduler_interval epoch."
+            )
+        if getattr(callback, "update_starting_at_epoch", None) is not None:
+            raise UserError(
+                f"{type(callback).__name__}.update_starting_at_epoch averages once the epoch has "
+                "been validated, so what is saved would not be what was validated: use "
+                "update_starting_at_step."
+            )
+
+
+def choose(key: str, value: str, known: list[str]) -> None:
+    """Refuse a word outside a list."""
+    if value not in known:
+        raise UserError(
+            f"{key} is {value}: expected one of {', '.join(known)}{nearest(value, known) or '.'}"
+        )
+
+
+def training(trainer: dict[str, Any]) -> None:
+    """Refuse Trainer options that the training step cannot honour."""
+    epochs = trainer["max_epochs"]
+    if epochs is not None and epochs < 1 and epochs != -1:
+        raise UserError(
+            f"trainer.max_epochs is {epochs}: expected a whole number above 0, or -1 for no limit."
+        )
+    for key, use in NEEDED.items():
+        if trainer[key] == 0:
+            raise UserError(f"trainer.{key} is 0, but {use}: leave it out.")
+    part = trainer["limit_predict_batches"]
+    if part is not None and (isinstance(part, int) or part != 1):
+        raise UserError(
+            f"trainer.limit_predict_batches is {part}, but a row is written for every image: leave "
+            "it out."
+        )
+    if trainer["check_val_every_n_epoch"] != 1:
+        raise UserError(
+            "trainer.check_val_every_n_epoch must be 1: every epoch is validated, since the best "
+            "one is chosen among all."
+        )
+    check = trainer["val_check_interval"]
+    if check is not None and not isinstance(check, int | float):
+        raise UserError(
+            f"trainer.val_check_interval is {check}: expected a number of batches, or a share of "
+            "an epoch such as 0.5."
+        )
+    if isinstance(trainer["profiler"], str):
+        choose("trainer.profiler", trainer["profiler"], ["simple", "advanced", "pytorch"])
+    if trainer["model_registry"] is not None:
+        raise UserError("trainer.model_registry sends checkpoints to a service: leave it out.")
+    if trainer["gradient_clip_val"] is not None or trainer["gradient_clip_algorithm"] is not None:
+        raise UserError(
+            "trainer.gradient_clip_val has no effect here: use model.gradient_clip_val."
+        )
+    if trainer["accumulate_grad_batches"] != 1:
+        raise UserError(
+            "trainer.accumulate_grad_batches has no effect here: use a larger data.batch_size, "
+            "which gives the same gradient."
+        )
+    if trainer["precision"] not in (None, 32, "32", "32-true", "bf16-mixed", "bf16"):
+        raise UserError(
+            f"trainer.precision is {trainer['precision']}: expected 32-true or bf16-mixed, whose "
+            "gradients need no scaling."
+        )
+
+
+def root(data: ImageDataModule) -> None:
+    """Refuse a file where the folder of the datasets is asked for."""
+    if Path(data.root).is_file():
+        raise UserError(
+            f"data.root is {data.root}, a file: expected the folder of the datasets; to predict "
+            "pictures of your own, give --data Pictures before it."
+        )
+
+
+def sizes(data: ImageDataModule) -> int:
+    """Refuse a split or a batch that the training set is too small for, before it is fetched.
+
+    Returns:
+        The batches of an epoch.
+    """
+    train, _ = data.split(np.zeros(training_size(data.dataset), np.int64))
+    return 1 if data.batch_size == "full" else -(-len(train) // data.batch_size)
+
+
+def training_size(dataset: str) -> int:
+    """Return the number of training images, by the files' sizes alone."""
+    facts = DATASETS[dataset]
+    files = [file.size for file in facts.train]
+    # An idx file of labels has 8 bytes before the first; a record of CIFAR-10 is a label and 3,072
+    # pixels; four fifths of scikit-learn's 1,797 digits train.
+    return {"idx": files[-1] - 8, "cifar": sum(files) // 3073, "digits": 1437}[facts.layout]
+
+
+def lengths(trainer: Trainer, classifier: Classifier, scheduler: Any, batches: int) -> None:
+    """Refuse a validation after an epoch or after the training, and a schedule that ends before it.
+
+    Args:
+        trainer: how long training lasts, and when it validates.
+        classifier: how often the scheduler steps.
+        scheduler: of learning rates, or None.
+        batches: of an epoch, over all devices.
+    """
+    limit, check = trainer.limit_train_batches, trainer.val_check_interval
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    if isinstance(check, int) and check > batches:
+        raise UserError(
+            f"trainer.val_check_interval is {check}, but an epoch has {batches} batches: give at "
+            "most that, or leave it out."
+        )
+    total, interval = getattr(scheduler, "total_steps", None), classifier.scheduler_interval
+    needed = trainer.max_epochs or -1
+    if interval == "step":
+        ends = (needed * batches, trainer.max_steps)
+        needed = min((end for end in ends if end > 0), default=-1)
+    if total is not None and total < needed:  # OneCycleLR, which fails once it is over
+        raise UserError(
+            f"model.scheduler ends after {total} steps, but with model.scheduler_interval "
+            f"{interval} training takes {needed}: give model.scheduler.total_steps {needed}."
+        )
+    first = check if isinstance(check, int) else max(1, int(batches * check))
+    if batches % first:
+        whole = next(n for n in range(first, batches + 1) if batches % n == 0)
+        raise UserError(
+            f"trainer.val_check_interval is {check}, which does not divide the {batches} batches "
+            "of an epoch: what is saved at its end would not be what was validated; give a "
+            f"divisor such as {whole}."
+        )
+    if 0 < trainer.max_steps < first:
+        raise UserError(
+            f"trainer.max_steps is {trainer.max_steps}, but the first validation is after {first} "
+            "steps, and nothing could be tested: give at least that, or a smaller data.subset."
+        )
+
+
+def launcher(trainer: Trainer) -> None:
+    """Refuse another number of devices than torchrun or SLURM has started processes for."""
+    # One device has no cluster environment: under srun it is a run of its own, not under torchrun.
+    default = TorchElasticEnvironment() if TorchElasticEnvironment.detect() else None
+    environment = getattr(trainer.strategy, "cluster_environment", default)
+    if environment is None:
+        return
+    try:
+        environment.validate_settings(num_devices=trainer.num_devices, num_nodes=trainer.num_nodes)
+    except ValueError as error:
+        raise UserError(
+            f"trainer.devices is {trainer.num_devices} and trainer.num_nodes {trainer.num_nodes}, "
+            "but torchrun or srun has started another number of processes: make both agree, or "
+            "start one process without them."
+        ) from error
+
+
+def devices(trainer: Trainer, data: ImageDataModule) -> None:
+    """Refuse a global batch that the devices cannot share evenly."""
+    count, size = trainer.world_size, data.batch_size
+    if size != "full" and size % count:
+        raise UserError(
+            f"data.batch_size is {size}, the batch over all devices, but {count} devices cannot "
+            f"share it evenly: choose a multiple of {count}."
+        )
+
+
+def schedule(classifier: Classifier) -> Any:
+    """Build the optimiser and the scheduler for a tiny network; return the scheduler.
+
+    Raises:
+        UserError: one of them refuses its arguments.
+    """
+    key = "model.optimizer"
+    try:
+        # A hidden kernel, its bias, and the output layer's kernel.
+        sizes = ((1, 1), (1,), (1, 1))
+        optimizer = classifier.optimizer([torch.nn.Parameter(torch.zeros(s)) for s in sizes])
+        key = "model.scheduler"
+        scheduler = classifier.scheduler(optimizer) if classifier.scheduler else None
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{key} refuses its arguments: {one_line(error).rstrip('.')}.") from error
+    if isinstance(optimizer, torch.optim.LBFGS | torch.optim.SparseAdam):
+        raise UserError(
+            f"model.optimizer is {type(optimizer).__name__}, which needs what this training does "
+            "not give it (a closure, or sparse gradients): choose another."
+        )
+    if isinstance(scheduler, Plateau) and classifier.scheduler_interval == "step":
+        raise UserError(
+            "model.scheduler is ReduceLROnPlateau, which watches what is known once an epoch: "
+            "give model.scheduler_interval epoch."
+        )
+    return scheduler
+
+
+def monitors(trainer: Trainer, scheduler: Any, data: ImageDataModule) -> None:
+    """Refuse a callback or scheduler that waits for a metric which will never exist."""
+    stages = ["train", "val", "test"] if data.protocol == "watch" else ["train", "val"]
+    known = [name for stage in stages for name in metric_names(stage)]
+    for waiting in (*trainer.callbacks, scheduler):  # type: ignore[attr-defined]
+        monitor = getattr(waiting, "monitor", None)
+        if monitor is not None and monitor not in known:
+            raise UserError(
+                f"{type(waiting).__name__} monitors {monitor}, which is never reported: expected "
+                f"one of {', '.join(known)}{nearest(monitor, known) or '.'}"
+            )
+
+
+def same_input(trained: InputSpec, path: str | Path, data: ImageDataModule) -> None:
+    """Refuse a checkpoint that was trained on another kind of image than the data hold."""
+    if trained.channels != data.channels:
+        raise UserError(
+            f"The checkpoint {path} was trained on {trained.name}, {trained.channels} channel(s), "
+            f"but {data.dataset} has {data.channels}: choose a dataset with {trained.channels}."
+        )
+    if len(trained.classes) != len(data.classes):
+        raise UserError(
+            f"The checkpoint {path} knows {len(trained.classes)} classes ({trained.name}), but "
+            f"{data.dataset} has {len(data.classes)}."
+        )
+
+
+def one_device(trainer: Trainer, subcommand: str) -> None:
+    """Refuse what runs on one device only."""
+    if trainer.world_size > 1:
+        raise UserError(
+            f"{subcommand} runs on one device: use --trainer.devices 1, without torchrun."
+        )

@@ -1,0 +1,198 @@
+"""One clear sentence for every mistake on the command line or in a YAML file."""
+
+import inspect
+import pydoc
+import re
+from typing import cast
+
+from jsonargparse import ArgumentParser
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import ReduceLROnPlateau as Plateau
+
+from lenet_lightning.cli.roles import ROLES, SERVICES
+from lenet_lightning.errors import full_key, nearest
+from lenet_lightning.store import run_folder
+from lenet_lightning.training.classifier import Classifier
+from lenet_lightning.training.optimizers import Muon
+
+# Options beside those of trainer, model and data.
+OPTIONS = ("seed_everything", "logs", "name", "monitor", "resume", "threads", "config", "ckpt_path")
+
+# Classes that share their name with another of torch's.
+AMBIGUOUS: dict[type, str] = {
+    Plateau: "lightning.pytorch.cli.ReduceLROnPlateau",
+    Muon: "lenet_lightning.Muon",
+}
+
+# How the types of options read in a sentence.
+TYPES = {
+    "PositiveInt": "a whole number above 0",
+    "NonNegativeInt": "a whole number, 0 or more",
+    "PositiveFloat": "a number above 0",
+    "NonNegativeFloat": "a number, 0 or more",
+    "ClosedUnitInterval": "a number from 0 to 1",
+    "BelowOne": "a number from 0 to below 1",
+    "Share": "a number above 0, at most 1",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a text",
+    "NoneType": "null",
+}
+
+
+def one_line(text: object) -> str:
+    """Join the lines of a message."""
+    return " ".join(str(text).split())
+
+
+def cause(error: BaseException | None, kind: type[Exception]) -> Exception | None:
+    """Return the nearest exception of a kind among an exception and its causes."""
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__
+    return error
+
+
+def explain(message: str, parser: ArgumentParser) -> str:
+    """Turn jsonargparse's message into one sentence that names the key and what was expected.
+
+    Args:
+        message: what jsonargparse reports, often several indented lines.
+        parser: the parser that reports it, for the options it knows.
+    """
+    keys = re.findall(r'Parser key "([^"]+)"', message)
+    key = full_key(keys)
+    if found := re.search(r"Importing '([^']+)' is not allowed", message):
+        return forbidden(key, found[1])
+    if found := re.search(r"unrecognized arguments: (\S+)", message):
+        return unknown_option(found[1], parser)
+    found = re.search(r"(?:Group '(\S+)' does not accept o|O|o)ption '(\S+)'", message)
+    # Of several classes that were tried, the one that knows the option tells what is wrong with it.
+    if found and found[2] not in keys[-1:]:
+        return unknown_option(".".join(filter(None, (key, found[1], found[2]))), parser)
+    if found := re.search(r"the following arguments are required: (\S+)", message):
+        return missing(full_key([key, found[1].rstrip(",.")]))
+    if found := re.search(r"argument (\S+): expected .*argument", message):
+        return f"{found[1]} is given without a value."
+    if found := re.search(r"Unable to load config '([^']+)'", message):
+        return f"{keys[0]} is {found[1]}: expected a YAML file that exists."
+    detail = innermost(message)
+    found = re.search(r"import path string: (\S+)|Expected a path but (\S+) either", detail)
+    if found and classes(key):
+        return unknown_class(key, found[1] or found[2])
+    return wrong_value(key, detail) or one_line(message)
+
+
+def innermost(message: str) -> str:
+    """Return what is said of the innermost key: the more indented lines below its own."""
+    lines = [line for line in message.splitlines() if line.strip()]
+    starts = [i for i, line in enumerate(lines) if "Parser key" in line]
+    if not starts:
+        return message
+    first, *rest = lines[starts[-1] :]
+    indent = len(first) - len(first.lstrip())
+    inner = []
+    for line in rest:
+        if len(line) - len(line.lstrip()) <= indent:
+            break
+        inner.append(line)
+    return "\n".join(inner)
+
+
+def classes(key: str) -> list[type]:
+    """Return the classes whose names or arguments make sense for a key."""
+    return [cast(type, pydoc.locate(path)) for path in ROLES.get(key, ())]
+
+
+def class_path(known: type) -> str:
+    """Return what to type for a class: its name, or its path where the name means two classes."""
+    return AMBIGUOUS.get(known, known.__name__)
+
+
+def option_names(parser: ArgumentParser) -> set[str]:
+    """Return every option's full name."""
+    names = {*parser.get_defaults().keys(), *OPTIONS}
+    owners = {key: classes(key) for key in ("data", "model.optimizer", "model.scheduler")}
+    owners |= {"trainer": [Trainer], "model": [Classifier]}
+    owners["trainer.callbacks"] = classes("trainer.callbacks")
+    for key, known in owners.items():
+        names |= {f"{key}.{n}" for c in known for n in inspect.signature(c).parameters}
+    # What optimisers and schedulers are given by the program.
+    return names - {"model.optimizer.params", "model.scheduler.optimizer"}
+
+
+def unknown_option(option: str, parser: ArgumentParser) -> str:
+    """An option that no class or parser has."""
+    flag = "--" * option.startswith("--")
+    name = full_key([option.lstrip("-").split("=")[0]])
+    group, _, last = name.rpartition(".")
+    if last == "replicas":
+        return f"{flag}{name}: {run_folder.NO_REPLICAS}"
+    known = {n: flag + n for n in option_names(parser)}
+    if not flag and option.endswith(".ckpt"):
+        return f"{option} is one file too many: put a pattern of several into quotes."
+    if name in known and not group:
+        return f"{flag}{name} is no option of this command; --help lists them."
+    if name in known:
+        return f"{flag}{name} is no option of the class that {group} names, or {group} names none."
+    # Within its group, or anywhere if it was given without one: --batch_size, --max_epochs, --lr.
+    inside = {n.rpartition(".")[2]: known[n] for n in sorted(known) if n.startswith(group)}
+    hint = nearest(last, inside) if inside else nearest(name, known)
+    return f"{flag}{name} is no option{hint or '; --help lists them.'}"
+
+
+def unknown_class(key: str, name: str) -> str:
+    """A class name that leads nowhere."""
+    names = {c.__name__: class_path(c) for c in classes(key)}
+    hint = nearest(name.split(".")[-1], names) or f": expected one of {', '.join(names.values())}."
+    return f"{key} is {name}, which is not known{hint}"
+
+
+def wrong_value(key: str, detail: str) -> str:
+    """A value of the wrong type or outside its limits; empty if it is something else."""
+    expected, choices = [], []
+    errors = detail.partition("Errors:")[2] or detail
+    pattern = r"Not of type (\w+)|Expected a <class '(?:[\w.]*\.)?(\w+)'>|Literal\[([^\]]*)\]"
+    for restricted, plain, literals in re.findall(pattern, errors):
+        choices += [c.strip().strip("'") for c in literals.split(",") if c]
+        if name := restricted or plain:
+            expected.append(TYPES.get(name, f"a {name}"))
+    value = re.search(
+        r"Given value: (.+?)(?:\. Got value|$)|Got value: (.+?)(?:\. Got value|$)"
+        r"|: (\S+) (?:does not conform|not a number)|base 10: '(.*?)'|to float: '(.*?)'",
+        detail,
+        re.MULTILINE,
+    )
+    if not key or not value or not (expected or choices):
+        return ""
+    given = next(group for group in value.groups() if group is not None)
+    one_of = "one of " * (len(choices) > 1) + ", ".join(dict.fromkeys(choices))
+    words = " or ".join(filter(None, [one_of, *dict.fromkeys(expected)]))
+    return f"{key} is {given or 'empty'}: expected {words}{nearest(given, choices) or '.'}"
+
+
+def forbidden(key: str, name: str) -> str:
+    """A class that a configuration may not name there, or anything else that it would import."""
+    place = full_key([key])
+    if package := SERVICES.get(name):
+        return (
+            f"{place} names {name}, which sends what it logs to a service: if you want that, "
+            f"pip install {package}, and add --allow_imports {name}."
+        )
+    names = {known.__name__: class_path(known) for known in classes(key)}
+    hint = nearest(name.rpartition(".")[2], names)
+    expected = f"one of {', '.join(names.values())}" if names else "a number, a text or a list"
+    return (
+        f"{place} names {name}, which a configuration may not name there"
+        f"{hint or f': expected {expected}.'} If you trust it, add --allow_imports {name}."
+    )
+
+
+def missing(key: str) -> str:
+    """A required option that was not given."""
+    if key == "data":
+        names = ", ".join(c.__name__ for c in classes("data"))
+        return f"data is required: give --config configs/mnist.yaml, or --data with one of {names}."
+    if key == "data.root":
+        return "data.root is required: give --data.root with a picture, a folder of them or a glob."
+    return f"{key} is required."

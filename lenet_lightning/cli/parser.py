@@ -1,0 +1,100 @@
+"""The options of ``fit``, ``validate``, ``test`` and ``predict`` beside trainer, model and data."""
+
+from typing import Any, Literal, NoReturn
+
+from jsonargparse.typing import NonNegativeInt, PositiveInt
+from lightning.pytorch.cli import LightningArgumentParser
+
+from lenet_lightning.cli import messages
+from lenet_lightning.errors import UserError
+
+Monitor = Literal["val/acc", "val/loss", "val/acc_negative", "val/loss_negative"]
+Resume = Literal["never", "auto", "must"]
+
+# Keys of one invocation, not of a run.
+TRANSIENT = ("resume", "ckpt_path", "allow_imports", "config")
+
+# Arguments of the Trainer's methods that are the same for every run, and so no options.
+SETTLED = ("weights_only", "verbose")
+
+PURPOSES = {
+    "fit": "Train a network, choose its best epoch on validation images, and test that one.",
+    "validate": "Evaluate a network on the images that chose its best epoch.",
+    "test": "Evaluate a network on the test set.",
+    "predict": "Name what is on your own pictures, or on a dataset's test images.",
+}
+# What --ckpt_path names, for fit and for the others.
+START = (
+    "checkpoint whose weights, optimiser and epoch to start from, with the settings given here; to "
+    "go on with a run as it was, use --resume"
+)
+TRAINED = (
+    "a trained network's checkpoint, such as lightning_logs/mnist/version_0/checkpoints/best.ckpt, "
+    "or a pattern of several"
+)
+
+
+class Parser(LightningArgumentParser):
+    """LightningCLI's parser, whose errors are one sentence, and the options of subcommands ours."""
+
+    def add_method_arguments(
+        self, theclass: type, themethod: str, *args: Any, skip: set[str | int], **kwargs: Any
+    ) -> list[str]:
+        """Add the options of a subcommand; return the arguments that its method will be given."""
+        own = {"ckpt_path", "return_predictions", *SETTLED}
+        added = super().add_method_arguments(theclass, themethod, *args, skip=skip | own, **kwargs)
+        fit = themethod == "fit"
+        which = START if fit else TRAINED
+        self.add_argument("--ckpt_path", type=str | None, default=None, help=which)
+        if fit:
+            self.add_argument(
+                "--resume",
+                type=Resume,
+                default="never",
+                help="continue the newest unfinished run of this very configuration (auto: if "
+                "there is one, must: fail if there is none)",
+            )
+        return [*added, "ckpt_path", *SETTLED]
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise ``UserError`` in place of printing the usage; inner parsers report to the outer."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        raise UserError(messages.explain(message, self)) from ex
+
+
+def add_seed(parser: LightningArgumentParser) -> None:
+    """Add the seed of everything."""
+    parser.add_argument(
+        "--seed_everything",
+        type=NonNegativeInt,
+        default=0,
+        help="seed of initialisation, data order and augmentation",
+    )
+
+
+def add_run(parser: LightningArgumentParser) -> None:
+    """Add what decides where a run is kept, how its epoch is chosen and what it may import."""
+    add = parser.add_argument
+    add("--logs", type=str, default="lightning_logs", help="folder of all runs")
+    add(
+        "--name",
+        type=str | None,
+        default=None,
+        help="runs go to logs/name/version_N, {seed} in it being the run's seed; the dataset's "
+        "name by default",
+    )
+    add("--monitor", type=Monitor, default="val/acc", help="what chooses the best epoch")
+    add(
+        "--threads",
+        type=PositiveInt | None,
+        default=None,
+        help="processor threads; by default 1 with the fused kernel, whose short steps gain "
+        "little from more and lose much where others compute too, else torch's own choice",
+    )
+    add(
+        "--allow_imports",
+        type=list[str] | str,
+        default=[],
+        help="further packages, or functions, that the configuration may name",
+    )

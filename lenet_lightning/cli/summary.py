@@ -1,0 +1,58 @@
+"""Tables of accuracy and loss that ``fit``, ``validate`` and ``test`` print."""
+
+from collections.abc import Sequence
+from statistics import mean
+
+from lenet_lightning.statistics import mean_interval, wilson_interval
+
+
+def table(figures: dict[str, float], count: int) -> str:
+    """Return accuracy, its 95 % interval over ``count`` images, and loss, a line for each kind.
+
+    Args:
+        figures: acc, loss, acc_negative, loss_negative; acc_views and loss_views if there are any.
+        count: images evaluated.
+    """
+    lines = [f"{'':12}{'accuracy':>10}{'95 % interval':>20}{'loss':>10}"]
+    for label, suffix in (("originals", ""), ("negatives", "_negative"), ("views", "_views")):
+        if f"acc{suffix}" not in figures:
+            continue
+        accuracy, loss = figures[f"acc{suffix}"], figures[f"loss{suffix}"]
+        low, high = wilson_interval(accuracy, count)
+        interval = f"{low:.2%} to {high:.2%}"
+        lines.append(f"{label:12}{accuracy:>10.2%}{interval:>20}{loss:>10.4f}")
+    return "\n".join(lines)
+
+
+def networks_table(
+    figures: Sequence[dict[str, float]],
+    labels: Sequence[str],
+    together: dict[str, float] | None = None,
+) -> str:
+    """Return accuracies and losses, a line for each network, their mean and its 95 % interval.
+
+    Args:
+        figures: acc, loss, acc_negative and loss_negative of each; acc_views where there are any.
+        labels: what to call each network.
+        together: such figures of all networks as one, for a line at the end.
+    """
+    columns = {"accuracy": "acc", "negatives": "acc_negative", "views": "acc_views", "loss": "loss"}
+    columns = {title: key for title, key in columns.items() if key in figures[0]}
+    rows = dict(zip(labels, figures, strict=True))
+    if len(figures) > 1:
+        series = {key: [own[key] for own in figures] for key in columns.values()}
+        rows["mean"] = {key: mean(values) for key, values in series.items()}
+        bounds = {key: mean_interval(values) for key, values in series.items()}
+        for key, (low, high) in bounds.items():  # of few networks it is wider than what can be
+            bounds[key] = max(0.0, low), high if key == "loss" else min(1.0, high)
+        for i, label in enumerate(("95 % from", "95 % to")):
+            rows[label] = {key: pair[i] for key, pair in bounds.items()}
+        if together:
+            rows["ensemble"] = together
+    width = max(map(len, rows))
+    lines = [" " * width + "".join(f"{title:>12}" for title in columns)]
+    forms = {key: ".4f" if key == "loss" else ".2%" for key in columns.values()}
+    for label, own in rows.items():
+        cells = (f"{own[key]:{form}}" if key in own else "" for key, form in forms.items())
+        lines.append(f"{label:{width}}" + "".join(f"{cell:>12}" for cell in cells).rstrip())
+    return "\n".join(lines)

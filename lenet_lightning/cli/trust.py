@@ -1,0 +1,110 @@
+"""What a configuration may make Python import and construct: the classes of ``roles.ROLES``.
+
+Twice: while it is parsed, nothing else is imported; once it is parsed, and before anything in it
+is constructed, each class must stand where it makes sense, and nothing else may be anything but a
+plain value.
+"""
+
+import os
+import pydoc
+import re
+from contextlib import suppress
+from datetime import timedelta
+from enum import Enum
+from typing import Any
+
+import jsonargparse
+import torch
+
+from lenet_lightning.cli.messages import forbidden
+from lenet_lightning.cli.roles import ROLES, definition, spellings
+from lenet_lightning.errors import UserError, full_key
+
+FLAGS = ("--allow_imports", "--allow_imports+")
+
+# What values are once parsed; a torch.device is the default of some callbacks.
+PLAIN = (type(None), bool, int, float, str, Enum, os.PathLike, timedelta, torch.device)
+
+
+def limit_imports(args: list[str]) -> None:
+    """Limit what is imported for a configuration to ``ROLES`` and to what a flag opens.
+
+    Args:
+        args: the command line; only it can open more, a configuration file cannot.
+
+    Raises:
+        UserError: the flag names something that is no import path, or cannot be opened.
+    """
+    try:
+        jsonargparse.set_parsing_settings(
+            import_path_denylist=["*"],
+            import_path_allowlist=sorted(opened(args).union(*map(spellings, ROLES))),
+            instantiate_subclass_spec_in_any=False,
+            config_read_mode_fsspec_enabled=False,
+        )
+    except ValueError as error:
+        raise UserError(
+            f"--allow_imports: {error} Expected packages or classes such as my_package.MyCallback."
+        ) from error
+
+
+def opened(args: list[str]) -> set[str]:
+    """Return the import paths that ``--allow_imports`` opens, given alone or as a YAML list.
+
+    Where one leads to something that is defined elsewhere, that path is opened too.
+    """
+    found: set[str] = set()
+    for flag, following in zip(args, [*args[1:], ""], strict=True):
+        name, _, attached = flag.partition("=")
+        if name in FLAGS:
+            found |= {*re.findall(r"[A-Za-z_][\w.]*", attached or following)}
+    for path in sorted(found):
+        with suppress(pydoc.ErrorDuringImport):  # reported where the configuration names it
+            found.add(definition(path))
+    return found
+
+
+def below(path: str, prefixes: set[str]) -> bool:
+    """Tell whether an import path is one of ``prefixes``, or leads to something inside of one."""
+    return any(f"{path}.".startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def check(config: jsonargparse.Namespace, args: list[str]) -> None:
+    """Refuse whatever a configuration names that has no role where it stands.
+
+    Args:
+        config: the parsed configuration of one subcommand, before anything in it is constructed.
+        args: the command line.
+
+    Raises:
+        UserError: naming the key and the class, function or address.
+    """
+    _check(config, "", opened(args), False)
+
+
+def _check(node: Any, key: str, prefixes: set[str], trusted: bool) -> None:
+    """Check a node of a configuration and all below it; ``trusted`` if a flag opened its class."""
+    if isinstance(node, jsonargparse.Namespace):
+        node = vars(node)
+    if name := named(node):
+        trusted = below(name, prefixes)
+        if not trusted and name not in spellings(key):
+            raise UserError(forbidden(key, name))
+    if isinstance(node, dict):
+        for part, value in node.items():
+            _check(value, f"{key}.{part}".lstrip("."), prefixes, trusted)
+    elif isinstance(node, list | tuple | set):
+        for value in node:
+            _check(value, key, prefixes, trusted)
+    elif isinstance(node, str) and "://" in node and key.startswith("trainer.") and not trusted:
+        raise UserError(f"{full_key([key])} is {node}, an address: expected a path on this disk.")
+
+
+def named(node: Any) -> str | None:
+    """Return the import path that a node of a parsed configuration names; None of plain values."""
+    if isinstance(node, dict):
+        return str(node["class_path"]) if "class_path" in node else None
+    if isinstance(node, (*PLAIN, list, tuple, set)):
+        return None
+    known = node if hasattr(node, "__qualname__") else type(node)
+    return f"{known.__module__}.{known.__qualname__}"

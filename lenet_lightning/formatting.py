@@ -1,0 +1,67 @@
+"""Format numbers and times for people: accuracies in per cent, differences in points."""
+
+from __future__ import annotations
+
+import math
+
+from lenet_lightning.statistics import Summary
+
+NONE = "\u2013"
+
+
+def number(value: float, measure: str, signed: bool = False) -> str:
+    """A value of a measure: ``98.76 %``, or ``0.4321`` for a loss; a dash for NaN."""
+    if math.isnan(value):
+        return NONE
+    sign = "+" if signed else ""
+    if "loss" in measure:
+        return f"{value:{sign}.3f}"
+    return f"{100 * value:{sign}.2f}" + (" points" if signed or measure == "variation" else " %")
+
+
+def interval(low: float, high: float, measure: str, signed: bool = False) -> str:
+    """``[98.50, 99.02]`` in per cent (or points), ``[0.10, 0.30]`` for a loss."""
+    if math.isnan(low) or math.isnan(high):
+        return NONE
+    sign = "+" if signed else ""
+    if "accuracy" in measure and not signed:
+        low, high = max(low, 0.0), min(high, 1.0)
+    if "loss" in measure:
+        return f"[{low:{sign}.3f}, {high:{sign}.3f}]"
+    return f"[{100 * low:{sign}.2f}, {100 * high:{sign}.2f}]"
+
+
+def mean_sd(summary: Summary, measure: str, signed: bool = False) -> str:
+    """``98.76 ± 0.12 %``: mean and standard deviation; without the latter for one value."""
+    if summary.n == 0:
+        return NONE
+    text = number(summary.mean, measure, signed)
+    if not summary.has_interval:
+        return text
+    first, _, unit = text.partition(" ")
+    sd = f"{summary.sd:.3f}" if "loss" in measure else f"{100 * summary.sd:.2f}"
+    return f"{first} ± {sd} {unit}".strip()
+
+
+def margin(value: float, measure: str) -> str:
+    """``1 point``, ``20 points``, or the plain number for a loss."""
+    if "loss" in measure:
+        return f"{value:g}"
+    return f"{100 * value:g} point" + ("" if value == 0.01 else "s")
+
+
+def p_value(p: float) -> str:
+    """``p = 0.012`` or ``p < 0.0001``."""
+    if math.isnan(p):
+        return ""
+    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
+
+
+def duration(seconds: float) -> str:
+    """Format a time for people: ``48 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"

@@ -1,0 +1,144 @@
+"""Intervals and tests, as pure functions of arrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, fmean, stdev
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+WARM_UP = 5
+"""Epochs left out of the epoch-to-epoch variation, while every curve still rises."""
+
+
+def wilson_interval(share: float, count: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the interval of a share of ``count`` independent trials (Wilson 1927).
+
+    Args:
+        share: observed share in [0, 1].
+        count: number of trials, >= 1.
+        confidence: in (0, 1).
+    """
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    center = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * (share * (1 - share) / count + z * z / (4 * count**2)) ** 0.5
+    return max(0.0, center - half), min(1.0, center + half)
+
+
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Return Student's t interval of the mean of independent values.
+
+    Args:
+        values: two or more.
+        confidence: in (0, 1).
+    """
+    from scipy import stats  # here, because importing it takes longer than one table
+
+    count = len(values)
+    half = float(stats.t.ppf((1 + confidence) / 2, count - 1)) * stdev(values) / count**0.5
+    return fmean(values) - half, fmean(values) + half
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Values of several seeds, summed up.
+
+    Attributes:
+        n: How many finite values there are.
+        mean: Their mean; NaN for none.
+        sd: Their sample standard deviation; NaN below two values.
+        low: Lower end of the 95 % t interval of the mean; NaN below two values.
+        high: Upper end of it.
+    """
+
+    n: int
+    mean: float
+    sd: float
+    low: float
+    high: float
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether there were values enough for an interval."""
+        return self.n >= 2
+
+
+def summarise(values: ArrayLike, confidence: float = 0.95) -> Summary:
+    """Mean, standard deviation and Student's t interval of the mean; NaN values are left out."""
+    finite = np.asarray(values, dtype=float)
+    finite = finite[np.isfinite(finite)]
+    n = len(finite)
+    mean = float(finite.mean()) if n else math.nan
+    if n < 2:
+        return Summary(n, mean, math.nan, math.nan, math.nan)
+    return Summary(n, mean, float(finite.std(ddof=1)), *mean_interval(finite.tolist(), confidence))
+
+
+def wilson(accuracy: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion (Wilson, 1927, JASA 22, 209-212).
+
+    Args:
+        accuracy: The proportion found, in [0, 1]; NaN gives NaN.
+        n: Of how many test images.
+        confidence: The coverage asked for.
+    """
+    if n <= 0 or math.isnan(accuracy):
+        return math.nan, math.nan
+    return wilson_interval(accuracy, n, confidence)
+
+
+def paired_t(differences: ArrayLike) -> float:
+    """Two-sided p of Student's paired t test; NaN below two pairs, 0 or 1 without spread."""
+    values = np.asarray(differences, dtype=float)
+    values = values[np.isfinite(values)]
+    if len(values) < 2:
+        return math.nan
+    sd = float(values.std(ddof=1))
+    if sd == 0.0:
+        return 1.0 if values[0] == 0 else 0.0
+    t = float(values.mean()) / (sd / math.sqrt(len(values)))
+    from scipy import stats
+
+    return float(2 * stats.t.sf(abs(t), len(values) - 1))
+
+
+def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """Exact two-sided p of McNemar's test of two networks on the same test images.
+
+    McNemar, 1947, Psychometrika 12, 153-157, in its exact binomial form.
+
+    Args:
+        first: Whether the first network is right, bool [N].
+        second: Whether the second one is, bool [N].
+    """
+    only_first = int(np.sum(first & ~second))
+    only_second = int(np.sum(~first & second))
+    discordant = only_first + only_second
+    if not discordant:
+        return 1.0
+    from scipy import stats
+
+    return float(stats.binomtest(only_first, discordant, 0.5).pvalue)
+
+
+def variation(accuracy: ArrayLike, skip: int = WARM_UP) -> float:
+    """Sample standard deviation of a curve's epoch-to-epoch differences.
+
+    Args:
+        accuracy: One value for each epoch, [E].
+        skip: Epochs left out at the start.
+
+    Returns:
+        The same unit as the curve; NaN where fewer than two differences remain.
+    """
+    differences = np.diff(np.asarray(accuracy, dtype=float)[skip:])
+    return float(differences.std(ddof=1)) if len(differences) >= 2 else math.nan
+
+
+def confusion(labels: NDArray[np.int_], predicted: NDArray[np.int_], classes: int) -> NDArray:
+    """Counts of test images, int64 [true class, predicted class]."""
+    cells = labels.astype(np.int64) * classes + predicted.astype(np.int64)
+    return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)

@@ -1,0 +1,304 @@
+"""Run folders: making one, reading one, finding one of the same configuration.
+
+``<logs>/<name>/version_N/`` holds config.yaml, run.json, metrics.csv, curves.png,
+test_predictions.npz, checkpoints/ and TensorBoard's event files. This module needs neither torch
+nor Lightning, so a report can be made on a machine that has only the folders.
+"""
+
+import contextlib
+import csv
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import yaml
+
+from lenet_lightning.errors import UserError
+from lenet_lightning.renamed import current
+
+CONFIG, MANIFEST, METRICS = "config.yaml", "run.json", "metrics.csv"
+
+# Settings that cannot change a result: where things lie and what is shown.
+NEUTRAL_KEYS = (
+    ("logs",),
+    ("name",),
+    ("resume",),
+    ("ckpt_path",),
+    ("weights_only",),
+    ("allow_imports",),
+    ("trainer", "enable_progress_bar"),
+    ("trainer", "default_root_dir"),
+    ("data", "init_args", "root"),
+    ("data", "init_args", "download"),
+)
+
+
+NO_REPLICAS = (
+    "replicas is no longer an option: every seed is a run of its own. Leave it out, and run seeds "
+    "side by side with python -m lenet_lightning study --config CONFIG --seeds 0-4."
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, read.
+
+    Attributes:
+        folder: where it lies.
+        config: config.yaml.
+        manifest: run.json.
+        metrics: metrics.csv, one float64 array ``[epochs]`` per column, empty before the first.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    manifest: dict[str, Any]
+    metrics: dict[str, np.ndarray]
+
+
+def create(root: str | Path, name: str) -> Path:
+    """Make and return the next free ``root/name/version_N``, safe among concurrent runs.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    parent = Path(root) / name
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        number = max(map(version, parent.iterdir()), default=-1) + 1
+        while True:
+            folder = parent / f"version_{number}"
+            try:
+                folder.mkdir()
+                (folder / "checkpoints").mkdir()
+                return folder
+            except FileExistsError:
+                number += 1
+    except OSError as error:
+        raise UserError(
+            f"The run folder {parent} cannot be written ({error.strerror}): "
+            "free it, or choose another with --logs."
+        ) from error
+
+
+def discard(folder: Path) -> None:
+    """Remove a run folder in which nothing was recorded, and its parent if that is then empty."""
+    if (folder / MANIFEST).exists():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        folder.parent.rmdir()
+
+
+def hold(folder: Path) -> IO[str] | None:
+    """Mark a run folder as in use until the returned file or the process ends.
+
+    Returns None if another process holds it.
+    """
+    file = (folder / ".lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    except OSError:  # a file system without locks is worked on without
+        pass
+    return file
+
+
+def read(folder: str | Path) -> Run:
+    """Read a run folder.
+
+    Raises:
+        UserError: it is none, or one of its files is damaged.
+    """
+    folder = Path(folder)
+    config = read_file(folder / CONFIG, lambda path: current(yaml.safe_load(path.read_text())))
+    drop_replicas(config)
+    manifest = read_file(folder / MANIFEST, lambda path: json.loads(path.read_text()))
+    return Run(folder, config, manifest, read_file(folder / METRICS, read_metrics))
+
+
+def read_file(path: Path, parse: Callable[[Path], Any]) -> Any:
+    """Read one file of a run folder.
+
+    Raises:
+        UserError: it is absent, or damaged.
+    """
+    try:
+        return parse(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path.parent} is no run folder: {path.name} is missing.") from error
+    except (ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is damaged ({reason}): restore it, or remove its run.") from error
+
+
+def drop_replicas(config: Any) -> bool:
+    """Remove ``replicas: 1`` of an earlier version from a configuration; tell if it was there."""
+    found = False
+    for group, *path in (("model",), ("data", "init_args")):
+        node = config.get(group) if isinstance(config, dict) else None
+        for key in path:
+            node = node.get(key) if isinstance(node, dict) else None
+        if isinstance(node, dict) and node.get("replicas") == 1:
+            del node["replicas"]
+            found = True
+    return found
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read a run folder's config.yaml alone."""
+    return read(folder).config
+
+
+def read_metrics(path: Path) -> dict[str, np.ndarray]:
+    """Read a metrics.csv; empty cells become NaN, an absent file an empty dict."""
+    rows = read_rows(path)
+    columns = rows[0] if rows else {}
+    return {c: np.array([float(row[c] or "nan") for row in rows]) for c in columns}
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Read a metrics.csv as text, one dict per epoch."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def replace(path: Path, content: str | bytes) -> None:
+    """Write a file beside its destination, flush it to disk and rename it.
+
+    Raises:
+        UserError: the file cannot be written; what was there is still there.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        if isinstance(content, str):
+            content = content.encode("utf-8", "surrogateescape")  # names of files may be no UTF-8
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(unwritable(path, error)) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def unwritable(path: Path, error: OSError) -> str:
+    """Return the sentence for a file that the system refuses to write."""
+    return (
+        f"{path} cannot be written ({error.strerror}): make room, or make its folder writable; "
+        "what was saved before is still valid."
+    )
+
+
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write run.json."""
+    replace(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+
+
+def folder_of(checkpoint: str | Path) -> Path | None:
+    """Return the run folder a checkpoint lies in, None if it lies in none."""
+    folder = Path(checkpoint).parent.parent
+    return folder if (folder / CONFIG).is_file() else None
+
+
+def find(root: str | Path, name: str, config: dict[str, Any]) -> list[Run]:
+    """Return the runs under ``root/name`` of this configuration and code, newest first."""
+    return [
+        run
+        for run in read_all(Path(root) / name)
+        if run.manifest.get("code") == code_version() and same_setting(run.config, config)
+    ]
+
+
+def read_all(parent: Path) -> list[Run]:
+    """Read every undamaged ``version_N`` in a folder, newest first."""
+    found = []
+    for folder in parent.glob("version_*"):
+        if version(folder) >= 0:
+            with contextlib.suppress(UserError):
+                found.append(read(folder))
+    return sorted(found, key=lambda run: version(run.folder), reverse=True)
+
+
+def version(folder: Path) -> int:
+    """Return N of a run folder ``version_N``, -1 of any other path."""
+    found = re.fullmatch(r"version_(\d+)", folder.name)
+    return int(found[1]) if found else -1
+
+
+def why_not_found(root: str | Path, name: str, config: dict[str, Any]) -> str:
+    """Say why no run under ``root/name`` can be continued with this configuration."""
+    parent = Path(root) / name
+    unfinished = [run for run in read_all(parent) if run.manifest["status"] != "finished"]
+    if not unfinished:
+        return f"there is no unfinished run in {parent}"
+    run = unfinished[0]
+    if run.manifest.get("code") != code_version():
+        return (
+            f"{run.folder} was made by another version of the code; to go on from it all the same, "
+            f"give --ckpt_path {run.folder / 'checkpoints' / 'last.ckpt'}"
+        )
+    if differing := changes(run.config, config):
+        key, (old, new) = next(iter(differing.items()))
+        return f"{run.folder} has another configuration ({key} was {old}, is {new})"
+    return f"{run.folder} is in use by another process, or has no checkpoint"
+
+
+def same_setting(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    """Tell whether two configurations train the same network in the same way."""
+    return not changes(a, b)
+
+
+def changes(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return ``key: (old value, new value)`` of every setting that differs and can matter."""
+    a, b = flatten(old), flatten(new)
+    keys = sorted(
+        key for key in a.keys() | b.keys() if not any(key[: len(n)] == n for n in NEUTRAL_KEYS)
+    )
+    return {".".join(k): (a.get(k), b.get(k)) for k in keys if a.get(k) != b.get(k)}
+
+
+def flatten(config: dict[str, Any], prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    """Turn nested mappings into one with tuple keys."""
+    flat: dict[tuple[str, ...], Any] = {}
+    for key, value in config.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            value = dict(enumerate(value))
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, (*prefix, str(key)))
+        else:
+            flat[(*prefix, str(key))] = value
+    return flat
+
+
+@cache
+def code_version() -> str:
+    """Return 16 hexadecimal digits that change with any source file that a run depends on.
+
+    ``study`` and ``robustness`` are left out: they start runs and read them, so a run does not
+    depend on them.
+    """
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(p for p in package.rglob("*") if p.suffix in {".py", ".c"}):
+        name = path.relative_to(package).as_posix()
+        if not name.startswith(("study/", "robustness/")):
+            digest.update(name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,205 @@
+"""Write a study's report from its run folders alone: no data, no network, no torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from lenet_lightning.store import run_folder
+from lenet_lightning.study.claims import NOT_REPRODUCED, REPRODUCED, UNDECIDED
+from lenet_lightning.study.plan import Study
+from lenet_lightning.study.report import class_tables, figure_sections, plots, provenance, tables
+from lenet_lightning.study.report.document import (
+    Block,
+    Bullets,
+    Gallery,
+    Heading,
+    Paragraph,
+    Picture,
+    pictures,
+    to_html,
+    to_markdown,
+)
+from lenet_lightning.study.results import Result, gather, read_study
+
+CLAIMS_NOTE = (
+    "The rule: a claim is reproduced when the whole 95 % interval over seeds (Student's t) lies "
+    "where the claim says, not reproduced when the whole interval lies outside, and undecided "
+    "otherwise; a single seed has no interval and decides nothing. Comparisons are of the "
+    "differences between runs with the same seed. McNemar's exact test compares the two networks "
+    "of each seed that validation chose, whichever accuracy the claim is about, on the same test "
+    "images. Of several settings the one with the best mean of the claim's own measure is judged, "
+    "by other measures too. Epoch-to-epoch variation is the standard deviation of "
+    "the differences between the test accuracies of successive epochs, after the first five: the "
+    "smaller, the smoother and the more stable. No correction is made for the number of claims."
+)
+PROTOCOL_NOTES = {
+    "watch": (
+        "Protocol `watch`: part of the training images is kept for validation, and the test set "
+        "is evaluated after every epoch for the record. 'Best epoch on test' is what the original "
+        "report quotes: the best of all epochs, chosen on the very images it is quoted for, and "
+        "so too high. 'Chosen on validation, tested once' is the honest figure. The original's "
+        "exact protocol, all training images and the test set for validation, is "
+        "`data.protocol: report`."
+    ),
+    "report": (
+        "Protocol `report`, the original report's: all training images train and the test set is "
+        "the validation set, so the best epoch is chosen on the images it is quoted for and is "
+        "too high. `data.protocol: watch` shows by how much."
+    ),
+    "holdout": (
+        "Protocol `holdout`: the best epoch is chosen on validation images kept from the training "
+        "set, and the test set is used once, at the end."
+    ),
+}
+NONFINITE_NOTE = (
+    "Runs whose loss stopped being a finite number are results, not failures: their accuracy "
+    "counts at chance from that epoch on."
+)
+
+
+def write(folder: Path, output: Path | None = None) -> Path:
+    """Write ``report.html``, ``report.md``, ``figures/``, ``results.csv`` and ``summary.csv``.
+
+    The result depends on the runs alone, not on their order or on when they were made, apart
+    from the section on how it was made and the timing columns of ``results.csv``.
+
+    Args:
+        folder: A study's folder, such as ``lightning_logs/report``.
+        output: Where to write; the study's folder unless given.
+
+    Returns:
+        The path of ``report.html``.
+
+    Raises:
+        UserError: The folder is not a study's, or holds no runs.
+    """
+    study = read_study(folder)
+    results = gather(study, folder)
+    blocks = build(study, results, folder)
+    output = output or folder
+    (output / "figures").mkdir(parents=True, exist_ok=True)
+    for picture in pictures(blocks):
+        run_folder.replace(output / "figures" / f"{picture.name}.png", picture.png)
+    texts = {
+        "results.csv": tables.to_csv(tables.run_rows(results)),
+        "summary.csv": tables.to_csv(tables.summary_rows(study, results)),
+        "report.md": to_markdown(study.title, blocks),
+        "report.html": to_html(study.title, blocks),
+    }
+    for name, text in texts.items():
+        run_folder.replace(output / name, text)
+    return output / "report.html"
+
+
+def build(study: Study, results: Sequence[Result], folder: Path) -> list[Block]:
+    """The whole report as blocks."""
+    return [
+        *_summary(study, results),
+        *_claims(study, results),
+        *_by_group(study, results),
+        *_figures(study, results, folder),
+        *_negatives(study, results),
+        *_classes(study, results),
+        *_unfinished(results),
+        *provenance.section(folder, results),
+    ]
+
+
+def _summary(study: Study, results: Sequence[Result]) -> list[Block]:
+    done = [result for result in results if result.complete]
+    seeds = ", ".join(map(str, study.seeds))
+    text = (
+        f"{len(study.settings)} settings with seeds {seeds}: {len(done)} of {len(results)} runs "
+        f"are complete."
+    )
+    if len(done) < len(results):
+        text += " What is missing is listed under 'Runs without a result'."
+    notes = [PROTOCOL_NOTES[p] for p in sorted({r.protocol for r in done}) if p in PROTOCOL_NOTES]
+    if any(result.status == "nonfinite" for result in done):
+        notes.append(NONFINITE_NOTE)
+    blocks: list[Block] = [Paragraph(text), *map(Paragraph, notes)]
+    found = [best for group in study.groups if (best := class_tables.best(study, group, results))]
+    return [*blocks, class_tables.ranking_table(found)] if found else blocks
+
+
+def _claims(study: Study, results: Sequence[Result]) -> list[Block]:
+    if not study.claims:
+        return []
+    table, judged = tables.claims_table(study, results)
+    counts = Counter(judgement.verdict for _, judgement in judged)
+    verdicts = (REPRODUCED, NOT_REPRODUCED, UNDECIDED)
+    text = ", ".join(f"{counts[verdict]} {verdict}" for verdict in verdicts)
+    return [
+        Heading("Claims"),
+        Paragraph(f"Of {len(judged)} claims: {text}."),
+        table,
+        Paragraph(CLAIMS_NOTE),
+    ]
+
+
+def _by_group(study: Study, results: Sequence[Result]) -> list[Block]:
+    blocks: list[Block] = [Heading("Results")]
+    for group, title in study.groups.items():
+        settings = study.in_group(group)
+        if title:
+            blocks.append(Heading(title, 3))
+        blocks.append(tables.accuracy_table(settings, results))
+        curves = {setting.title: tables.complete(setting, results) for setting in settings}
+        if any(curves.values()):
+            name = f"comparison_{group or study.name}"
+            caption = f"{title or study.title}: every setting, mean and range over seeds."
+            png = plots.comparison(curves)
+            blocks.append(Gallery([Picture(name, caption, caption, png)]))
+    return blocks
+
+
+def _figures(study: Study, results: Sequence[Result], folder: Path) -> list[Block]:
+    blocks = figure_sections.section(study, results, folder)
+    return [Heading("Figures"), *blocks] if blocks else []
+
+
+def _negatives(study: Study, results: Sequence[Result]) -> list[Block]:
+    """Every setting on the negatives of the test images."""
+    blocks: list[Block] = []
+    for group, title in study.groups.items():
+        table = tables.negatives_table(study.in_group(group), results)
+        if len(table.columns) > 2:
+            blocks += [*([Heading(title, 3)] if title else []), table]
+    return [Heading("On negatives"), *blocks] if blocks else []
+
+
+def _classes(study: Study, results: Sequence[Result]) -> list[Block]:
+    found = [best for group in study.groups if (best := class_tables.best(study, group, results))]
+    if not found:
+        return []
+    blocks: list[Block] = [
+        Heading("Which classes make the difference"),
+        Paragraph(
+            "Of each dataset's best setting (by validation accuracy), all seeds together, on the "
+            "test set at the epoch chosen on validation."
+        ),
+        Bullets([class_tables.difference(item) for item in found]),
+    ]
+    for item in found:
+        blocks += [
+            Heading(f"{item.title}: {item.setting.title}", 3),
+            class_tables.class_table(item),
+        ]
+        caption = f"{item.title}: confusion matrix of {item.setting.title}."
+        png = plots.confusion_matrix(item.shares, item.classes)
+        name = f"confusion_{item.setting.group or item.setting.name}"
+        blocks.append(Gallery([Picture(name, caption, caption, png)]))
+    return blocks
+
+
+def _unfinished(results: Sequence[Result]) -> list[Block]:
+    rest = [result for result in results if not result.complete]
+    if not rest:
+        return []
+    lines = []
+    for result in rest:
+        detail = f": {result.error}" if result.error else ""
+        lines.append(f"`{result.setting.name}` seed {result.seed}, {result.status}{detail}")
+    return [Heading("Runs without a result"), Bullets(lines)]

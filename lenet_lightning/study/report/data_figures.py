@@ -1,0 +1,53 @@
+"""What a report needs of the data, made while the data is there and kept with the study."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lenet_lightning.data import fetch as datasets
+from lenet_lightning.data import show
+from lenet_lightning.data.registry import DATASETS
+from lenet_lightning.study.plan import Study
+from lenet_lightning.study.report.figure_sections import ASSETS, stem
+
+
+def fetch(configs: Iterable[Mapping[str, Any]]) -> None:
+    """Fetch every dataset once, before any run needs it.
+
+    Raises:
+        UserError: One cannot be had.
+    """
+    wanted = {_dataset(config) for config in configs}
+    for name, root, download in sorted(wanted):
+        if name in DATASETS:
+            datasets.fetch(name, root, download)
+
+
+def write(study: Study, configs: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
+    """Make the pictures of negatives that the study's figures ask for, unless they are there."""
+    for figure in study.figures:
+        target = folder / ASSETS / f"{stem(figure)}.png"
+        if figure.kind != "negative_example" or target.is_file():
+            continue
+        setting = figure.panels[""]
+        config = next((c for k, c in configs.items() if k.startswith(f"{setting}/")), None)
+        if config is None or _dataset(config)[0] not in DATASETS:
+            continue
+        dataset = datasets.load(*_dataset(config))
+        found = show.statistics(dataset)
+        buffer = io.BytesIO()
+        show.show_figure(dataset, found).savefig(buffer, format="png")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.with_suffix(".txt").write_text("\n".join(show.statistics_table(found)) + "\n")
+        target.write_bytes(buffer.getvalue())
+
+
+def _dataset(config: Mapping[str, Any]) -> tuple[str, str, bool]:
+    """Name, root and permission to download of the dataset of a configuration."""
+    data = config.get("data") or {}
+    options = data.get("init_args") or {}
+    name = str(data.get("class_path", "")).rsplit(".", 1)[-1]
+    return name, str(options.get("root") or "datasets"), bool(options.get("download", True))

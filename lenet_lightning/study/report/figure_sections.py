@@ -1,0 +1,79 @@
+"""The numbered figures of a study, or the generic ones where it lists none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lenet_lightning.study.claim_schema import Figure
+from lenet_lightning.study.plan import Study
+from lenet_lightning.study.report import plots, tables
+from lenet_lightning.study.report.document import Block, Code, Gallery, Heading, Paragraph, Picture
+from lenet_lightning.study.results import Result
+
+ASSETS = "assets"
+"""The folder of a study that keeps what needed the data to make."""
+
+
+def section(study: Study, results: Sequence[Result], folder: Path) -> list[Block]:
+    """A heading and its pictures for every figure of the study."""
+    blocks: list[Block] = []
+    for figure in study.figures or _generic(study):
+        drawn = _draw(figure, study, results, folder)
+        if drawn:
+            blocks += [Heading(figure.title, 3), *drawn]
+    return blocks
+
+
+def _generic(study: Study) -> list[Figure]:
+    """Training and test accuracy of every setting, one figure a group."""
+    return [
+        Figure(
+            name=f"accuracy_{group or study.name}",
+            kind="accuracy",
+            title=f"{title}: accuracy against the epoch" if title else "Accuracy against the epoch",
+            panels={s.name.removeprefix(f"{group}_"): s.name for s in study.in_group(group)},
+        )
+        for group, title in study.groups.items()
+    ]
+
+
+def _draw(figure: Figure, study: Study, results: Sequence[Result], folder: Path) -> list[Block]:
+    if figure.kind == "activation_functions":
+        caption = "ReLU, LeakyReLU and ELU; LeakyReLU's usual slope of 0.01 is too flat to be seen."
+        return [Gallery([Picture(stem(figure), caption, caption, plots.activation_functions())])]
+    if figure.kind == "negative_example":
+        return _negative_example(figure, folder)
+    pictures = []
+    for letter, name in figure.panels.items():
+        setting = study.settings[name]
+        own = tables.complete(setting, results)
+        if not own:
+            continue
+        title = ": ".join(filter(None, (study.groups[setting.group], setting.title)))
+        seeds = f"{len(own)} seeds" if len(own) > 1 else f"seed {own[0].seed}"
+        if figure.kind == "accuracy":
+            png, what = plots.accuracy(own), "accuracy"
+        else:
+            png = plots.accuracy_and_loss(own, figure.images)
+            what = f"accuracy and loss, {figure.images} test images"
+        caption = f"{f'{letter}: ' if letter else ''}{title} ({seeds})"
+        alt = f"{title}: {what} against the epoch"
+        pictures.append(Picture(stem(figure, letter), caption, alt, png))
+    return [Gallery(pictures)] if pictures else []
+
+
+def stem(figure: Figure, letter: str = "") -> str:
+    """The name of a picture's file, without its ending."""
+    return f"fig_{figure.name}{f'_{letter}' if letter else ''}"
+
+
+def _negative_example(figure: Figure, folder: Path) -> list[Block]:
+    """A test image beside its negative, made when the study ran and kept with it."""
+    file = folder / ASSETS / f"{stem(figure)}.png"
+    try:
+        png, text = file.read_bytes(), file.with_suffix(".txt").read_text(encoding="utf-8")
+    except OSError:
+        return [Paragraph("Made when the study runs; this folder does not have it.")]
+    caption = "Test images, their negatives, and the values of all pixels of the test set in both."
+    return [Gallery([Picture(stem(figure), caption, caption, png, wide=True)]), Code(text.rstrip())]

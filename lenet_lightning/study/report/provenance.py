@@ -1,0 +1,73 @@
+"""How a report was made: time, hardware, versions, data and the command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lenet_lightning import formatting
+from lenet_lightning.study.report.document import Block, Bullets, Code, Heading, Paragraph, Table
+from lenet_lightning.study.results import Result, read_index
+
+
+def section(folder: Path, results: Sequence[Result]) -> list[Block]:
+    """The report's last section, the only one that speaks of time."""
+    done = [result for result in results if result.complete]
+    blocks: list[Block] = [Heading("How it was made")]
+    command = read_index(folder).get("command")
+    if command:
+        blocks += [Paragraph("The command that makes it again:"), Code(str(command))]
+    blocks.append(
+        Paragraph(
+            "Every number comes from `results.csv` (a row for every run, with its folder) or "
+            "`summary.csv` (a row for every setting). Each run folder holds the complete "
+            "`config.yaml` that runs it again."
+        )
+    )
+    if done:
+        blocks.append(Bullets(list(_facts(done))))
+        blocks.append(_digests(done))
+    return blocks
+
+
+def _facts(results: Sequence[Result]) -> Iterable[str]:
+    manifests = [result.manifest for result in results]
+    started = sorted(str(m["started"]) for m in manifests if m.get("started"))
+    if started:
+        yield f"Started: {started[0][:16]}; the last run: {started[-1][:16]}."
+    seconds = [float(m.get("seconds") or 0) for m in manifests]
+    yield (
+        f"Time: {formatting.duration(sum(seconds))} of training and evaluation in all, "
+        f"{formatting.duration(sum(seconds) / len(seconds))} a run."
+    )
+    yield "Hardware: " + _each(_words(m.get("hardware", {})) for m in manifests)
+    yield "Versions: " + _each(_words(m.get("versions", {})) for m in manifests)
+    yield "Code: " + _each(
+        f"{m.get('code', 'unknown')}, git revision {_revision(m.get('git') or {})}"
+        for m in manifests
+    )
+    yield from sorted({str(note) for m in manifests for note in m.get("notes") or []})
+
+
+def _digests(results: Sequence[Result]) -> Table:
+    rows = {
+        (str(data.get("name", "")), str(file), str(digest))
+        for data in (result.manifest.get("data", {}) for result in results)
+        for file, digest in (data.get("digests") or {}).items()
+    }
+    return Table(["Dataset", "File", "Digest"], sorted(rows), caption="The data, proved by digest.")
+
+
+def _each(texts: Iterable[str]) -> str:
+    """Each different text once, in order."""
+    return "; ".join(sorted(set(texts))) + "."
+
+
+def _words(mapping: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in mapping.items() if value not in (None, ""))
+
+
+def _revision(git: dict[str, Any]) -> str:
+    revision = str(git.get("revision") or "unknown")
+    return revision[:12] + (" with uncommitted changes" if git.get("dirty") else "")

@@ -1,0 +1,236 @@
+"""The tables of a report and its two CSV files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from lenet_lightning import formatting
+from lenet_lightning.statistics import Summary, summarise, wilson
+from lenet_lightning.study.claim_schema import MEASURES, Claim
+from lenet_lightning.study.claims import Judgement, honest_measure, judge, rule
+from lenet_lightning.study.plan import Setting, Study
+from lenet_lightning.study.report.document import Table
+from lenet_lightning.study.results import Result
+
+TIMING = ("seconds", "epoch_seconds", "started")
+"""The columns of ``results.csv`` that differ when the same study is run again."""
+
+
+def run_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """One row for every run: what it was, how it ended, each measure as a plain number."""
+    rows = []
+    for result in results:
+        manifest = result.manifest
+        row: dict[str, Any] = {
+            "group": result.setting.group,
+            "setting": result.setting.name,
+            "title": result.setting.title,
+            "seed": result.seed,
+            "status": result.status,
+            "protocol": result.protocol,
+            "folder": result.folder,
+            "epochs": manifest.get("epochs", ""),
+            "best_epoch": manifest.get("best_epoch", ""),
+        }
+        row |= {name: result.measure(name) if result.complete else math.nan for name in MEASURES}
+        row["code"] = manifest.get("code", "")
+        row["device"] = manifest.get("hardware", {}).get("device", "")
+        row |= {name: manifest.get(name, "") for name in TIMING}
+        row["error"] = result.error
+        rows.append(row)
+    return rows
+
+
+def summary_rows(study: Study, results: Sequence[Result]) -> list[dict[str, Any]]:
+    """One row for every setting: each measure's mean, deviation and interval over seeds."""
+    rows = []
+    for setting in study.settings.values():
+        own = complete(setting, results)
+        row: dict[str, Any] = {
+            "group": setting.group,
+            "setting": setting.name,
+            "title": setting.title,
+            "runs": len(own),
+            "nonfinite": sum(result.status == "nonfinite" for result in own),
+        }
+        for name in MEASURES:
+            summary = summarise([result.measure(name) for result in own])
+            for key in ("n", "mean", "sd", "low", "high"):
+                row[f"{name}_{key}"] = getattr(summary, key)
+        low, high = _wilson(own, "honest_accuracy")
+        row |= {"honest_accuracy_wilson_low": low, "honest_accuracy_wilson_high": high}
+        rows.append(row)
+    return rows
+
+
+def to_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """Comma-separated text; numbers to six decimals, NaN as an empty cell."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, float):
+            return "" if math.isnan(value) else f"{value:.6f}".rstrip("0").rstrip(".")
+        return "" if value is None else value
+
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: plain(value) for key, value in row.items()} for row in rows)
+    return buffer.getvalue()
+
+
+def complete(setting: Setting, results: Sequence[Result]) -> list[Result]:
+    """The runs of a setting that count, by seed."""
+    return [r for r in results if r.setting.name == setting.name and r.complete]
+
+
+def accuracy_table(settings: Sequence[Setting], results: Sequence[Result]) -> Table:
+    """Accuracy on the test set: as the report chose it, and chosen on validation."""
+    columns = [
+        "Setting",
+        "Runs",
+        "Best epoch on test",
+        "Last epoch on test",
+        "Chosen on validation, tested once",
+        "Mean over views",
+        "95 % over seeds",
+        "95 % of this test set",
+        "Gain from choosing on test",
+    ]
+    rows = []
+    for setting in settings:
+        own = complete(setting, results)
+        best, last, honest = (
+            summarise([result.measure(f"{which}_accuracy") for result in own])
+            for which in ("best", "last", "honest")
+        )
+        views = summarise([result.measure("honest_accuracy_views") for result in own])
+        gain = summarise([r.measure("best_accuracy") - r.measure("honest_accuracy") for r in own])
+        shown, name = (honest, "honest_accuracy") if honest.n else (best, "best_accuracy")
+        rows.append(
+            [
+                setting.title,
+                _count(own),
+                formatting.mean_sd(best, name),
+                formatting.mean_sd(last, name),
+                formatting.mean_sd(honest, name),
+                formatting.mean_sd(views, name),
+                formatting.interval(shown.low, shown.high, name),
+                formatting.interval(*_wilson(own, name), name),
+                formatting.number(gain.mean, name, signed=True),
+            ]
+        )
+    caption = "Test accuracy, mean ± standard deviation over seeds."
+    return _without_empty(Table(columns, rows, frozenset(range(1, len(columns))), caption))
+
+
+def negatives_table(settings: Sequence[Setting], results: Sequence[Result]) -> Table:
+    """The same networks on the negatives of the test images."""
+    measures = {
+        "Best epoch on test": "best_accuracy_negative",
+        "Last epoch on test": "last_accuracy_negative",
+        "Chosen on validation, tested once": "honest_accuracy_negative",
+        "Predictions that differ from the original's": "differing_predictions",
+        "Loss, tested once": "honest_loss_negative",
+        "Loss on originals, tested once": "honest_loss",
+        "Loss, last epoch": "last_loss_negative",
+        "Loss on originals, last epoch": "last_loss",
+    }
+    rows = []
+    for setting in settings:
+        own = complete(setting, results)
+        cells = [
+            formatting.mean_sd(summarise([result.measure(name) for result in own]), name)
+            for name in measures.values()
+        ]
+        rows.append([setting.title, _count(own), *cells])
+    columns = ["Setting", "Runs", *measures]
+    caption = "Accuracy and loss on negatives, mean ± standard deviation over seeds."
+    return _without_empty(Table(columns, rows, frozenset(range(1, len(columns))), caption))
+
+
+def claims_table(
+    study: Study, results: Sequence[Result]
+) -> tuple[Table, list[tuple[Claim, Judgement]]]:
+    """Each claim with what was measured and the verdict, and the judgements themselves."""
+    judged = [(claim, judge(claim, results)) for claim in study.claims]
+    titles = {s.name: s.title for s in study.settings.values()}
+    rows = []
+    for claim, judgement in judged:
+        chosen = honest_measure(claim)
+        honest = judge(claim, results, chosen) if chosen else None
+        rows.append(
+            [
+                claim.says,
+                study.groups.get(study.settings[judgement.setting].group, "") or formatting.NONE,
+                judgement.verdict,
+                _measured(claim, judgement.summary),
+                rule(claim),
+                _compared(claim, judgement, titles),
+                judgement.test or formatting.NONE,
+                f"{_measured(claim, honest.summary)}: {honest.verdict}"
+                if honest and honest.summary.n
+                else formatting.NONE,
+            ]
+        )
+    columns = [
+        "Claim",
+        "Dataset",
+        "Verdict",
+        "Measured: mean [95 % interval] (n)",
+        "Read as",
+        "Of",
+        "Tests",
+        "With the epoch chosen on validation",
+    ]
+    return _without_empty(Table(columns, rows)), judged
+
+
+def _compared(claim: Claim, judgement: Judgement, titles: dict[str, str]) -> str:
+    text = f"{titles[judgement.setting]}: {MEASURES[claim.measure]}"
+    if not claim.against:
+        return text
+    if claim.against == judgement.setting:
+        return f"{text}, against {MEASURES[claim.against_measure]}"
+    if claim.against_measure != claim.measure:
+        return f"{text}, against {titles[claim.against]}: {MEASURES[claim.against_measure]}"
+    return f"{titles[judgement.setting]} against {titles[claim.against]}: {MEASURES[claim.measure]}"
+
+
+def _measured(claim: Claim, summary: Summary) -> str:
+    """Mean, interval and n; differences carry their sign."""
+    if not summary.n:
+        return formatting.NONE
+    signed = bool(claim.against)
+    text = formatting.number(summary.mean, claim.measure, signed)
+    if summary.has_interval:
+        text += " " + formatting.interval(summary.low, summary.high, claim.measure, signed)
+    return f"{text} ({summary.n})"
+
+
+def _count(results: Sequence[Result]) -> str:
+    broken = sum(result.status == "nonfinite" for result in results)
+    return f"{len(results)}" + (f" ({broken} non-finite)" if broken else "")
+
+
+def _wilson(results: Sequence[Result], measure: str) -> tuple[float, float]:
+    mean = summarise([result.measure(measure) for result in results]).mean
+    return wilson(mean, results[0].test_size if results else 0)
+
+
+def _without_empty(table: Table) -> Table:
+    """The table without the columns in which no row has anything."""
+    kept = [
+        column
+        for column in range(len(table.columns))
+        if not table.rows or any(row[column] != formatting.NONE for row in table.rows)
+    ]
+    return Table(
+        [table.columns[column] for column in kept],
+        [[row[column] for column in kept] for row in table.rows],
+        frozenset(place for place, column in enumerate(kept) if column in table.numeric),
+        table.caption,
+    )

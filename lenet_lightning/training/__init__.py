@@ -1,0 +1,1 @@
+"""The LightningModule, and what it trains with: losses, metrics, optimizers, schedulers."""

@@ -1,0 +1,66 @@
+"""The average of weights at which a learning rate that falls again and again comes to rest."""
+
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
+
+from lenet_lightning.training.schedulers import LinearCycles
+
+
+class CycleAveraging(WeightAveraging):
+    """Averages the weights of the ends of ``schedulers.LinearCycles`` (Izmailov et al. 2018).
+
+    The average does nearly what the ensemble of these networks does, at the price of one of them
+    ("Averaging weights leads to wider optima and better generalization"). It is what is validated,
+    saved and tested. Until the first descent ends it is the network itself, and then stays as it
+    is from the end of one descent to the end of the next.
+
+    Attributes:
+        ends: how many ends it is the mean of.
+        averages_epochs: it changes at the end of an epoch only, so steps may be taken together.
+    """
+
+    averages_epochs = True
+
+    def __init__(self) -> None:
+        super().__init__(avg_fn=self.average)
+        self.ends = 0
+        self.now = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Begin without an end, also if this object has averaged another training."""
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit":
+            self.ends = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Learn when descents end."""
+        self.cycles = cast(LinearCycles, trainer.lr_scheduler_configs[0].scheduler)
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        """Change the average at the last batch of an epoch, before that is validated."""
+        before, after = (self.cycles.ended(trainer.current_epoch + more) for more in (0, 1))
+        last = trainer.is_last_batch or trainer.global_step == trainer.max_steps
+        self.now = last and (after == 0 or after > before)
+        self.ends += last and after > before
+        super().on_train_batch_end(trainer, *args, **kwargs)
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        """Whether the step that has just been taken changes the average."""
+        return self.now and step_idx is not None
+
+    def average(self, average: Tensor, weights: Tensor, _: Any) -> Tensor:
+        """Return the average with the newest weights among it."""
+        return torch.lerp(average, weights, 1 / max(1, self.ends))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keep the number of ends beside Lightning's own state."""
+        return super().state_dict() | {"ends": self.ends}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up :meth:`state_dict`."""
+        super().load_state_dict(state_dict)
+        self.ends = state_dict["ends"]

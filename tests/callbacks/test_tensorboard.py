@@ -1,0 +1,211 @@
+"""What TensorBoard receives."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import CSVLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lenet_lightning.callbacks import plots, tensorboard
+from lenet_lightning.callbacks.curves import Curves
+from lenet_lightning.data.digits import Digits
+from lenet_lightning.networks.lenet5 import LeNet5
+from lenet_lightning.store import run_folder
+from lenet_lightning.training.classifier import Classifier
+from tests.callbacks.runner import configuration, fit
+from tests.conftest import DIGITS, Run
+
+# Lightning 2.6 calls a function that torch 2.15 renames.
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*is deprecated:FutureWarning")
+
+VISUALS = {f"visuals/{x}" for x in ("samples", "filters", "confusion", "worst_mistakes", "curves")}
+TEST = ("test/acc", "test/loss", "test/acc_negative", "test/loss_negative")
+BEST = [f"{s}/acc{p}_best_epoch" for s in ("val", "test") for p in ("", "_negative")]
+
+
+def events(folder: Path) -> EventAccumulator:
+    accumulator = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0})
+    return accumulator.Reload()
+
+
+def scalar(found: EventAccumulator, tag: str) -> tuple[int, float]:
+    last = found.Scalars(tag)[-1]
+    return last.step, last.value
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fit(tmp_path_factory.mktemp("logs") / "run", epochs=3)
+
+
+def test_a_run_shows_its_data_network_and_mistakes(finished: Path) -> None:
+    found = events(finished)
+    assert set(found.Tags()["images"]) == VISUALS
+    assert found.Tags()["graph"]
+    step = int(run_folder.read(finished).metrics["step"][-1])
+    assert [image.step for image in found.Images("visuals/filters")] == [0, step]
+    assert [image.step for image in found.Images("visuals/samples")] == [0]
+
+
+def test_a_part_of_the_test_set_gets_no_pictures_of_its_mistakes(run: Run) -> None:
+    """The other images have no answer, which is not a wrong one."""
+    part = "--trainer.limit_test_batches 1 --data.eval_batch_size 99"
+    assert run(f"{DIGITS} --name part {part}").code == 0
+    shown = set(events(Path("lightning_logs/part/version_0")).Tags()["images"])
+    assert shown == VISUALS - {"visuals/confusion", "visuals/worst_mistakes"}
+
+
+def test_test_figures_stand_at_the_best_epoch(finished: Path) -> None:
+    found, run = events(finished), run_folder.read(finished)
+    best = run.manifest["best_epoch"]
+    for name in TEST:
+        expected = pytest.approx(run.manifest["test"][name.split("/")[1]])
+        assert scalar(found, name) == (run.metrics["step"][best], expected)
+
+
+def test_hparams_hold_the_best_epochs_figures(finished: Path) -> None:
+    found, run = events(finished), run_folder.read(finished)
+    summary = found.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    assert b"KerasAdam" in summary and b"Digits" in summary
+    row = run.metrics["epoch"] == run.manifest["best_epoch"]
+    for polarity in ("", "_negative"):
+        test, val = (
+            run.manifest["test"][f"acc{polarity}"],
+            run.metrics[f"val/acc{polarity}"][row][0],
+        )
+        assert scalar(found, f"test/acc{polarity}_best_epoch")[1] == pytest.approx(test)
+        assert scalar(found, f"val/acc{polarity}_best_epoch")[1] == pytest.approx(val)
+    written = yaml.safe_load((finished / "hparams.yaml").read_text())
+    assert written == tensorboard.hyperparameters(run.config)
+
+
+def test_a_watched_test_curve_gets_no_false_point(tmp_path: Path) -> None:
+    folder = fit(tmp_path / "run", protocol="watch")
+    found, run = events(folder), run_folder.read(folder)
+    assert [e.value for e in found.Scalars("test/acc")] == pytest.approx(run.metrics["test/acc"])
+    assert set(BEST) <= set(found.Tags()["scalars"])
+
+
+def test_a_resumed_run_goes_on_in_the_same_folder(tmp_path: Path) -> None:
+    folder = fit(tmp_path / "run", epochs=1)
+    with pytest.warns(UserWarning, match="Checkpoint directory .* is not empty"):
+        fit(folder, epochs=2, ckpt_path=folder / "checkpoints" / "last.ckpt")
+    found = events(folder)
+    assert set(found.Tags()["images"]) == VISUALS
+    assert len(found.Images("visuals/samples")) == 1
+    assert len(found.Scalars("val/acc")) == 2
+
+
+def no_logger(folder: Path) -> bool:
+    return False
+
+
+@pytest.mark.parametrize("logger", [no_logger, CSVLogger])
+def test_nothing_is_shown_without_tensorboard(
+    tmp_path: Path, logger: Callable[[Path], CSVLogger | bool]
+) -> None:
+    fit(tmp_path / "run", epochs=1, logger=logger(tmp_path / "csv"))
+    assert not list(tmp_path.rglob("events.*"))
+    assert not (tmp_path / "run" / "hparams.yaml").exists()
+
+
+def test_nothing_is_shown_before_a_folder_is_known() -> None:
+    trainer = Trainer(
+        accelerator="cpu",
+        fast_dev_run=True,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[tensorboard.TensorBoardPictures(), Curves()],
+    )
+    trainer.fit(classifier := Classifier(), digits := Digits(subset=128))
+    trainer.test(classifier, digits, verbose=False)
+    assert not list(Path.cwd().iterdir())
+
+
+def test_a_full_batch_is_named_by_its_size(tmp_path: Path) -> None:
+    folder = fit(tmp_path / "run", epochs=1, batch_size="full")
+    assert yaml.safe_load((folder / "hparams.yaml").read_text())["batch_size"] == 128
+
+
+class Recorder:
+    """Takes the place of SummaryWriter."""
+
+    def add_graph(self, network: LeNet5, image: torch.Tensor) -> None:
+        self.network, self.shape = network, image.shape
+        torch.jit.trace(network, image)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_graph_is_traced_on_a_copy(channels: int) -> None:
+    class Logger:
+        experiment = Recorder()
+
+    network = LeNet5(channels, 7, dropout=0.5, kernel="auto").train()
+    fused = network.fused
+    tensorboard.add_graph(Logger(), network)  # type: ignore[arg-type]
+    recorded = Logger.experiment
+    assert recorded.shape == (1, channels, 32, 32) and not recorded.network.fused
+    assert network.training and network.fused == fused
+
+
+def test_worst_mistakes_come_first() -> None:
+    logits = torch.tensor([[9.0, 0, 0], [0, 1.0, 0], [0, 5.0, 0], [0, 0, 3.0]])
+    index, predicted, probability = tensorboard.rank_mistakes(logits, torch.tensor([0, 0, 0, 1]))
+    assert index.tolist() == [2, 3, 1] and predicted.tolist() == [1, 2, 1]
+    assert probability.tolist() == pytest.approx(logits.softmax(1).amax(1)[index].tolist())
+
+
+def test_no_mistakes_at_all() -> None:
+    index, _, _ = tensorboard.rank_mistakes(torch.eye(3), torch.arange(3))
+    assert len(index) == 0
+    picture = plots.mistakes({"originals": (np.zeros((0, 1, 32, 32), np.float32), [])})
+    assert picture.ndim == 3
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("classes", [2, 10, 30])
+def test_pictures_of_any_channels_and_classes(channels: int, classes: int) -> None:
+    names = [f"class {i}" for i in range(classes)]
+    images = np.random.default_rng(0).random((2, classes, channels, 32, 32), np.float32)
+    images[1, 0] = np.nan  # a class with a single image
+    weight = images[0, :, :, :5, :5]
+    counts = np.random.default_rng(0).integers(0, 9, (classes, classes))
+    for picture in (
+        plots.samples(images, 1 - images, names),
+        plots.filters(weight, [""] * channels),
+        plots.confusion({"originals": counts, "negatives": counts}, names),
+        plots.mistakes({"originals": (images[0], names), "negatives": (images[0], names)}),
+    ):
+        assert picture.dtype == np.uint8 and picture.shape[2] == 3 and picture.std() > 0
+
+
+def test_a_mosaic_keeps_every_pixel() -> None:
+    images = np.arange(2 * 3 * 2 * 2, dtype=np.float32).reshape(2, 3, 2, 2, 1)
+    whole = plots.mosaic(images, gap=1)
+    assert whole.shape == (5, 8, 1)
+    assert whole[3:5, 6:8, 0].tolist() == images[1, 2, :, :, 0].tolist()
+    assert np.isnan(whole[2]).all() and np.isnan(whole[:, 2]).all()
+
+
+def test_samples_show_originals_above_their_negatives(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(plots, "samples", lambda *args: drawn.append(args))
+    data = Digits()
+    data.setup()
+    tensorboard.samples(data)
+    originals, negatives, names = drawn[0]
+    assert originals.shape == (2, 10, 1, 32, 32) and names == list("0123456789")
+    assert np.allclose(originals + negatives, 1)
+
+
+def test_hyperparameters_name_classes_shortly() -> None:
+    found = tensorboard.hyperparameters(configuration(train_polarity="half"))
+    assert found["dataset"] == "Digits" and found["optimizer"] == "KerasAdam"
+    assert found["scheduler"] == "none" and found["lr"] == 0.001
+    assert found["train_polarity"] == "half"

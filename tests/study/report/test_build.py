@@ -1,0 +1,244 @@
+"""The report is made from run folders alone, and only they decide what is in it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lenet_lightning.errors import UserError
+from lenet_lightning.study import command, results
+from lenet_lightning.study.plan import Setting, load
+from lenet_lightning.study.report import build, plots, tables
+from lenet_lightning.study.results import Result
+from tests.study.fakes import write_run, write_study
+
+FILES = ("report.html", "report.md", "results.csv", "summary.csv")
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def without_timing(folder: Path) -> dict[str, Any]:
+    """What a report says but for its timing lines."""
+    text = (folder / "report.md").read_text()
+    kept = [line for line in text.splitlines() if not re.match(r"- (Started|Time):", line)]
+    runs = [{k: v for k, v in r.items() if k not in tables.TIMING} for r in rows(folder / FILES[2])]
+    pictures = {p.name: p.read_bytes() for p in (folder / "figures").iterdir()}
+    return {"md": kept, "runs": runs, "summary": rows(folder / FILES[3]), "pictures": pictures}
+
+
+class Page(HTMLParser):
+    """Collects what a page would fetch, and checks that tags are closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.fetched += [v or "" for k, v in attrs if k in ("src", "href", "srcset")]
+        if tag not in ("meta", "link", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_everything_is_written(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "fake")
+    page = build.write(folder)
+    assert page == folder / "report.html"
+    assert len(rows(folder / "results.csv")) == 21
+    assert len(rows(folder / "summary.csv")) == 7
+    markdown = (folder / "report.md").read_text()
+    pictures = re.findall(r'src="(figures/[^"]+)"', markdown)
+    assert "figures/fig_1.b.1_a.png" in pictures
+    assert {p.name for p in (folder / "figures").iterdir()} == {Path(p).name for p in pictures}
+    assert "## Claims" in markdown and "reproduced" in markdown
+    assert not list(folder.glob(".*partial"))
+
+
+def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "fake", seeds=2)
+    page = Page(build.write(folder).read_text())
+    assert not page.open
+    assert all(link.startswith(("data:", "#")) for link in page.fetched)
+    assert sum(link.startswith("data:image/png") for link in page.fetched) >= 7
+
+
+def test_numbers_are_those_of_the_runs(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "fake")
+    build.write(folder)
+    for row in rows(folder / "results.csv"):
+        run = folder / row["folder"]
+        manifest = json.loads((run / "run.json").read_text())
+        test = [float(line["test/acc"]) for line in rows(run / "metrics.csv")]
+        assert float(row["honest_accuracy"]) == pytest.approx(manifest["test"]["acc"], abs=1e-6)
+        assert float(row["best_accuracy"]) == pytest.approx(max(test), abs=1e-6)
+        assert float(row["last_accuracy"]) == pytest.approx(test[-1], abs=1e-6)
+
+
+def test_runs_that_ended_early_count_until_then() -> None:
+    curves = [np.array([0.1, 0.2, 0.6]), np.array([0.3])]
+    np.testing.assert_array_equal(plots.side_by_side(curves)[1], [0.3, np.nan, np.nan])
+    np.testing.assert_allclose(plots.mean_curve(curves), [0.2, 0.2, 0.6])
+
+
+@pytest.mark.parametrize("rows", [[], [0.4, 0.5]])
+def test_a_diverged_run_counts_at_chance_and_shows_no_loss(rows: list[float]) -> None:
+    """As real ones leave it: no row of the epoch that diverged, and no metrics.csv before any."""
+    columns = ("test/acc", "test/loss", "test/loss_negative")
+    result = Result(
+        Setting("wild", "Wild", "", Path()), 0, status="nonfinite",
+        manifest={"protocol": "watch", "data": {"classes": list("abcde")}},
+        config={"trainer": {"max_epochs": 10}},
+        metrics={name: np.array(rows) for name in columns} if rows else {},
+    )  # fmt: skip
+    assert result.measure("last_accuracy") == result.measure("honest_accuracy") == 0.2
+    assert result.measure("best_accuracy") == (0.5 if rows else 0.2)
+    for name in ("variation", "last_loss", "last_loss_negative", "honest_loss"):
+        assert np.isnan(result.measure(name)), name
+
+
+def test_one_seed_has_no_intervals(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "fake", seeds=1)
+    build.write(folder)
+    row = rows(folder / "summary.csv")[0]
+    assert row["honest_accuracy_n"] == "1"
+    assert row["honest_accuracy_low"] == row["honest_accuracy_sd"] == ""
+    assert row["honest_accuracy_wilson_low"] != ""
+    markdown = (folder / "report.md").read_text()
+    assert "0 reproduced, 0 not reproduced, 6 undecided" in markdown
+    assert "±" not in markdown.replace("mean ± standard deviation", "")
+
+
+def test_failed_and_nonfinite_runs(tmp_path: Path) -> None:
+    skip = ("easy_ones/seed_0", "easy_ones/seed_1", "hard_ones/seed_2")
+    folder = write_study(tmp_path / "fake", skip=skip)
+    lost = folder / "easy_ones/seed_0/version_0"
+    write_run(lost, status="nonfinite", seed=0, accuracy=0.2)
+    failed = folder / "easy_ones/seed_1/version_0"
+    write_run(failed, status="failed", seed=1, accuracy=0.2, error="The disk is full.")
+    build.write(folder)
+    found = {(r["setting"], r["seed"]): r for r in rows(folder / "results.csv")}
+    assert found["easy_ones", "0"]["status"] == "nonfinite"
+    # Four classes: a network without finite outputs counts at a quarter.
+    assert found["easy_ones", "0"]["last_accuracy"] == "0.25"
+    assert found["easy_ones", "0"]["honest_accuracy"] == "0.25"
+    assert found["easy_ones", "0"]["honest_accuracy_views"] == ""
+    assert found["easy_ones", "1"]["best_accuracy"] == ""
+    markdown = (folder / "report.md").read_text()
+    assert "2 (1 non-finite)" in markdown
+    assert "`easy_ones` seed 1, failed: The disk is full." in markdown
+    assert "`hard_ones` seed 2, missing" in markdown
+    assert "19 of 21 runs are complete" in markdown
+
+
+def test_the_order_and_time_of_runs_do_not_matter(tmp_path: Path) -> None:
+    first = write_study(tmp_path / "one" / "fake")
+    build.write(first)
+    again = write_study(
+        tmp_path / "two" / "fake",
+        skip=("easy_adam/seed_1", "hard_ones/seed_0"),
+        started="2026-02-02T02:02:02+00:00",
+        seconds=77.0,
+    )
+    build.write(again)  # of the study as it was when it was stopped
+    for key in ("hard_ones/seed_0", "easy_adam/seed_1"):
+        accuracy = 0.95 if "adam" in key else 0.7 * 0.25
+        write_run(again / key / "version_0", accuracy=accuracy, seed=int(key[-1]))
+    build.write(again)
+    assert without_timing(again) == without_timing(first)
+
+
+def test_a_copied_folder_gives_the_same_report(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "fake", seeds=2)
+    build.write(folder)
+    shutil.copytree(folder, tmp_path / "elsewhere")
+    build.write(tmp_path / "elsewhere", tmp_path / "out")
+    for name in FILES:
+        assert (tmp_path / "out" / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_the_index_says_which_version_counts(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "fake", seeds=1)
+    write_run(folder / "easy_adam/seed_0/version_1", accuracy=0.5)
+    study = load(folder / "study.yaml", check_base=False)
+    assert results.gather(study, folder)[0].folder == "easy_adam/seed_0/version_1"
+    index = {"runs": {"easy_adam/seed_0": {"folder": "easy_adam/seed_0/version_0"}}}
+    (folder / results.INDEX).write_text(json.dumps(index))
+    found = results.gather(study, folder)
+    assert found[0].folder == "easy_adam/seed_0/version_0"
+    assert {result.status for result in found[1:]} == {"missing"}
+
+
+@pytest.mark.parametrize("protocol", ["holdout", "report"])
+def test_other_protocols_show_what_they_have(tmp_path: Path, protocol: str) -> None:
+    folder = write_study(tmp_path / "fake", seeds=2, protocol=protocol)
+    build.write(folder)
+    row = rows(folder / "summary.csv")[0]
+    assert bool(row["honest_accuracy_mean"]) == (protocol == "holdout")
+    assert bool(row["best_accuracy_mean"]) == (protocol == "report")
+    assert f"Protocol `{protocol}`" in (folder / "report.md").read_text()
+
+
+def test_generic_figures_without_figures_or_claims(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "fake", seeds=1)
+    text = (folder / "study.yaml").read_text()
+    (folder / "study.yaml").write_text(text[: text.index("figures:")])
+    build.write(folder)
+    names = {path.stem for path in (folder / "figures").iterdir()}
+    assert {"fig_accuracy_easy_adam", "fig_accuracy_hard_ones", "comparison_hard"} <= names
+    assert "## Claims" not in (folder / "report.md").read_text()
+
+
+def test_a_folder_without_runs(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"not a study's folder .*study.yaml"):
+        build.write(tmp_path)
+    folder = write_study(tmp_path / "fake", seeds=1)
+    for path in folder.glob("*_*"):
+        shutil.rmtree(path)
+    with pytest.raises(UserError, match="holds no runs of the study 'fake'"):
+        build.write(folder)
+    assert not (folder / "report.html").exists()
+
+
+def test_a_report_needs_no_torch(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "fake", seeds=1)
+    code = (
+        "import sys; from lenet_lightning.study.command import main; "
+        f"main(['report', {str(folder)!r}]); assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(folder / "report.html")
+
+
+def test_where_nothing_can_be_written_is_one_sentence(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "fake", seeds=1)
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(UserError, match=f"The system refused a file .{file}"):
+        command.main(["report", str(folder), "--output", str(file / "below")])
+
+
+def test_wrong_flags_are_one_sentence() -> None:
+    with pytest.raises(UserError, match="--config FILE"):
+        command.main([])
+    with pytest.raises(UserError, match=r"study: .*--jbos"):
+        command.main(["--jbos", "2"])
+    with pytest.raises(UserError, match="FOLDER"):
+        command.main(["report"])
