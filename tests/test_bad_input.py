@@ -396,9 +396,9 @@ class TestPictures:
 
     def test_no_picture(self, run: Run, trained: Path) -> None:
         Path("text.png").write_text("this is a text")
-        self.refuse(run, "text.png", "text.png is not a PNG or JPEG picture")
+        self.refuse(run, "text.png", "text.png is not a picture: expected PNG")
         Path("note.txt").write_text("this is a text")
-        self.refuse(run, "note.txt", "note.txt is not a PNG or JPEG picture")
+        self.refuse(run, "note.txt", "note.txt is not a picture: expected PNG")
 
     def test_truncated_picture(self, run: Run, trained: Path) -> None:
         pixels = np.random.default_rng(0).integers(0, 255, (50, 50), np.uint8)
@@ -410,11 +410,11 @@ class TestPictures:
         Path("mine").mkdir()
         Image.new("L", (9, 9)).save("mine/a.png")
         Path("mine/b.jpg").write_text("no picture")
-        self.refuse(run, "mine", "mine/b.jpg is not a PNG or JPEG picture")
+        self.refuse(run, "mine", "mine/b.jpg is not a picture: expected PNG")
 
     def test_empty(self, run: Run, trained: Path) -> None:
         Path("empty").mkdir()
-        self.refuse(run, "empty", "data.root is empty: expected a PNG or JPEG picture, a folder")
+        self.refuse(run, "empty", "data.root is empty: expected a picture (PNG")
         self.refuse(run, "nowhere", "data.root is nowhere")
         self.refuse(run, "nowhere/*.png", "data.root is nowhere/*.png")
 

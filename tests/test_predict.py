@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
@@ -56,10 +57,15 @@ def folder(trained: Path) -> Path:
         ("f.png", "P", (33, 33)),
         ("g.png", "1", (16, 16)),
         ("h.png", "LA", (12, 30)),
+        ("i.BMP", "RGB", (9, 9)),
+        ("j.tiff", "CMYK", (9, 30)),
+        ("k.webp", "RGBA", (30, 9)),
     ):
         noise = Image.fromarray(rng.integers(0, 255, (*size[::-1], 3), np.uint8))
         noise.convert(mode).save(path / name)
     (path / "notes.txt").write_text("no picture")
+    (path / "._a.png").write_bytes(b"\0\5\x16\7 what macOS adds on other disks")
+    os.mkfifo(path / "pipe.png")
     (path / "deeper.png").mkdir()
     return path
 
@@ -69,7 +75,8 @@ class TestCommand:
         rows = predict(run, "mine")
         assert [row["file"] for row in rows] == [
             f"mine/{name}" for name in
-            ("a.png", "b.PNG", "c.jpg", "d.jpeg", "e.png", "f.png", "g.png", "h.png")
+            ("a.png", "b.PNG", "c.jpg", "d.jpeg", "e.png", "f.png", "g.png", "h.png", "i.BMP",
+             "j.tiff", "k.webp")
         ]  # fmt: skip
         assert tuple(rows[0]) == COLUMNS
         for row in rows:
@@ -82,6 +89,10 @@ class TestCommand:
         same(predict(run, "mine/c.jpg"), [r for r in everything if r["file"] == "mine/c.jpg"])
         same(predict(run, "mine/*.png"), [r for r in everything if r["file"].endswith(".png")])
         same(predict(run, "**/d.jpeg"), [r for r in everything if r["file"] == "mine/d.jpeg"])
+
+    def test_hidden_files_are_no_pictures_of_a_pattern_either(self, run: Run, folder: Path) -> None:
+        refused = run("predict", "--ckpt_path", BEST, "--data.root", "mine/._*")
+        assert refused.code == 2 and "mine/._*: expected a picture" in refused.err
 
     def test_batches_change_nothing(self, run: Run, folder: Path) -> None:
         same(predict(run, "mine", "--data.eval_batch_size", "3"), predict(run, "mine"))
@@ -171,15 +182,16 @@ class TestPrepare:
         assert array.shape == (3, 32, 32)
         assert [int(channel.mean()) for channel in array] == [10, 20, 30]
 
-    def test_transparency(self) -> None:
-        """What is transparent is not ink: a drawing on nothing is a drawing on white paper."""
+    @pytest.mark.parametrize(("ink", "paper"), [(0, 255), (255, 0)])
+    def test_transparency(self, ink: int, paper: int) -> None:
+        """What is transparent is not ink, whether the ink is black or white."""
         drawing = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
-        drawing.paste((0, 0, 0, 255), (2, 2, 6, 6))
+        drawing.paste((ink, ink, ink, 255), (2, 2, 6, 6))
         drawing.save("drawing.png")
         module = image_folder.Pictures("drawing.png")
         module.read(SPEC)
-        pixels = module.pixels[0, 0, 2:-2, 2:-2]
-        assert pixels[0, 0] > 250 and pixels[14, 14] < 40
+        pixels = module.pixels[0, 0, 2:-2, 2:-2].int()
+        assert abs(pixels[0, 0] - paper) < 5 and abs(pixels[14, 14] - ink) < 40
 
     def test_orientation(self) -> None:
         """A photograph is read as the camera was held."""

@@ -15,19 +15,21 @@ from lenet_lightning.data.input_size import repeat_and_padding, to_input_size
 from lenet_lightning.data.readers import read_picture
 from lenet_lightning.errors import UserError
 
-SUFFIXES = {".png", ".jpg", ".jpeg"}
-LONGEST_SIDE = 8192
+SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp"}
+REDUCED_SIDE = 8192
 """Pixels; a longer picture is made smaller before it is made square, which takes memory."""
 
 
 class Pictures(LightningDataModule):
-    """PNG and JPEG pictures of any size, brought to what the network was trained on.
+    """PNG, JPEG, BMP, TIFF and WebP pictures, brought to what the network was trained on.
 
-    A picture is turned grey or RGB as the network expects, made square by padding with its own
+    A picture with transparent parts is laid on white if what is visible is dark, else on black. It
+    is turned grey or RGB as the network expects, made square by padding with its own
     border colour, and resized with antialiasing to the size of the training images.
 
     Args:
-        root: a picture, a folder of pictures, or a glob such as ``'scans/*.png'``.
+        root: a picture, a folder of pictures, or a glob such as ``'scans/*.png'``. Hidden files
+            are passed over, among them those that macOS adds (``._scan.png``).
         eval_batch_size: pictures evaluated together.
 
     Raises:
@@ -74,22 +76,29 @@ def find_pictures(root: str) -> list[Path]:
         UserError: it names none.
     """
     path = Path(root)
-    if path.is_file():
-        return [path]
-    candidates = path.iterdir() if path.is_dir() else map(Path, glob.glob(root, recursive=True))
-    files = sorted(p for p in candidates if p.suffix.lower() in SUFFIXES and p.is_file())
+    try:
+        if path.is_file():
+            return [path]
+        candidates = path.iterdir() if path.is_dir() else map(Path, glob.glob(root, recursive=True))
+        files = sorted(
+            each
+            for each in candidates
+            if each.suffix.lower() in SUFFIXES and each.name[0] != "." and each.is_file()
+        )
+    except OSError as error:
+        raise UserError(f"data.root is {root}, which cannot be read: {error.strerror}.") from error
     if not files:
         raise UserError(
-            f"data.root is {root}: expected a PNG or JPEG picture, a folder that holds some, or a "
-            "glob in quotes, but found none."
+            f"data.root is {root}: expected a picture (PNG, JPEG, BMP, TIFF, WebP), a folder that "
+            "holds some, or a glob in quotes, but found none."
         )
     return files
 
 
 def prepare(picture: Image.Image, size: int) -> np.ndarray:
     """Make a picture square and ``size`` pixels wide; return uint8 ``[channels, size, size]``."""
-    if max(picture.size) > LONGEST_SIDE:
-        picture = picture.reduce(-(-max(picture.size) // LONGEST_SIDE))
+    if max(picture.size) > REDUCED_SIDE:
+        picture = picture.reduce(-(-max(picture.size) // REDUCED_SIDE))
     side = max(picture.size)
     square = Image.new(picture.mode, (side, side), picture.getpixel((0, 0)))
     square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))

@@ -12,6 +12,7 @@ import io
 import json
 import math
 import pickletools
+import stat
 import struct
 import warnings
 import zlib
@@ -32,6 +33,8 @@ Bytes = bytes | bytearray | memoryview | Pixels
 
 CIFAR_SHAPE = (3, 32, 32)
 CIFAR_PIXELS = 3 * 32 * 32
+PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+LONGEST_SIDE = 65_535  # pixels of a user's picture
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -225,33 +228,45 @@ def _checked_labels(labels: npt.NDArray[np.integer], name: str, num_classes: int
 
 
 def read_picture(path: str | Path) -> Image:
-    """Return a user's PNG or JPEG picture, upright, in mode ``L`` or ``RGB`` (8 bits).
+    """Return a user's picture, upright, in mode ``L`` or ``RGB`` (8 bits).
 
-    Grey pictures of any depth become ``L``, all others ``RGB``; transparent parts turn white.
+    Grey pictures of 1 to 16 bits become ``L``, all others ``RGB``. A picture with transparent parts
+    is laid on white if what is visible is dark, and on black if it is light: a drawing in white ink
+    does not vanish. Of several pages or frames the first is taken.
 
     Raises:
-        UserError: the file is missing, no PNG or JPEG, damaged, or so large (beyond Pillow's
-            ``MAX_IMAGE_PIXELS``) that it may be a decompression bomb.
+        UserError: the file is missing, no picture in one of `PICTURE_FORMATS`, damaged, of numbers
+            beyond 16 bits, or so large (`LONGEST_SIDE`, Pillow's ``MAX_IMAGE_PIXELS``) that it may
+            be a decompression bomb.
     """
     from PIL import Image
 
     path = Path(path)
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe is to wait
+            raise UserError(f"The picture {path} cannot be read: it is not a regular file.")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with path.open("rb") as file, Image.open(file, formats=["PNG", "JPEG"]) as picture:
+            with path.open("rb") as file, Image.open(file, formats=PICTURE_FORMATS) as picture:
+                if max(picture.size) > LONGEST_SIDE:
+                    raise Image.DecompressionBombError
                 return _plain(picture)
+    except UserError:
+        raise
     except FileNotFoundError as error:
         raise UserError(f"The picture {path} does not exist.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError(
-            f"The picture {path} is too large: at most {Image.MAX_IMAGE_PIXELS:,} pixels are read."
+            f"The picture {path} is too large: at most {Image.MAX_IMAGE_PIXELS:,} pixels are read, "
+            f"{LONGEST_SIDE:,} a side."
         ) from error
     except Image.UnidentifiedImageError as error:
-        raise UserError(f"{path} is not a PNG or JPEG picture.") from error
+        formats = ", ".join(PICTURE_FORMATS)
+        raise UserError(f"{path} is not a picture: expected {formats}.") from error
     except Exception as error:  # Pillow fails in many ways on damaged files
-        raise UserError(f"The picture {path} cannot be read ({error}).") from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"The picture {path} cannot be read ({reason}).") from error
 
 
 def _plain(picture: Image) -> Image:
@@ -259,12 +274,24 @@ def _plain(picture: Image) -> Image:
     from PIL import Image, ImageOps
 
     picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I"):  # 16 bits a pixel, which Pillow's convert would clip
-        values = np.asarray(picture, np.float64)
-        return Image.fromarray(np.rint(values.clip(0, 65535) / 257).astype(np.uint8))
+    if picture.mode[0] in "IF":  # more than 8 bits a pixel, which Pillow's convert would clip
+        values = np.asarray(picture)
+        if picture.mode == "F" or values.min() < 0 or values.max() > 65535:
+            raise ValueError("its values do not fit into 16 bits")
+        return Image.fromarray(np.rint(values / np.float32(257)).astype(np.uint8))
+    grey = picture.mode in ("1", "L", "LA", "La")
     if picture.has_transparency_data:
-        background = Image.new("RGBA", picture.size, "white")
-        grey = picture.mode == "LA"
-        picture = Image.alpha_composite(background, picture.convert("RGBA"))
-        return picture.convert("L" if grey else "RGB")
-    return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
+        picture = picture.convert("RGBA")
+        background = "white" if _is_dark(picture) else "black"
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, background), picture)
+    return picture.convert("L" if grey else "RGB")
+
+
+def _is_dark(picture: Image) -> bool:
+    """Whether what is visible of an RGBA picture is dark on average, or nothing is."""
+    from PIL import ImageChops, ImageStat
+
+    alpha = picture.getchannel("A")
+    (visible,) = ImageStat.Stat(alpha).sum
+    (light,) = ImageStat.Stat(ImageChops.multiply(picture.convert("RGB").convert("L"), alpha)).sum
+    return light <= visible / 2

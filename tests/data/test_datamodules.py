@@ -266,5 +266,5 @@ class TestPictures:
         assert [str(path) for path in data.files] == ["0.png", "1.png", "2.png"]
 
     def test_none(self) -> None:
-        with pytest.raises(UserError, match=r"data.root is nowhere: expected a PNG or JPEG"):
+        with pytest.raises(UserError, match=r"data.root is nowhere: expected a picture"):
             Pictures("nowhere")

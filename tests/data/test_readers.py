@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import pickle
 import struct
 import zlib
@@ -216,19 +217,65 @@ class TestReadPicture:
             ("a.jpg", "L", "L"),
             ("a.jpg", "RGB", "RGB"),
             ("a.jpg", "CMYK", "RGB"),
+            ("a.bmp", "1", "L"),
+            ("a.bmp", "RGB", "RGB"),
+            ("a.tif", "L", "L"),
+            ("a.tif", "I;16", "L"),
+            ("a.tif", "I;16B", "L"),
+            ("a.tiff", "CMYK", "RGB"),
+            ("a.webp", "RGBA", "RGB"),
         ],
     )
     def test_modes(self, tmp_path: Path, name: str, mode: str, expected: str) -> None:
         picture = readers.read_picture(self.save(tmp_path / name, mode))
         assert (picture.mode, picture.size) == (expected, (12, 7))
 
-    def test_sixteen_bits_are_scaled(self, tmp_path: Path) -> None:
-        picture = readers.read_picture(self.save(tmp_path / "a.png", "I;16", 51 * 257))
-        assert picture.getextrema() == (51, 51)
+    @pytest.mark.parametrize(
+        ("name", "mode"), [("a.png", "I;16"), ("a.tif", "I;16B"), ("a.tif", "I")]
+    )
+    def test_sixteen_bits_are_scaled(self, tmp_path: Path, name: str, mode: str) -> None:
+        for value, expected in ((0, 0), (51 * 257, 51), (65535, 255)):
+            picture = readers.read_picture(self.save(tmp_path / name, mode, value))
+            assert picture.getextrema() == (expected, expected)
 
-    def test_transparent_turns_white(self, tmp_path: Path) -> None:
-        picture = readers.read_picture(self.save(tmp_path / "a.png", "RGBA", (0, 0, 0, 0)))
-        assert picture.getpixel((3, 3)) == (255, 255, 255)
+    @pytest.mark.parametrize(("mode", "value"), [("F", 0.5), ("I", 65536), ("I", -1)])
+    def test_more_than_sixteen_bits_are_refused(self, tmp_path: Path, mode: str, value) -> None:
+        self.refused(self.save(tmp_path / "a.tif", mode, value), "do not fit into 16 bits")
+
+    def transparent(self, path: Path, mode: str, ink: int, alpha: int, colour: int) -> list[int]:
+        """Return background and ink of a drawing on nothing, whose pixels have a colour yet."""
+        ink_colour = (ink, alpha) if mode == "LA" else (ink, ink, ink, alpha)
+        nothing = (colour, 0) if mode == "LA" else (colour, colour, colour, 0)
+        drawing = Image.new(mode, (20, 20), nothing)
+        drawing.paste(ink_colour, (9, 2, 11, 18))
+        drawing.save(path, lossless=True)
+        picture = readers.read_picture(path).convert("L")
+        return [picture.getpixel((0, 0)), picture.getpixel((10, 10))]
+
+    @pytest.mark.parametrize("colour", [0, 255])
+    @pytest.mark.parametrize(
+        ("name", "mode"), [("a.png", "LA"), ("a.png", "RGBA"), ("a.webp", "RGBA")]
+    )
+    def test_transparent_turns_to_what_contrasts(
+        self, tmp_path: Path, name: str, mode: str, colour: int
+    ) -> None:
+        path = tmp_path / name
+        for ink, background in ((0, 255), (100, 255), (160, 0), (255, 0)):
+            assert self.transparent(path, mode, ink, 255, colour) == [background, ink]
+        assert self.transparent(path, mode, 255, 128, colour) == [0, 128]
+        assert self.transparent(path, mode, 0, 128, colour) == [255, 127]
+        assert self.transparent(path, mode, 0, 0, colour) == [255, 255]
+
+    @pytest.mark.parametrize(("mode", "clear"), [("1", 0), ("L", 0), ("P", 0), ("RGB", (0, 0, 0))])
+    def test_one_colour_may_be_transparent(self, tmp_path: Path, mode: str, clear) -> None:
+        """As GIF's palettes have it, and PNG for any kind of picture."""
+        drawing = Image.new(mode, (20, 20), clear)
+        drawing.paste(1 if mode in "1P" else 250 if mode == "L" else (250, 250, 250), (5, 5, 9, 9))
+        if mode == "P":
+            drawing.putpalette([255, 255, 255, 250, 250, 250])
+        drawing.save(tmp_path / "a.png", transparency=clear)
+        picture = readers.read_picture(tmp_path / "a.png").convert("L")
+        assert picture.getpixel((0, 0)) == 0 and picture.getpixel((6, 6)) >= 250
 
     def test_turned_by_exif(self, tmp_path: Path) -> None:
         exif = Image.Exif()
@@ -252,10 +299,10 @@ class TestReadPicture:
     def test_no_picture(self, tmp_path: Path, content: bytes) -> None:
         path = tmp_path / "a.png"
         path.write_bytes(content)
-        self.refused(path, "not a PNG or JPEG picture|cannot be read")
+        self.refused(path, "is not a picture: expected PNG|cannot be read")
 
     def test_other_format(self, tmp_path: Path) -> None:
-        self.refused(self.save(tmp_path / "a.gif", "L"), "not a PNG or JPEG picture")
+        self.refused(self.save(tmp_path / "a.gif", "L"), "is not a picture: expected PNG")
 
     @pytest.mark.parametrize("name", ["a.png", "a.jpg"])
     def test_truncated(self, tmp_path: Path, name: str) -> None:
@@ -264,13 +311,20 @@ class TestReadPicture:
         path.write_bytes(path.read_bytes()[:-600])
         self.refused(path, "cannot be read")
 
-    @pytest.mark.parametrize("size", [(10_000, 10_000), (60_000, 60_000)])
+    def test_pipes_and_devices(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "a.png")
+        self.refused(tmp_path / "a.png", "not a regular file")
+        self.refused(Path("/dev/zero"), "not a regular file")
+
+    @pytest.mark.parametrize(
+        "size", [(10_000, 10_000), (60_000, 60_000), (1, 89_000_000), (65_536, 1)]
+    )
     def test_decompression_bomb(self, tmp_path: Path, size: tuple[int, int]) -> None:
         path = self.save(tmp_path / "a.png", "L")
         data = path.read_bytes()
         head = b"IHDR" + struct.pack(">II5B", *size, 8, 0, 0, 0, 0)
         path.write_bytes(data[:12] + head + struct.pack(">I", zlib.crc32(head)) + data[33:])
-        self.refused(path, "too large: at most 89,478,485 pixels")
+        self.refused(path, "too large: at most 89,478,485 pixels are read, 65,535 a side")
 
 
 def damaged(valid: bytes) -> st.SearchStrategy[bytes]:
