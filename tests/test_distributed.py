@@ -20,9 +20,9 @@ from lenet_lightning import distributed
 from lenet_lightning.__main__ import main
 from lenet_lightning.errors import UserError
 from lenet_lightning.store import run_folder
+from tests.cli.test_lightning_cli import metrics, weights
 from tests.conftest import DIGITS, PLAIN, REPOSITORY, Outcome, Run
 from tests.faults.test_slurm import JOB, wait_until
-from tests.test_cli import metrics, weights
 
 # 1,294 training images in batches of 50, 143 for validation, 360 for testing: no share is even.
 OPTIONS = (

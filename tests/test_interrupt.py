@@ -17,8 +17,8 @@ from lenet_lightning.callbacks import recorder
 from lenet_lightning.cli import lightning_cli
 from lenet_lightning.signals import interruptible
 from lenet_lightning.store import checkpoints, run_folder
+from tests.cli.test_lightning_cli import metrics, same_weights
 from tests.conftest import REPOSITORY, Run
-from tests.test_cli import metrics, same_weights
 
 # Everything that has a state or draws random numbers is on.
 OPTIONS = (

@@ -11,8 +11,8 @@ import pytest
 
 from lenet_lightning.cli import lightning_cli
 from lenet_lightning.store import run_folder
+from tests.cli.test_lightning_cli import metrics
 from tests.conftest import PLAIN, Run
-from tests.test_cli import metrics
 from tests.test_interrupt import interrupt_at
 
 FOLDER = Path("lightning_logs/cut")

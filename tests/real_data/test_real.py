@@ -14,9 +14,9 @@ import pytest
 from lenet_lightning.data import fetch
 from lenet_lightning.data.registry import DATASETS
 from lenet_lightning.store import run_folder
+from tests.cli.test_lightning_cli import metrics
 from tests.conftest import REPOSITORY, Run
-from tests.data.test_sources import PUBLISHED_MD5
-from tests.test_cli import metrics
+from tests.data.test_fetch import PUBLISHED_MD5
 
 pytestmark = pytest.mark.real_data
 

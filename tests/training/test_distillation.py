@@ -19,8 +19,8 @@ from lenet_lightning.training import pretrained
 from lenet_lightning.training.classifier import Classifier
 from lenet_lightning.training.distillation import Distillation, find
 from lenet_lightning.training.losses import class_loss
+from tests.cli.test_lightning_cli import metrics, weights
 from tests.conftest import PLAIN, Run
-from tests.test_cli import metrics, weights
 from tests.test_interrupt import interrupt_at, same_run
 
 TEACHERS = "lightning_logs/teacher/*/version_*/checkpoints/best.ckpt"
