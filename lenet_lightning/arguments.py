@@ -8,6 +8,8 @@ from lenet_lightning.errors import UserError
 MAX_SEED = 2**32 - 1
 """The largest seed that NumPy and Lightning take."""
 
+MAX_SEEDS = 1000
+
 
 class Parser(argparse.ArgumentParser):
     """Argparse, whose errors are one sentence."""
@@ -48,3 +50,19 @@ def seed(text: str) -> int:
             f"{text} given, expected a whole number from 0 to {MAX_SEED}"
         )
     return int(text)
+
+
+def seeds(text: str) -> list[int]:
+    """Read several seeds: ``0-4``, ``0,1,2``, or both, such as ``0-4,7``."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        numbers = range(seed(first), seed(last or first) + 1)
+        if not numbers or part.endswith("-") or len(numbers) > MAX_SEEDS:
+            raise argparse.ArgumentTypeError(
+                f"{text} given, expected up to {MAX_SEEDS} seeds such as 0-4 or 0,1,2"
+            )
+        found += numbers
+    if len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"{text} given, which repeats a seed: each is run once")
+    return found

@@ -127,7 +127,7 @@ def unknown_option(option: str, parser: ArgumentParser) -> str:
     name = full_key([option.lstrip("-").split("=")[0]])
     group, _, last = name.rpartition(".")
     if last == "replicas":
-        return f"{flag}{name}: {run_folder.NO_REPLICAS}"
+        return f"{flag}{name} {run_folder.NO_REPLICAS}"
     known = {n: flag + n for n in option_names(parser)}
     if not flag and option.endswith(".ckpt"):
         return f"{option} is one file too many: put a pattern of several into quotes."

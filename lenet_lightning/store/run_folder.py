@@ -44,7 +44,7 @@ NEUTRAL_KEYS = (
 
 
 NO_REPLICAS = (
-    "replicas is no longer an option: every seed is a run of its own. Leave it out, and run seeds "
+    "is no longer an option, since every seed is a run of its own: leave it out, and run seeds "
     "side by side with python -m lenet_lightning study --config CONFIG --seeds 0-4."
 )
 

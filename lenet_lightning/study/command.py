@@ -11,8 +11,10 @@ from lenet_lightning.arguments import Parser
 from lenet_lightning.errors import UserError, what_stopped
 from lenet_lightning.signals import Interrupted, interruptible
 
-DESCRIPTION = """Run every setting of a study with every seed and write its report. Finished runs
-are kept and half-finished ones go on, so that it can be stopped and started at will.
+DESCRIPTION = """Run every setting of a study with every seed and write its report. With --seeds,
+the configuration of a fit is a study of one setting, which options of fit such as
+--model.dropout 0.2 can change. Finished runs are kept and unfinished ones are resumed, so that it
+can be stopped at any time.
 'study report FOLDER' rebuilds the report from run folders alone."""
 
 
@@ -37,16 +39,21 @@ def main(args: Sequence[str]) -> int:
 
 
 def _study(args: Sequence[str]) -> int:
-    options = _parser().parse_args(args)
-    if options.config is None:
+    options, rest = _parser().parse_known_args(args)
+    if not options.config:
         raise UserError("study needs --config FILE, such as configs/studies/smoke.yaml")
+    if len(options.config) > 1:
+        raise UserError("study takes one --config: put everything into one file")
 
     # Imported here: `study --help` and `study report` answer without torch.
     from lenet_lightning.study import run
+    from lenet_lightning.study.report import build
 
     command = shlex.join(["python", "-m", "lenet_lightning", "study", *args])
     try:
-        session = run.open_session(options.config, options.logs, options.only, command)
+        session = run.open_session(
+            options.config[0], options.logs, options.only, command, options.seeds, rest
+        )
         jobs = run.choose_jobs(options.jobs, session)
         if options.dry_run:
             print("\n".join(run.dry_run(session, jobs)))
@@ -57,13 +64,28 @@ def _study(args: Sequence[str]) -> int:
         return int(str(end.code))
     for key, error in failures.items():
         run.say(f"failed: {key}: {error}\n  see {session.log(key)}")
+    if session.of_config:
+        print(build.terminal(session.folder))
     print(session.folder / "report.html")
     return 1 if failures else 0
 
 
 def _parser() -> Parser:
     parser = arguments.make_parser("study", DESCRIPTION)
-    parser.add_argument("--config", type=Path, metavar="FILE", help="the study's YAML file")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="the study's YAML file; with --seeds also the configuration of a fit",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=arguments.seeds,
+        default=[],
+        metavar="SEEDS",
+        help="seeds to run, such as 0-4 or 0,1,2, in place of those in a study's file",
+    )
     parser.add_argument(
         "--jobs",
         default="auto",

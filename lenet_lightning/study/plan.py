@@ -123,26 +123,63 @@ class Study:
         return [setting for setting in self.settings.values() if setting.group == group]
 
 
-def load(path: Path, check_base: bool = True) -> Study:
-    """Read and check a study file.
+def read(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file: a study, or the configuration of a fit.
+
+    Raises:
+        UserError: The file cannot be read, or holds something else.
+    """
+    content = strict_yaml.read(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold keys and values (name, seeds, settings, ...)")
+    return content
+
+
+def is_config(content: Mapping[str, Any]) -> bool:
+    """Whether a file holds the configuration of a fit, not a study."""
+    keys = content.keys()
+    return bool(keys & {"seed_everything", *OVERRIDES}) and not keys & {"base", "seeds", "settings"}
+
+
+def repeats(
+    config: Path, name: str, seeds: Iterable[int], overrides: Mapping[str, str]
+) -> dict[str, Any]:
+    """The study of one setting that runs the configuration of a fit with several seeds.
 
     Args:
+        config: The configuration's YAML file.
+        name: Of the study, and what tables call its setting.
+        seeds: One run for each.
+        overrides: Dotted keys to values, as they are typed after ``--``.
+    """
+    setting = {"title": name, "base": str(config), **overrides}
+    return {"name": name, "seeds": list(seeds), "settings": {"repeats": setting}}
+
+
+def load(path: Path, check_base: bool = True) -> Study:
+    """Read and check a study file; see :func:`parse`."""
+    return parse(read(path), path, check_base)
+
+
+def parse(content: dict[str, Any], path: Path, check_base: bool = True) -> Study:
+    """Check the content of a study file.
+
+    Args:
+        content: Its keys and values.
         path: The YAML file.
         check_base: Whether base configs must exist; not needed to report on finished runs.
 
     Raises:
         UserError: Anything in the file that cannot be run, with the key and what to do.
     """
-    content = strict_yaml.read(path)
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must hold keys and values (name, seeds, settings, ...)")
-    if "seed_everything" in content:
+    if is_config(content):
         raise UserError(
             f"{path} is the configuration of one run: start it with python -m lenet_lightning fit "
-            f"--config {path}"
+            f"--config {path}, or run several seeds of it with study --config {path} --seeds 0-4"
         )
+    content = dict(content)
     if content.pop("replicas", 1) != 1 and check_base:
-        raise UserError(f"{path}: {NO_REPLICAS}")
+        raise UserError(f"{path}: replicas {NO_REPLICAS}")
     known = [*STUDY_KEYS, *OVERRIDES]
     check_keys({key.split(".")[0]: None for key in map(str, content)}, known, str(path))
     name = _name(content.get("name"), f"{path}: name")
@@ -274,7 +311,7 @@ def _overrides(level: Mapping[str, Any], own: tuple[str, ...], where: str) -> di
             raise UserError(f"{where}: unknown key '{key}'{hint}")
     overrides = flatten(rest)
     if overrides.pop("model.replicas", 1) != 1:
-        raise UserError(f"{where}: model.{NO_REPLICAS}")
+        raise UserError(f"{where}: model.replicas {NO_REPLICAS}")
     return overrides
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lenet_lightning import formatting
+import yaml
+
+from lenet_lightning import formatting, strict_yaml
 from lenet_lightning.errors import UserError
 from lenet_lightning.signals import Interrupted
 from lenet_lightning.store import run_folder
@@ -38,6 +39,8 @@ class Session:
         trials: The runs that were asked for, in order.
         configs: The complete configuration of every run of the study, by key.
         command: What was typed, for the report.
+        text: The study as YAML, which its folder keeps.
+        of_config: Whether it repeats the configuration of a fit.
     """
 
     study: plan.Study
@@ -46,6 +49,8 @@ class Session:
     trials: list[plan.Trial]
     configs: dict[str, dict[str, Any]]
     command: str
+    text: str
+    of_config: bool = False
 
     @property
     def folder(self) -> Path:
@@ -94,8 +99,23 @@ def trial_arguments(study: plan.Study, trial: plan.Trial, logs: Path) -> list[st
     return ["fit", *trial.setting.arguments(), *place]
 
 
-def open_session(file: Path, logs: Path, only: Sequence[str], command: str) -> Session:
+def open_session(
+    file: Path,
+    logs: Path,
+    only: Sequence[str],
+    command: str,
+    seeds: Sequence[int] = (),
+    options: Sequence[str] = (),
+) -> Session:
     """Read a study and check every run of it before anything starts.
+
+    Args:
+        file: A study's YAML file; with ``seeds`` also the configuration of a fit.
+        logs: The root of all run folders.
+        only: Patterns of the settings to run; all if empty.
+        command: What was typed, for the report.
+        seeds: In place of those in a study's file; empty to keep them.
+        options: Options of ``fit`` that change the configuration of a fit.
 
     Raises:
         UserError: The study cannot be run; says which setting and why.
@@ -103,7 +123,18 @@ def open_session(file: Path, logs: Path, only: Sequence[str], command: str) -> S
     from lenet_lightning import process
     from lenet_lightning.cli import lightning_cli
 
-    study = plan.load(file)
+    content = plan.read(file)
+    of_config = bool(seeds) and plan.is_config(content)
+    overrides = fit_options(options, of_config)
+    if of_config:
+        given = [f"--{key}={value}" for key, value in overrides.items()]
+        name = lightning_cli.parse(["fit", f"--config={file}", *given])["name"]
+        overrides.pop("name", None)
+        content = plan.repeats(file, name, seeds, overrides)
+    elif seeds:
+        content |= {"seeds": list(seeds)}
+    text = yaml.safe_dump(content, sort_keys=False) if seeds else strict_yaml.read_text(file)
+    study = plan.parse(content, file)
     trials = study.trials(only)
     process.quiet()
     by_setting: dict[str, dict[str, Any]] = {}
@@ -118,9 +149,40 @@ def open_session(file: Path, logs: Path, only: Sequence[str], command: str) -> S
         # Seeds differ in nothing else; parsing each again would only take time.
         own = {"seed_everything": trial.seed, "name": f"{study.name}/{trial.key}"}
         configs[trial.key] = by_setting[name] | own
-    session = Session(study, file, logs, trials, configs, command)
+    session = Session(study, file, logs, trials, configs, command, text, of_config)
     session.check_needs()
     return session
+
+
+def fit_options(words: Sequence[str], of_config: bool) -> dict[str, str]:
+    """Options of ``fit`` by their keys.
+
+    Args:
+        words: ``--key value`` or ``--key=value``.
+        of_config: Whether there is the configuration of a fit, which they change.
+
+    Raises:
+        UserError: A word is not such an option, has no value, or is given twice.
+    """
+    found: dict[str, str] = {}
+    rest = iter(words)
+    for word in rest:
+        flag, attached, value = word.partition("=")
+        key = flag.removeprefix("--")
+        known = key.split(".")[0] in plan.OVERRIDES or key == "name"
+        if not flag.startswith("--") or not known:
+            raise UserError(f"{word} is not an option of study; --help lists them.")
+        if not of_config:
+            raise UserError(
+                f"{flag} changes the configuration of a fit, given with --seeds; a study's "
+                "settings are in its file."
+            )
+        if not attached and (value := next(rest, "--")).startswith("--"):
+            raise UserError(f"{flag} is given without a value.")
+        if key in found:
+            raise UserError(f"{flag} is given twice.")
+        found[key] = value
+    return found
 
 
 def dry_run(session: Session, jobs: int) -> Iterator[str]:
@@ -172,8 +234,7 @@ def _execute(session: Session, jobs: int) -> dict[str, str]:
     todo = [trial for trial in session.trials if trial.key not in complete]
     entries = {key: _entry(session, run) for key, run in complete.items()}
     index: dict[str, Any] = {"command": session.command, "runs": entries}
-    if session.file.resolve() != (session.folder / PLAN).resolve():
-        shutil.copyfile(session.file, session.folder / PLAN)
+    run_folder.replace(session.folder / PLAN, session.text)
     _save(session, index)
     data_figures.fetch(session.configs.values())
     data_figures.write(session.study, session.configs, session.folder)

@@ -219,3 +219,34 @@ def test_replicas_are_answered_by_the_study_that_replaces_them(tmp_path: Path) -
 
 def test_a_finished_study_with_replicas_can_be_reported(tmp_path: Path) -> None:
     assert plan.load(write(tmp_path, f"{GOOD}replicas: 2\n"), check_base=False).seeds == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "config"),
+    [
+        ("seed_everything: 0", True),
+        ("data: {class_path: Digits}", True),
+        (GOOD, False),
+        ("trainer: {}\nbase: base.yaml", False),
+        ("name: mine", False),
+    ],
+)
+def test_configurations_of_a_fit_are_told_from_studies(
+    tmp_path: Path, text: str, config: bool
+) -> None:
+    content = plan.read(write(tmp_path, text))
+    assert plan.is_config(content) == config
+    if config:
+        with pytest.raises(UserError, match=r"fit --config .*study --config .* --seeds 0-4"):
+            plan.parse(content, tmp_path / "study.yaml")
+
+
+def test_a_configuration_is_a_study_of_one_setting(tmp_path: Path) -> None:
+    base = tmp_path / "base.yaml"
+    base.write_text("")
+    content = plan.repeats(base, "digits", [0, 2], {"model.l2": "0.1"})
+    study = plan.parse(content, base)
+    assert (study.name, study.seeds) == ("digits", (0, 2))
+    (setting,) = study.settings.values()
+    assert (setting.name, setting.title, setting.base) == ("repeats", "digits", base)
+    assert setting.arguments() == [f"--config={base}", "--model.l2=0.1"]

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -189,6 +190,86 @@ def test_only_seeds_that_are_missing_are_trained(
     (place / "tiny.yaml").write_text(text.replace("[0]", "[0, 2]"))
     assert command.main(["--config", "tiny.yaml", "--dry_run", "--jobs", "1"]) == 0
     assert "1 complete, 1 to run, 1 at a time" in capsys.readouterr().out
+
+
+def results(name: str = "tiny") -> list[dict[str, str]]:
+    with Path(f"lightning_logs/{name}/results.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def seeds_of(name: str) -> list[int]:
+    """The seeds in a study's folder, each of which has one finished run."""
+    folders = sorted(Path(f"lightning_logs/{name}/repeats").iterdir())
+    finished = [run_folder.read(next(folder.glob("version_*"))).manifest for folder in folders]
+    assert {run["status"] for run in finished} == {"finished"}
+    assert not list(Path("lightning_logs").glob(f"{name}/repeats/*/version_1"))
+    return [run["seed"] for run in finished]
+
+
+class TestSeedsOfAConfiguration:
+    def test_are_a_study_of_one_setting(
+        self, place: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        options = ["--config", "base.yaml", "--jobs", "1", "--model.dropout", "0.1"]
+        assert command.main([*options, "--seeds", "0,1"]) == 0
+        assert seeds_of("digits") == [0, 1]
+        accuracies = [float(row["honest_accuracy"]) for row in results("digits")]
+        mean, sd = statistics.mean(accuracies), statistics.stdev(accuracies)
+        printed = capfd.readouterr().out
+        row = f"Chosen on validation, tested once  {100 * mean:.2f} ± {100 * sd:.2f} %"
+        assert row in printed and "95 % over seeds" in printed
+        assert printed.endswith("\nlightning_logs/digits/report.html\n")
+        run = run_folder.read("lightning_logs/digits/repeats/seed_1/version_0")
+        assert run.config["model"]["dropout"] == 0.1
+
+        # Finished runs are kept; the report can be rebuilt.
+        assert command.main([*options, "--seeds", "0-2"]) == 0
+        assert seeds_of("digits") == [0, 1, 2]
+        assert command.main(["report", "lightning_logs/digits"]) == 0
+
+    def test_have_the_name_of_the_configuration(
+        self, place: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (place / "base.yaml").write_text(f"name: mine{BASE.format(epochs=2)}")
+        for options, name in (([], "mine"), (["--name=yours"], "yours")):
+            dry = ["--config", "base.yaml", "--seeds", "7", "--dry_run", *options]
+            assert command.main(dry) == 0
+            assert f"1 to run, 1 at a time, into lightning_logs/{name}" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        ("options", "part"),
+        [
+            ("base.yaml", "--seeds 0-4"),
+            ("base.yaml --seeds 0 --model.dropuot 0.1", "did you mean --model.dropout"),
+            ("base.yaml --seeds 0 --model.dropout", "--model.dropout is given without a value"),
+            ("base.yaml --seeds 0 --model.dropout --jobs 1", "--model.dropout is given without"),
+            ("base.yaml --seeds 0 --model.l2=0 --model.l2=1", "--model.l2 is given twice"),
+            ("base.yaml --seeds 0 --resume must", "--resume is not an option of study"),
+            ("base.yaml --seeds 0 0.1", "0.1 is not an option of study"),
+            ("base.yaml --seeds 2-0", "--seeds: 2-0 given"),
+            ("base.yaml --seeds 0 --config tiny.yaml", "one --config"),
+            ("base.yaml --seeds 0 --name up/there", "name must be a name"),
+            ("tiny.yaml --seeds 0 --model.l2 1", "--model.l2 changes the configuration of a fit"),
+        ],
+    )
+    def test_refused(self, place: Path, options: str, part: str) -> None:
+        with pytest.raises(UserError) as error:
+            command.main(["--config", *options.split()])
+        assert part in str(error.value)
+        assert not (place / "lightning_logs").exists()
+
+
+def test_seeds_in_place_of_those_of_a_study(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "tiny.yaml").write_text(STUDY[: STUDY.index("  diverging")])
+    options = ["--config", "tiny.yaml", "--seeds", "3", "--jobs", "1"]
+    assert command.main([*options, "--dry_run"]) == 0
+    assert "seeds 3 " in capsys.readouterr().out
+    assert command.main(options) == 0
+    assert capsys.readouterr().out == "lightning_logs/tiny/report.html\n"
+    assert [path.name for path in Path("lightning_logs/tiny/plain").iterdir()] == ["seed_3"]
+    assert [row["seed"] for row in results()] == ["3"]
 
 
 def test_a_worker_that_dies_fails_its_own_run_only(place: Path) -> None:

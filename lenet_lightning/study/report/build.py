@@ -20,6 +20,7 @@ from lenet_lightning.study.report.document import (
     pictures,
     to_html,
     to_markdown,
+    to_text,
 )
 from lenet_lightning.study.results import Result, gather, read_study
 
@@ -91,6 +92,14 @@ def write(folder: Path, output: Path | None = None) -> Path:
     for name, text in texts.items():
         run_folder.replace(output / name, text)
     return output / "report.html"
+
+
+def terminal(folder: Path) -> str:
+    """The accuracies of a study in its folder as text, a column for each setting."""
+    study = read_study(folder)
+    settings, results = list(study.settings.values()), gather(study, folder)
+    found = (make(settings, results) for make in (tables.accuracy_table, tables.negatives_table))
+    return "\n\n".join(map(to_text, found))
 
 
 def build(study: Study, results: Sequence[Result], folder: Path) -> list[Block]:

@@ -135,6 +135,14 @@ def to_html(title: str, blocks: Sequence[Block]) -> str:
     )
 
 
+def to_text(table: Table) -> str:
+    """A table of few rows as plain text: its caption, then a line for each of its columns."""
+    lines = [list(line) for line in zip(table.columns, *table.rows, strict=True)]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    texts = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    return "\n".join([table.caption, *texts])
+
+
 def to_markdown(title: str, blocks: Sequence[Block], place: str = "figures/") -> str:
     """The same in Markdown; pictures are expected in ``place``, empty for beside the text."""
     return "\n\n".join([f"# {title}", *(_markdown(block, place) for block in blocks)]) + "\n"
