@@ -39,7 +39,7 @@ def main(args: list[str] | None = None) -> int:
     streams.open_closed()
     # Figures are files. A notebook's backend, which its children inherit, may not exist here.
     os.environ["MPLBACKEND"] = "agg"
-    args = sys.argv[1:] if args is None else args
+    args = [home(word) for word in (sys.argv[1:] if args is None else args)]
     drop_stray_variables()
     if not args or args[0] in ("-h", "--help"):
         print(HELP, end="")
@@ -56,6 +56,12 @@ def main(args: list[str] | None = None) -> int:
         streams.print_error(stop, *getattr(stop, "__notes__", ()))
         streams.drop_unwritable()
         return 128 + stop.signal
+
+
+def home(word: str) -> str:
+    """Replace the ``~`` that no shell does: after ``=``, or in quotes."""
+    name, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+    return name + equals + os.path.expanduser(value)
 
 
 def dispatch(args: list[str]) -> int:

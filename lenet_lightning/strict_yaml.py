@@ -76,6 +76,7 @@ class _Loader(yaml.SafeLoader):
                     f"{line}: rename or remove one"
                 )
             seen[key.value] = line
+            key.tag = f"{TAG}str"  # a key is its text, be it a number or a yes
         return super().construct_mapping(node, deep)
 
     def text(self, node: yaml.ScalarNode) -> str:
@@ -115,6 +116,22 @@ _Loader.add_constructor(f"{TAG}str", _Loader.text)
 _Loader.add_constructor(f"{TAG}int", _Loader.number)
 _Loader.add_constructor(f"{TAG}float", _Loader.number)
 _Loader.add_constructor(None, _Loader.refuse)
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper, which also quotes a text that would be read as a number here."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Write everything out."""
+        return True
+
+
+_Dumper.add_implicit_resolver(f"{TAG}float", re.compile(f"^(?:{FLOAT})$"), [*"-+.0123456789"])
+
+
+def dumps(data: Any) -> str:
+    """Write a YAML document that :func:`loads` reads as ``data`` again."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def problem(reason: str, at: Any) -> yaml.MarkedYAMLError:

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
+from lenet_lightning import strict_yaml
 from lenet_lightning.callbacks.curves import Curves
 from lenet_lightning.callbacks.recorder import RunRecord
 from lenet_lightning.callbacks.tensorboard import TensorBoardPictures
@@ -48,7 +48,7 @@ class Keeper:
 
     def open(self, folder: Path, config: dict[str, Any]) -> None:
         """Write into ``folder``; ``config`` is the run's complete configuration."""
-        self.record.open(folder, yaml.safe_dump(config, sort_keys=False))
+        self.record.open(folder, strict_yaml.dumps(config))
         self.curves.open(folder)
         self.pictures.open(folder, config)
         self.best.dirpath = self.last.dirpath = str(folder / "checkpoints")

@@ -3,13 +3,11 @@
 import inspect
 import pydoc
 import re
-from collections.abc import Hashable
 from pathlib import Path, PurePath
 from typing import Any, cast
 
 import numpy as np
 import torch
-import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 from lightning.pytorch.callbacks import LearningRateFinder, StochasticWeightAveraging, Timer
@@ -21,7 +19,6 @@ from lenet_lightning.data import splits
 from lenet_lightning.data.datamodule import ImageDataModule, InputSpec
 from lenet_lightning.data.registry import DATASETS
 from lenet_lightning.errors import UserError, nearest
-from lenet_lightning.store import run_folder
 from lenet_lightning.training.classifier import Classifier, metric_names
 from lenet_lightning.training.distillation import Distillation, find
 from lenet_lightning.training.schedulers import LinearCycles
@@ -41,71 +38,6 @@ UNFIT: dict[type, str] = {
     "CycleAveraging with lenet_lightning.LinearCycles",
     Timer: "trainer.max_time does the same, such as 00:01:30:00 for an hour and a half",
 }
-
-
-class UniqueKeyLoader(yaml.SafeLoader):
-    """YAML's safe loader, which also refuses a key given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """Construct a mapping whose keys are all different."""
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                line = key.start_mark.line + 1
-                raise yaml.YAMLError(f"the key {key.value} is given a second time in line {line}")
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def config_files(args: list[str]) -> list[str]:
-    """Refuse a ``--config`` file that is absent, no YAML mapping, or has a key twice.
-
-    Returns:
-        The arguments, with the text of a file in its place where that has ``replicas: 1``, which
-        earlier versions wrote.
-
-    Raises:
-        UserError: naming the file, and the line where there is one.
-    """
-    readable = list(args)
-    for number, (flag, value) in enumerate(zip(args, [*args[1:], ""], strict=True)):
-        name, _, attached = flag.partition("=")
-        if name not in ("--config", "-c"):
-            continue
-        path = attached or value
-        if not path:
-            raise UserError(f"{name} is given without a file: expected {name} configs/mnist.yaml.")
-        if "\n" in path:
-            continue
-        try:
-            content = yaml.load(Path(path).read_text(), UniqueKeyLoader)
-        except OSError as error:
-            raise UserError(
-                f"--config {path} cannot be read ({error.strerror}): expected a YAML file such as "
-                "configs/mnist.yaml."
-            ) from error
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark
-            where = f" in line {mark.line + 1}" if mark else ""
-            raise UserError(f"--config {path} is no valid YAML: {error.problem}{where}.") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"--config {path} is no valid YAML: {one_line(error)}.") from error
-        if not isinstance(content, dict):
-            raise UserError(f"--config {path} holds no keys: expected trainer, model and data.")
-        if {"seeds", "settings"} <= content.keys():
-            raise UserError(
-                f"--config {path} is a study: run it with python -m lenet_lightning study --config "
-                f"{path}."
-            )
-        if "config" in content:
-            raise UserError(f"--config {path} holds the key config: give each file with --config.")
-        if run_folder.drop_replicas(content):
-            text = yaml.safe_dump(content)
-            if attached:
-                readable[number] = f"{name}={text}"
-            else:
-                readable[number + 1] = text
-    return readable
 
 
 def unseen(data: ImageDataModule, name: str, trained: dict[str, Any], path: str) -> None:

@@ -4,12 +4,11 @@ import inspect
 import os
 import sys
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-import yaml
+from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -18,14 +17,15 @@ from lightning.pytorch.plugins.environments import TorchElasticEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from lenet_lightning import distributed, formatting, process
+from lenet_lightning import distributed, formatting, process, strict_yaml
 from lenet_lightning.callbacks import resume
 from lenet_lightning.callbacks.predictions import PredictionTable
 from lenet_lightning.callbacks.progress import StepBar
 from lenet_lightning.callbacks.recorder import add_evaluation, figure, images_seen
 from lenet_lightning.callbacks.run_callbacks import Keeper
-from lenet_lightning.cli import checks, ensemble, messages, summary, trust
-from lenet_lightning.cli.parser import PURPOSES, TRANSIENT, Parser, add_run, add_seed
+from lenet_lightning.cli import checks, command_line, ensemble, messages, summary, trust
+from lenet_lightning.cli.command_line import CommandLine
+from lenet_lightning.cli.parser import MODE, PURPOSES, TRANSIENT, Parser, add_run, add_seed
 from lenet_lightning.data.cifar10 import CIFAR10
 from lenet_lightning.data.datamodule import ImageDataModule
 from lenet_lightning.data.digits import Digits
@@ -60,12 +60,12 @@ class Command(LightningCLI):
     """LightningCLI, with every run in a folder of its own and tested at its end.
 
     Args:
-        args: command line arguments; the subcommand first if ``run``.
+        line: command line arguments; the subcommand first if ``run``.
         run: run the subcommand; false stops once the arguments of ``fit`` are parsed and checked.
     """
 
-    def __init__(self, args: list[str], run: bool = True) -> None:
-        self.args = args
+    def __init__(self, line: CommandLine, run: bool = True) -> None:
+        self.line, self.args = line, line.args
         self.folder: Path | None = None
         self.checkpoints: dict[str, dict[str, Any]] = {}
         super().__init__(
@@ -96,7 +96,9 @@ class Command(LightningCLI):
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Accept no abbreviations: a misspelt key is an error. Usage has the command as typed."""
-        return super().init_parser(prog="python -m lenet_lightning", allow_abbrev=False, **kwargs)
+        return super().init_parser(
+            prog="python -m lenet_lightning", allow_abbrev=False, parser_mode=MODE, **kwargs
+        )
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Take an int where Lightning also takes ``true``, which it reads as seed 0."""
@@ -105,12 +107,15 @@ class Command(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run folder's options, and hand the seed to model and data."""
         add_run(parser)
+        # Another optimizer starts from defaults of its own, not from those of the default one.
+        if optimizer := self.line.optimizer:
+            parser.set_defaults({"model.optimizer": {"class_path": optimizer}})
         parser.link_arguments("seed_everything", "model.seed")
         parser.link_arguments("seed_everything", "data.init_args.seed")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse ``self.args`` and prove the checkpoint they name, before Lightning opens it."""
-        self.config = parser.parse_args(self.args)
+        self.config = expanded(parser.parse_args(self.args))
         self.options = self.config.get(self.config.get("subcommand"), self.config)
         trust.check(self.options, self.args)
         if given := self.options.get("ckpt_path"):
@@ -222,7 +227,7 @@ class Command(LightningCLI):
     def complete_config(self) -> dict[str, Any]:
         """The configuration as config.yaml holds it: complete, and valid for ``fit``."""
         dump = self.parser.dump(self.config, skip_link_targets=True, skip_unset=False)
-        config = yaml.safe_load(dump)
+        config = strict_yaml.loads(dump)
         config = config[self.subcommand] if self.subcommand else config
         name = config["name"] or config["data"]["class_path"].rsplit(".", 1)[1].lower()
         name = name.replace("{seed}", str(config["seed_everything"]))
@@ -258,7 +263,7 @@ class Command(LightningCLI):
             )
         if self.trainer.is_global_zero:
             print(f"Run folder {self.folder}" + (", continued" if resumed else ""))
-            for line in resume.lines(changed):
+            for line in filter(None, [self.line.kept, *resume.lines(changed)]):
                 print(line)
 
     def changed_settings(self, config: dict[str, Any]) -> resume.Changes:
@@ -409,6 +414,18 @@ class Command(LightningCLI):
             pass
 
 
+def expanded(node: Any) -> Any:
+    """Replace ``~`` at the beginning of every text by the home folder that it stands for."""
+    if isinstance(node, Namespace):
+        for key, value in vars(node).items():
+            setattr(node, key, expanded(value))
+    elif isinstance(node, dict):
+        return {key: expanded(value) for key, value in node.items()}
+    elif isinstance(node, list):
+        return [expanded(value) for value in node]
+    return os.path.expanduser(node) if isinstance(node, str) else node
+
+
 def stage_figures(trainer: Trainer, stage: str) -> dict[str, float]:
     """Return acc, loss, acc_negative and loss_negative of ``val`` or ``test``, and of views."""
     names = [*metric_names(stage), f"{stage}/loss_views", f"{stage}/acc_views"]
@@ -441,12 +458,10 @@ def with_run_config(args: list[str]) -> list[str]:
 
     ``predict`` takes it for the user's own pictures, unless ``--data`` names a dataset.
     """
-    given = {arg.split("=")[0]: arg.partition("=")[2] for arg in args if arg.startswith("-")}
-    if args[0] not in EVALUATIONS or {"--config", "-c", "--help", "-h"} & set(given):
+    given = {option.name: option.value for option in command_line.options(args)}
+    if args[0] not in EVALUATIONS or {"--config", "--help", "-h"} & set(given):
         return args
-    path = given.get("--ckpt_path", "") or "".join(
-        value for flag, value in pairwise(args) if flag == "--ckpt_path"
-    )
+    path = given.get("--ckpt_path")
     if not path:
         raise UserError(NO_CHECKPOINT)
     path = ensemble.members(path)[0]
@@ -456,7 +471,7 @@ def with_run_config(args: list[str]) -> list[str]:
     config = description(stored, path)
     if args[0] == "predict" and "--data" not in given:
         config["data"] = {"class_path": "Pictures"}
-    return [args[0], "--config", yaml.safe_dump(config), *args[1:]]
+    return [args[0], "--config", strict_yaml.dumps(config), *args[1:]]
 
 
 def description(stored: dict[str, Any], path: str) -> dict[str, Any]:
@@ -501,9 +516,9 @@ def parse(args: list[str]) -> dict[str, Any]:
     Raises:
         UserError: a key, a value or a combination is wrong.
     """
-    args = checks.config_files(args)
+    line = command_line.read(args)
     trust.limit_imports(args)
-    return Command(args[1:], run=False).complete_config
+    return Command(line._replace(args=line.args[1:]), run=False).complete_config
 
 
 def main(args: list[str] | None = None) -> None:
@@ -517,13 +532,13 @@ def main(args: list[str] | None = None) -> None:
         Interrupted: a signal stopped the run, whose folder says so.
     """
     args = with_run_config(sys.argv[1:] if args is None else args)
-    args = checks.config_files(args)
+    line = command_line.read(args)
     trust.limit_imports(args)
     process.quiet()
     process.spare_gpu_checks()
     with interruptible(), process.silent_writers(), process.denormals_are_zero():
         try:
-            Command(args)
+            Command(line)
         except (MisconfigurationException, ModuleNotFoundError) as error:
             raise UserError(messages.one_line(error)) from error
         except OSError as error:

@@ -27,6 +27,7 @@ AMBIGUOUS: dict[type, str] = {
 # How the types of options read in a sentence.
 TYPES = {
     "PositiveInt": "a whole number above 0",
+    "Seed": "a whole number from 0 to 4294967295",
     "NonNegativeInt": "a whole number, 0 or more",
     "PositiveFloat": "a number above 0",
     "NonNegativeFloat": "a number, 0 or more",
@@ -75,11 +76,11 @@ def explain(message: str, parser: ArgumentParser) -> str:
     if found := re.search(r"argument (\S+): expected .*argument", message):
         return f"{found[1]} is given without a value."
     if found := re.search(r"Unable to load config '([^']+)'", message):
-        return f"{keys[0]} is {found[1]}: expected a YAML file that exists."
+        return f"{key} is {found[1]}: expected keys and values."
     detail = innermost(message)
-    found = re.search(r"import path string: (\S+)|Expected a path but (\S+) either", detail)
-    if found and classes(key):
-        return unknown_class(key, found[1] or found[2])
+    wrong = r"(?:import path string:|Expected a path but|Multiple subclasses with name) (\S+?)\.?\s"
+    if classes(key) and (found := re.search(wrong, f"{detail or message} ")):
+        return unknown_class(key, found[1])
     return wrong_value(key, detail) or one_line(message)
 
 

@@ -2,14 +2,22 @@
 
 from typing import Any, Literal, NoReturn
 
-from jsonargparse.typing import NonNegativeInt, PositiveInt
+import jsonargparse
+import yaml
+from jsonargparse.typing import PositiveInt, restricted_number_type
 from lightning.pytorch.cli import LightningArgumentParser
 
+from lenet_lightning import strict_yaml
+from lenet_lightning.arguments import MAX_SEED
 from lenet_lightning.cli import messages
 from lenet_lightning.errors import UserError
 
 Monitor = Literal["val/acc", "val/loss", "val/acc_negative", "val/loss_negative"]
 Resume = Literal["never", "auto", "must"]
+Seed = restricted_number_type("Seed", int, [(">=", 0), ("<=", MAX_SEED)])
+
+# The parser's mode: how it reads values and writes configurations.
+MODE = "strict_yaml"
 
 # Keys of one invocation, not of a run.
 TRANSIENT = ("resume", "ckpt_path", "allow_imports", "config")
@@ -32,6 +40,16 @@ TRAINED = (
     "a trained network's checkpoint, such as lightning_logs/mnist/version_0/checkpoints/best.ckpt, "
     "or a pattern of several"
 )
+
+
+def load_value(text: str) -> Any:
+    """Read a value given inline; ``{seed}`` in a name is a text, not a mapping to nothing."""
+    value = strict_yaml.loads(text)
+    return text if isinstance(value, dict) and value and ":" not in text else value
+
+
+jsonargparse.set_loader(MODE, load_value, (yaml.YAMLError,))
+jsonargparse.set_dumper(MODE, strict_yaml.dumps)
 
 
 class Parser(LightningArgumentParser):
@@ -67,7 +85,7 @@ def add_seed(parser: LightningArgumentParser) -> None:
     """Add the seed of everything."""
     parser.add_argument(
         "--seed_everything",
-        type=NonNegativeInt,
+        type=Seed,
         default=0,
         help="seed of initialisation, data order and augmentation",
     )
@@ -76,7 +94,8 @@ def add_seed(parser: LightningArgumentParser) -> None:
 def add_run(parser: LightningArgumentParser) -> None:
     """Add what decides where a run is kept, how its epoch is chosen and what it may import."""
     add = parser.add_argument
-    add("--logs", type=str, default="lightning_logs", help="folder of all runs")
+    # torchrun takes --logs and --monitor for abbreviations of its own options.
+    add("--logs", "--run_root", type=str, default="lightning_logs", help="folder of all runs")
     add(
         "--name",
         type=str | None,
@@ -84,7 +103,13 @@ def add_run(parser: LightningArgumentParser) -> None:
         help="runs go to logs/name/version_N, {seed} in it being the run's seed; the dataset's "
         "name by default",
     )
-    add("--monitor", type=Monitor, default="val/acc", help="what chooses the best epoch")
+    add(
+        "--monitor",
+        "--select_by",
+        type=Monitor,
+        default="val/acc",
+        help="what chooses the best epoch",
+    )
     add(
         "--threads",
         type=PositiveInt | None,

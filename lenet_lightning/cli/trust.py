@@ -16,6 +16,7 @@ from typing import Any
 import jsonargparse
 import torch
 
+from lenet_lightning.cli.command_line import values
 from lenet_lightning.cli.messages import forbidden
 from lenet_lightning.cli.roles import ROLES, definition, spellings
 from lenet_lightning.errors import UserError, full_key
@@ -54,10 +55,8 @@ def opened(args: list[str]) -> set[str]:
     Where one leads to something that is defined elsewhere, that path is opened too.
     """
     found: set[str] = set()
-    for flag, following in zip(args, [*args[1:], ""], strict=True):
-        name, _, attached = flag.partition("=")
-        if name in FLAGS:
-            found |= {*re.findall(r"[A-Za-z_][\w.]*", attached or following)}
+    for value in values(args, *FLAGS):
+        found |= {*re.findall(r"[A-Za-z_][\w.]*", value)}
     for path in sorted(found):
         with suppress(pydoc.ErrorDuringImport):  # reported where the configuration names it
             found.add(definition(path))

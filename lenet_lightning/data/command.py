@@ -90,7 +90,7 @@ def _verify(name: str, options: argparse.Namespace) -> int:
         if check.sha256:
             print(f"    md5     {check.md5}\n    sha256  {check.sha256}")
     if any(check.problem for check in checks):
-        print(f"  python -m lenet_lightning data fetch {name} brings what is absent or damaged.")
+        print(f"  {fetch.fetch_command(name, options.root)} brings what is absent or damaged.")
         return 1
     return 0
 

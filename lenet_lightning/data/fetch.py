@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -225,6 +226,11 @@ def _problems(checks: list[FileCheck]) -> str:
     return ", ".join(f"{check.name} {check.problem}" for check in checks if check.problem)
 
 
+def fetch_command(name: str, root: str | Path) -> str:
+    """Return the command that brings what is absent or damaged of a dataset in ``root``."""
+    return f"python -m lenet_lightning data fetch {name} --root {shlex.quote(str(root))}"
+
+
 def _refuse(facts: DatasetFacts, root: str | Path, checks: list[FileCheck]) -> None:
     if not any(check.problem for check in checks):
         return
@@ -232,7 +238,7 @@ def _refuse(facts: DatasetFacts, root: str | Path, checks: list[FileCheck]) -> N
     cure = (
         "install scikit-learn again"
         if facts.layout == "digits"
-        else f"allow the download, run `python -m lenet_lightning data fetch {facts.name}`, or "
+        else f"allow the download, run `{fetch_command(facts.name, root)}`, or "
         "use --data Digits, which needs no download"
     )
     raise UserError(f"{facts.title} is not whole in {folder}: {_problems(checks)}; {cure}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -317,6 +318,7 @@ def _overrides(level: Mapping[str, Any], own: tuple[str, ...], where: str) -> di
 
 def _resolve(base: str, path: Path) -> Path:
     """The base config, from the working directory or else from the study file's folder."""
+    base = os.path.expanduser(base)
     beside = path.parent / base
     return beside if beside.is_file() and not Path(base).is_file() else Path(base)
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from lenet_lightning.__main__ import main
 from lenet_lightning.cli import lightning_cli
 from lenet_lightning.store import run_folder
+from tests.conftest import REPOSITORY
 
 # Keys of lists, and keys that no class has.
 MORE_KEYS = (
@@ -180,6 +181,59 @@ def test_any_setting_ten_thousand_times(changes: dict[str, Any], on_the_command_
 def test_any_file(text: str) -> None:
     Path("config.yaml").write_text(text, encoding="utf-8", errors="surrogatepass")
     assert_answered(["fit", "--config", "config.yaml"])
+
+
+REAL = (REPOSITORY / "configs/digits.yaml").read_text()
+FRAGMENTS = st.sampled_from(
+    [
+        *(
+            "&a ",
+            "*a",
+            "<<: ",
+            "{{ x }}",
+            "!!set ",
+            "!!binary ",
+            "!!python/none ",
+            "? ",
+            "|\n",
+            "---\n",
+        ),
+        *("[", "]", "{", "}", ": ", "\n", "  ", "- ", "#", '"', "'", "\\0", "\t", "%", "@", ", "),
+        *("9" * 5000, "[" * 100, "1e999", "-.inf", ".nan", "~", "0x", "~/x", "true", "null"),
+        *(
+            "class_path: ",
+            "init_args: ",
+            "lenet_lightning.data.datamodule.ImageDataModule",
+            "a.yaml",
+        ),
+    ]
+)
+EDITS = st.lists(
+    st.tuples(st.integers(0, len(REAL)), st.integers(0, 40), FRAGMENTS | st.text(max_size=3)),
+    min_size=1,
+    max_size=4,
+)
+
+
+def check_edited(edits: list[tuple[int, int, str]]) -> None:
+    text = REAL
+    for start, removed, inserted in edits:
+        text = text[:start] + inserted + text[start + removed :]
+    Path("config.yaml").write_text(text, encoding="utf-8", errors="surrogatepass")
+    assert_answered(["fit", "--config", "config.yaml"])
+
+
+@settings(max_examples=200, derandomize=True, **COMMON)
+@given(EDITS)
+def test_a_real_file_edited(edits: list[tuple[int, int, str]]) -> None:
+    check_edited(edits)
+
+
+@pytest.mark.nightly
+@settings(max_examples=10_000, **COMMON)
+@given(EDITS)
+def test_a_real_file_edited_ten_thousand_times(edits: list[tuple[int, int, str]]) -> None:
+    check_edited(edits)
 
 
 @settings(max_examples=100, derandomize=True, **COMMON)
