@@ -15,6 +15,7 @@ import pytest
 
 from lenet_lightning.callbacks import recorder
 from lenet_lightning.cli import lightning_cli
+from lenet_lightning.data.datasets import Digits
 from lenet_lightning.signals import interruptible
 from lenet_lightning.store import checkpoints, run_folder
 from tests.cli.test_lightning_cli import metrics, same_weights
@@ -155,7 +156,7 @@ def test_early_stopping_stays_stopped(run: Run, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_before_the_run_starts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupt_at(monkeypatch, lightning_cli.Digits, "setup", 1, signal.SIGTERM)
+    interrupt_at(monkeypatch, Digits, "setup", 1, signal.SIGTERM)
     stopped = run(f"{SHORT} --name cut")
     assert (stopped.code, stopped.err) == (143, "lenet_lightning: Stopped by SIGTERM.\n")
     assert not list(Path().rglob("version_*"))

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from scipy import stats
 from torch import Tensor
 
-from lenet_lightning.data.digits import Digits
+from lenet_lightning.data.datasets import Digits
 from lenet_lightning.networks.initializers import KERNEL_INITIALIZERS
 from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.training.classifier import Classifier

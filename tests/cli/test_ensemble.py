@@ -14,7 +14,7 @@ from lenet_lightning.__main__ import main
 from lenet_lightning.cli import ensemble, summary
 from lenet_lightning.data.batches import to_unit
 from lenet_lightning.data.datamodule import InputSpec
-from lenet_lightning.data.digits import Digits
+from lenet_lightning.data.datasets import Digits
 from lenet_lightning.errors import UserError
 from lenet_lightning.store import run_folder
 from lenet_lightning.training import pretrained

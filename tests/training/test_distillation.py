@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from lenet_lightning.cli import lightning_cli
-from lenet_lightning.data.digits import Digits
+from lenet_lightning.data.datasets import Digits
 from lenet_lightning.errors import UserError
 from lenet_lightning.store import run_folder
 from lenet_lightning.training import pretrained

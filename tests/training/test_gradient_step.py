@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
-from lenet_lightning.data.digits import Digits
+from lenet_lightning.data.datasets import Digits
 from lenet_lightning.networks import fused
 from lenet_lightning.networks.lenet5 import Activation, LeNet5, Polarity
 from lenet_lightning.training import gradient_step
