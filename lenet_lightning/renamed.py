@@ -5,6 +5,10 @@ from typing import Any
 CLASS_PATHS = {
     "lenet_lightning.callbacks.averaging.CycleAveraging": "lenet_lightning.CycleAveraging",
     "lenet_lightning.callbacks.distillation.Distillation": "lenet_lightning.Distillation",
+    "lenet_lightning.data.cifar10.CIFAR10": "lenet_lightning.CIFAR10",
+    "lenet_lightning.data.digits.Digits": "lenet_lightning.Digits",
+    "lenet_lightning.data.fashion_mnist.FashionMNIST": "lenet_lightning.FashionMNIST",
+    "lenet_lightning.data.mnist.MNIST": "lenet_lightning.MNIST",
     "lenet_lightning.data.pictures.Pictures": "lenet_lightning.Pictures",
     "lenet_lightning.optimizers.KerasAdam": "lenet_lightning.KerasAdam",
     "lenet_lightning.optimizers.Muon": "lenet_lightning.Muon",
