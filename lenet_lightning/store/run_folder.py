@@ -144,17 +144,14 @@ def read_file(path: Path, parse: Callable[[Path], Any]) -> Any:
         raise UserError(f"{path} is damaged ({reason}): restore it, or remove its run.") from error
 
 
-def drop_replicas(config: Any) -> bool:
-    """Remove ``replicas: 1`` of an earlier version from a configuration; tell if it was there."""
-    found = False
-    for group, *path in (("model",), ("data", "init_args")):
-        node = config.get(group) if isinstance(config, dict) else None
-        for key in path:
+def drop_replicas(config: Any) -> None:
+    """Remove ``replicas: 1``, which earlier versions wrote, from a configuration."""
+    for keys in (("model",), ("data", "init_args")):
+        node = config
+        for key in keys:
             node = node.get(key) if isinstance(node, dict) else None
         if isinstance(node, dict) and node.get("replicas") == 1:
             del node["replicas"]
-            found = True
-    return found
 
 
 def read_config(folder: Path) -> dict[str, Any]:
