@@ -10,7 +10,6 @@ from lenet_lightning import arguments
 from lenet_lightning.arguments import Parser, whole_number
 from lenet_lightning.errors import UserError
 from lenet_lightning.signals import interruptible
-from lenet_lightning.training import pretrained
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -111,6 +110,7 @@ def look(paths: Sequence[Path], root: str | None, index: int) -> list[Panels]:
     from lenet_lightning.data.polarity import negate
     from lenet_lightning.robustness.evaluate import test_set
     from lenet_lightning.store import checkpoints
+    from lenet_lightning.training import pretrained
 
     trained = [pretrained.load(path) for path in paths]
     specs = [checkpoints.spec_of(each.checkpoint) for each in trained]
