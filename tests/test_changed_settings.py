@@ -87,7 +87,10 @@ def test_patience_of_the_new_configuration_wins(run: Run) -> None:
             "--model.activation elu",
             "model.activation was relu and is now elu, but the weights were",
         ),
-        ("--model.optimizer torch.optim.SGD", "model.optimizer.class_path was lenet_lightning.KerasAdam"),
+        (
+            "--model.optimizer torch.optim.SGD",
+            "model.optimizer.class_path was lenet_lightning.KerasAdam",
+        ),
         ("--model.optimizer.fused false", "the optimiser's state in the checkpoint depends on it"),
         (
             "--model.scheduler StepLR --model.scheduler.step_size 2",
