@@ -1,6 +1,7 @@
 """``python -m lenet_lightning``: hands each subcommand to its module."""
 
 import os
+import re
 import sys
 
 from lenet_lightning import __version__, streams
@@ -39,7 +40,7 @@ def main(args: list[str] | None = None) -> int:
     streams.open_closed()
     # Figures are files. A notebook's backend, which its children inherit, may not exist here.
     os.environ["MPLBACKEND"] = "agg"
-    args = [home(word) for word in (sys.argv[1:] if args is None else args)]
+    args = sys.argv[1:] if args is None else args
     drop_stray_variables()
     if not args or args[0] in ("-h", "--help"):
         print(HELP, end="")
@@ -48,7 +49,7 @@ def main(args: list[str] | None = None) -> int:
         print(__version__)
         return 0
     try:
-        return dispatch(args)
+        return dispatch([checked(word) for word in args])
     except UserError as error:
         streams.print_error(error)
         return 3 if isinstance(error, NonFiniteError) else 2
@@ -58,8 +59,10 @@ def main(args: list[str] | None = None) -> int:
         return 128 + stop.signal
 
 
-def home(word: str) -> str:
-    """Replace the ``~`` that no shell does: after ``=``, or in quotes."""
+def checked(word: str) -> str:
+    """Refuse control characters in a word, and replace the ``~`` that no shell does, as after =."""
+    if found := re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", word):
+        raise UserError(f"{word!a} holds the control character {found[0]!a}: leave it out.")
     name, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
     return name + equals + os.path.expanduser(value)
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from lenet_lightning import strict_yaml
+from lenet_lightning.__main__ import checked
 from lenet_lightning.cli import lightning_cli
 from lenet_lightning.cli.command_line import Option, options, read, values
 from lenet_lightning.errors import UserError
@@ -176,3 +177,12 @@ def test_names_that_torchrun_leaves_alone():
 
 def test_braces_in_a_name_are_text():
     assert lightning_cli.parse([*DIGITS, "--name", "{seed}"])["name"] == "0"
+
+
+def test_words(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert checked("--root=~/x") == f"--root={tmp_path}/x"
+    assert checked("~/x") == f"{tmp_path}/x"
+    assert checked("a~/x") == "a~/x" and checked("a: 1\n\tb") == "a: 1\n\tb"
+    with pytest.raises(UserError, match="x1b"):
+        checked("--name=a\x1b[31m")
