@@ -18,12 +18,24 @@ def test_interval_is_students() -> None:
     assert summary.n == 4
     assert (summary.low, summary.high) == pytest.approx((low, high))
     assert summary.sd == pytest.approx(np.std(values, ddof=1))
+    assert summary.mean == pytest.approx(np.mean(values))
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.99])
+def test_confidence_is_a_choice(confidence: float) -> None:
+    summary = statistics.summarise([0.5, 0.7], confidence)
+    expected = stats.t.interval(confidence, 1, 0.6, stats.sem([0.5, 0.7]))
+    assert summary.has_interval and (summary.low, summary.high) == pytest.approx(expected)
+    for correct, n in ((7, 10), (1, 1)):
+        expected = stats.binomtest(correct, n).proportion_ci(confidence, method="wilson")
+        found = statistics.wilson(correct / n, n, confidence)
+        assert found == pytest.approx((expected.low, expected.high))
 
 
 def test_one_value_has_no_interval() -> None:
     summary = statistics.summarise([0.5])
     assert (summary.n, summary.mean, summary.has_interval) == (1, 0.5, False)
-    assert math.isnan(summary.sd) and math.isnan(summary.low)
+    assert all(map(math.isnan, (summary.sd, summary.low, summary.high)))
     assert statistics.summarise([]).n == 0
 
 
@@ -62,6 +74,7 @@ def test_variation_leaves_out_the_first_epochs() -> None:
     curve = [0.1, 0.9, 0.2, 0.8, 0.3, 0.5, 0.6, 0.5, 0.7]
     assert statistics.variation(curve) == pytest.approx(np.std([0.1, -0.1, 0.2], ddof=1))
     assert math.isnan(statistics.variation(curve[:7]))
+    assert statistics.variation(curve[:8]) == pytest.approx(np.std([0.1, -0.1], ddof=1))
 
 
 def test_a_steady_rise_does_not_vary() -> None:

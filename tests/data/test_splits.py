@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lenet_lightning.data.splits import holdout, k_fold, stratified_order
+from lenet_lightning.data.splits import default_val_size, holdout, k_fold, stratified_order
 
 SEEDS = st.integers(0, 2**32)
 
@@ -91,6 +91,10 @@ def test_holdout_of_nearly_balanced_classes(seed):
     _, val = holdout(labels, 600, seed)
     fair = np.array(sizes) / 10
     assert np.abs(np.bincount(labels[val]) - fair).max() <= 1
+
+
+def test_a_tenth_validates_by_default():
+    assert [default_val_size(count) for count in (60_000, 109, 9)] == [6_000, 10, 0]
 
 
 def test_the_seed_decides():

@@ -31,19 +31,23 @@ def sample_loss(p: list[float], target: list[float], loss: str) -> float:
 @given(
     loss=st.sampled_from(LOSSES),
     smoothing=st.sampled_from([0.0, 0.1, 0.5]),
+    temperature=st.sampled_from([1.0, 0.5, 4.0]),
+    soft=st.booleans(),
     classes=st.integers(2, 12),
     batch=st.integers(0, 6),
     seed=st.integers(0, 1000),
 )
-def test_formula(loss, smoothing, classes, batch, seed):
+def test_formula(loss, smoothing, temperature, soft, classes, batch, seed):
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(batch, classes, generator=generator, dtype=torch.float64)
     labels = torch.randint(classes, (batch,), generator=generator)
+    given = torch.randn(batch, classes, generator=generator, dtype=torch.float64).softmax(1)
+    given = given if soft else torch.eye(classes, dtype=torch.float64)[labels]
     expected = 0.0
-    for row, label in zip(logits.softmax(1).tolist(), labels.tolist(), strict=True):
-        target = [smoothing / classes + (1 - smoothing) * (i == label) for i in range(classes)]
-        expected += sample_loss(row, target, loss)
-    value = class_loss(logits, labels, loss, smoothing)
+    for row, shares in zip((logits / temperature).softmax(1).tolist(), given.tolist(), strict=True):
+        target = [smoothing / classes + (1 - smoothing) * share for share in shares]
+        expected += temperature**2 * sample_loss(row, target, loss)
+    value = class_loss(logits, given if soft else labels, loss, smoothing, temperature)
     assert value.shape == ()
     assert value.item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
 

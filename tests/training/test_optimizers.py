@@ -222,7 +222,26 @@ def test_defaults_of_muon():
     groups = Muon(lenet_parameters()).param_groups
     assert [group["lr"] for group in groups] == [0.01, 0.003]
     assert groups[0]["momentum"] == 0.95
-    assert all(group["weight_decay"] == 0.1 for group in groups)
+    for group in groups:
+        assert (group["weight_decay"], group["eps"], group["betas"]) == (0.1, 1e-8, (0.9, 0.999))
+    assert groups[1]["own_lr"] == "adam_lr"  # by which resume finds the argument of the group
+
+
+@pytest.mark.parametrize("optimizer", [KerasAdam, Muon])
+def test_the_fused_implementation_is_a_choice(optimizer):
+    for options, fused in (({}, True), ({"fused": False}, False)):
+        groups = optimizer(lenet_parameters(), **options).param_groups
+        assert all(group["fused"] is fused for group in groups)
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"), [("momentum", 0.0, [-0.1, 1.0, 1.5]), ("adam_lr", 0.0, [-1e-9])]
+)
+def test_arguments_of_muon_out_of_range(name, good, bad):
+    Muon(lenet_parameters(), **{name: good})
+    for value in bad:
+        with pytest.raises(ValueError, match=f"{name}: {value}"):
+            Muon(lenet_parameters(), **{name: value})
 
 
 def test_all_else_moves_as_adamw_moves_it():
