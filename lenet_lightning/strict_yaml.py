@@ -21,6 +21,9 @@ MAX_BYTES = 1_000_000
 MAX_NODES = 20_000
 MAX_DEPTH = 50
 MAX_DIGITS = 400
+PACKAGE = Path(__file__).parent
+SHIPPED = (PACKAGE / "configs", PACKAGE.parent / "configs")
+"""The configurations of an installed package, and of a checkout."""
 SILENCE = 10.0
 """Seconds to wait for what a pipe brings next."""
 
@@ -191,15 +194,32 @@ def read(path: str | Path) -> Any:
         raise UserError(f"{path} is not valid YAML: {reason(error)}.") from error
 
 
+def locate(path: str | Path) -> Path:
+    """Return where a configuration lies: at its path, or else among those that are shipped.
+
+    ``mnist.yaml`` and ``configs/mnist.yaml`` name the shipped one, where the working directory has
+    no file of that name.
+    """
+    path = Path(path)
+    name = Path(*path.parts[1:]) if path.parts[:1] == ("configs",) else path
+    if not path.exists() and not path.is_absolute() and ".." not in path.parts:
+        for folder in SHIPPED:
+            if (folder / name).is_file():
+                return folder / name
+    return path
+
+
 def read_text(path: str | Path) -> str:
     """Read a text file of at most ``MAX_BYTES``, or what a pipe brings, in bounded time.
+
+    A relative path may name a shipped configuration, see :func:`locate`.
 
     Raises:
         UserError: it cannot be read, is longer, not UTF-8, or neither file nor pipe.
     """
     file = Path(path)
     try:
-        file = file.expanduser()
+        file = locate(file.expanduser())
         kind = file.stat().st_mode
         pipe = stat.S_ISFIFO(kind)
         if not pipe and not stat.S_ISREG(kind):

@@ -3,6 +3,8 @@
 import math
 import os
 import threading
+import tomllib
+from pathlib import Path
 
 import pytest
 import yaml
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from lenet_lightning import strict_yaml
 from lenet_lightning.errors import UserError
+from tests.conftest import REPOSITORY
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -144,3 +147,46 @@ def test_refused_files(tmp_path, monkeypatch):
         with pytest.raises(UserError, match=word) as error:
             strict_yaml.read(tmp_path / name)
         assert str(tmp_path / name) in str(error.value)
+
+
+class TestLocate:
+    """No test works in the checkout: what is found there is shipped."""
+
+    SHIPPED = REPOSITORY / "configs"
+
+    @pytest.mark.parametrize("name", ["mnist.yaml", "best/mnist.yaml", "studies/report.yaml"])
+    def test_by_either_name(self, name):
+        assert strict_yaml.locate(name) == strict_yaml.locate(f"configs/{name}")
+        assert strict_yaml.locate(name) == self.SHIPPED / name
+        assert strict_yaml.read(name) == strict_yaml.read(self.SHIPPED / name)
+
+    @pytest.mark.parametrize("name", ["mnist.yaml", "configs/mnist.yaml"])
+    def test_a_file_of_the_users_own_wins(self, name):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("mine: true")
+        assert strict_yaml.locate(name) == Path(name)
+        assert strict_yaml.read(name) == {"mine": True}
+
+    @pytest.mark.parametrize(
+        "name", ["nothing.yaml", "best", "/mnist.yaml", "best/../mnist.yaml", "other/mnist.yaml"]
+    )
+    def test_nothing_else_is_found(self, name):
+        assert strict_yaml.locate(name) == Path(name)
+        with pytest.raises(UserError, match=name):
+            strict_yaml.read(name)
+
+    def test_the_package_brings_them(self):
+        build = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+        wheel = build["targets"]["wheel"]
+        assert strict_yaml.SHIPPED[0] == REPOSITORY / wheel["sources"]["configs"]
+        assert "configs" in wheel["only-include"]
+
+    def test_installed_package(self, monkeypatch, tmp_path):
+        (tmp_path / "mine.yaml").write_text("a: 1")
+        monkeypatch.setattr(strict_yaml, "SHIPPED", (tmp_path, self.SHIPPED))
+        assert strict_yaml.read("configs/mine.yaml") == {"a": 1}
+
+    def test_commands(self, run):
+        fit = "fit --config digits.yaml --trainer.fast_dev_run true --trainer.logger false"
+        assert run(fit).code == 0
+        assert run("study --config configs/studies/smoke.yaml --dry_run").code == 0

@@ -315,7 +315,7 @@ def cpu_name() -> str:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Return the revision of the checkout the package lies in, None if it lies in none."""
+    """Return the revision of the checkout that this file is of, None if it is of none."""
     here = Path(__file__).parent
 
     def git(*args: str) -> str:
@@ -323,6 +323,7 @@ def git_state() -> dict[str, Any] | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", __file__)  # not a repository that only surrounds it
         return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -292,7 +292,7 @@ def code_version() -> str:
     ``study`` and ``robustness`` are left out: they start runs and read them, so a run does not
     depend on them.
     """
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for path in sorted(p for p in package.rglob("*") if p.suffix in {".py", ".c"}):
         name = path.relative_to(package).as_posix()

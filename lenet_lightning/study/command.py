@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from lenet_lightning import arguments
+from lenet_lightning import arguments, strict_yaml
 from lenet_lightning.arguments import Parser
 from lenet_lightning.errors import UserError, what_stopped
 from lenet_lightning.signals import Interrupted, interruptible
@@ -45,15 +45,15 @@ def _study(args: Sequence[str]) -> int:
     if len(options.config) > 1:
         raise UserError("study takes one --config: put everything into one file")
 
+    file = strict_yaml.locate(options.config[0])
+
     # Imported here: `study --help` and `study report` answer without torch.
     from lenet_lightning.study import run
     from lenet_lightning.study.report import build
 
     command = shlex.join(["python", "-m", "lenet_lightning", "study", *args])
     try:
-        session = run.open_session(
-            options.config[0], options.logs, options.only, command, options.seeds, rest
-        )
+        session = run.open_session(file, options.logs, options.only, command, options.seeds, rest)
         jobs = run.choose_jobs(options.jobs, session)
         if options.dry_run:
             print("\n".join(run.dry_run(session, jobs)))

@@ -317,10 +317,10 @@ def _overrides(level: Mapping[str, Any], own: tuple[str, ...], where: str) -> di
 
 
 def _resolve(base: str, path: Path) -> Path:
-    """The base config, from the working directory or else from the study file's folder."""
+    """The base config, from the working directory, the study file's folder, or a shipped one."""
     base = os.path.expanduser(base)
     beside = path.parent / base
-    return beside if beside.is_file() and not Path(base).is_file() else Path(base)
+    return beside if beside.is_file() and not Path(base).is_file() else strict_yaml.locate(base)
 
 
 def describe(trials: Iterable[Trial]) -> Iterator[str]:

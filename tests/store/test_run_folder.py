@@ -15,7 +15,7 @@ import yaml
 from lenet_lightning.errors import UserError
 from lenet_lightning.store import run_folder
 from lenet_lightning.store.checkpoints import CONFIG_KEY
-from tests.conftest import Run
+from tests.conftest import REPOSITORY, Run
 
 CONFIG = {
     "seed_everything": 0,
@@ -263,3 +263,16 @@ def test_changes_name_what_differs() -> None:
 
 def test_code_version() -> None:
     assert len(run_folder.code_version()) == 16 and int(run_folder.code_version(), 16) >= 0
+
+
+def test_code_version_depends_on_what_runs_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, names = Path.read_bytes, set()
+
+    def record(path: Path) -> bytes:
+        names.add(path.relative_to(REPOSITORY / "lenet_lightning").as_posix())
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", record)
+    run_folder.code_version.__wrapped__()  # without its cache
+    assert names >= {"networks/fused.c", "training/losses.py", "store/run_folder.py", "errors.py"}
+    assert not any(name.startswith(("study/", "robustness/", "configs/")) for name in names)
