@@ -185,7 +185,7 @@ def smooth(warp: Tensor, height: int, width: int) -> Tensor:
     return (warp.flatten(2) @ surfaces.flatten(1)).unflatten(2, (height, width))
 
 
-def shift(images: Tensor, affine: Tensor, padding: Padding = "zeros") -> Tensor:
+def shift(images: Tensor, affine: Tensor, padding: Padding) -> Tensor:
     """Do what :func:`move` does, several times faster, for whole pixels and mirror images.
 
     Args:

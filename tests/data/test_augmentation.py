@@ -197,7 +197,7 @@ def test_interpolation_and_padding_reach_rotation():
 
 
 def test_no_images_to_shift():
-    assert shift(images(0), draw(Augmentation(**NEAREST), 0)).shape == (0, 1, SIZE, SIZE)
+    assert shift(images(0), draw(Augmentation(**NEAREST), 0), "zeros").shape == (0, 1, SIZE, SIZE)
 
 
 @pytest.mark.parametrize(
@@ -213,6 +213,29 @@ def test_views(pixels, flip, count):
     corner = x[..., : SIZE - 2 * pixels, : SIZE - 2 * pixels]
     assert any(torch.equal(view[..., inner, inner], corner) for view in seen)
     assert len({view.numpy().tobytes() for view in seen}) == count
+
+
+def test_views_are_mirrored_at_the_edge():
+    x = images(1, size=4)
+    corner = next(iter(views(x, 2, False)))  # two pixels to the right and down
+    mirrored = torch.tensor([1, 0, 0, 1])
+    assert torch.equal(corner, x[:, :, mirrored][..., mirrored])
+
+
+def test_the_generator_decides_all_draws():
+    augmentation = Augmentation(rotation=9.0, zoom=0.1, translation=2.0, cutout=4, elastic=1.0)
+    for draw in (augmentation.draw, augmentation.draw_warp, augmentation.draw_corners):
+        one, same, other = (draw(5, SIZE, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+        assert torch.equal(one, same) and not torch.equal(one, other)
+
+
+def test_distortions_end_after_their_epochs():
+    options = {"rotation": 9.0, "invert": 0.5, "translation": 2.0}
+    distorted = Augmentation(cutout=4, elastic=1.0, distortion_epochs=3, **options)
+    assert [distorted.at(epoch) == distorted for epoch in range(5)] == [True] * 3 + [False] * 2
+    assert distorted.at(3) == Augmentation(distortion_epochs=3, **options)
+    always = Augmentation(cutout=4, elastic=1.0)
+    assert always.at(1000) == always
 
 
 def test_zoom_is_uniform_in_size():
@@ -282,6 +305,13 @@ class TestElastic:
         pixels = warp * SIZE / 2
         assert float(pixels.mean()) == pytest.approx(0, abs=0.02)
         assert float(pixels.std()) == pytest.approx(1.5, rel=0.01)
+
+    def test_is_applied(self):
+        x = images(2)
+        elastic = Augmentation(elastic=1.5)
+        still, warp = draw(elastic, 2), elastic.draw_warp(2, SIZE, torch.Generator().manual_seed(0))
+        assert torch.equal(elastic.apply(x, still, warp), move(x, still, warp=warp))
+        assert not torch.equal(elastic.apply(x, still, warp), elastic.apply(x, still))
 
     def test_is_a_motion_that_blurs(self):
         assert Augmentation(elastic=1.0).moves

@@ -120,6 +120,26 @@ def test_claims_without_runs_are_undecided(tmp_path: Path) -> None:
 
 def test_rules_in_words() -> None:
     assert claims.rule(claim("at_least", value=0.99)) == "at least 99.00 %"
+    assert claims.rule(claim("at_most", value=0.125)) == "at most 12.50 %"
+    assert claims.rule(claim("between", low=0.4, high=0.5)) == "from 40.00 % to 50.00 %"
     assert claims.rule(claim("near_equal", margin=0.01)) == "within 1 point of each other"
     assert claims.rule(claim("lower", margin=0.2)) == "lower by 20 points or more"
     assert claims.rule(claim("higher")) == "higher"
+
+
+@pytest.mark.parametrize(
+    ("kind", "measure", "against", "selected"),
+    [
+        ("at_least", "best_accuracy", "best_accuracy", "honest_accuracy"),
+        ("at_least", "last_accuracy_negative", "other", "honest_accuracy_negative"),
+        ("higher", "best_accuracy_views", "best_accuracy_views", "honest_accuracy_views"),
+        ("higher", "best_accuracy", "best_accuracy_negative", ""),
+        ("at_most", "last_loss", "last_loss", ""),
+        ("at_least", "honest_accuracy", "honest_accuracy", ""),
+    ],
+)
+def test_measure_that_no_test_image_selected(
+    kind: str, measure: str, against: str, selected: str
+) -> None:
+    asked = Claim("says", kind, measure, ("a",), against="b", against_measure=against)
+    assert claims.honest_measure(asked) == selected
