@@ -14,6 +14,7 @@ from torch import Tensor
 from lenet_lightning.data.datamodule import InputSpec
 from lenet_lightning.store import run_folder
 from lenet_lightning.training.classifier import Classifier
+from lenet_lightning.training.metrics import mean_of
 
 COLUMNS = ("file", "class", "probability", "negative_class", "negative_probability")
 
@@ -44,7 +45,7 @@ class PredictionTable(Callback):
         self.probabilities.clear()
         if len(self.complete) < self.networks:
             return
-        probabilities = torch.stack(self.complete).mean(0)
+        probabilities = mean_of(self.complete)
         classes = cast(InputSpec, cast(Classifier, pl_module).spec).classes
         path = free_path(self.folder / "predictions.csv")
         names = trainer.datamodule.picture_names  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ from lenet_lightning.errors import UserError
 from lenet_lightning.store import run_folder
 from lenet_lightning.training.classifier import Classifier
 from lenet_lightning.training.losses import class_loss
-from lenet_lightning.training.metrics import POLARITIES
+from lenet_lightning.training.metrics import POLARITIES, mean_of
 
 # Options that a reported loss depends on, beside the network's own.
 LOSS_OPTIONS = ("loss", "label_smoothing", "l1", "l2")
@@ -115,7 +115,7 @@ class Ensemble:
             acc, loss, acc_negative, loss_negative.
         """
         figures = {}
-        together = torch.stack(self.probabilities).mean(0).to(labels.device)
+        together = mean_of(self.probabilities).to(labels.device)
         penalty = float(torch.stack(self.penalties).mean())
         for suffix, probabilities in zip(POLARITIES, together, strict=True):
             # The softmax of a logarithm of probabilities is these probabilities.

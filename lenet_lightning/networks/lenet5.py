@@ -51,7 +51,8 @@ class Standardize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the standardised images, same shape and dtype."""
-        return torch.addcmul(self.shift, x, self.scale)
+        # Not addcmul, whose rounding depends on where a pixel lies in the batch.
+        return x * self.scale + self.shift
 
 
 class LeNet5(nn.Module):

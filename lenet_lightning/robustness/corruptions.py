@@ -10,15 +10,16 @@ approximated beyond that is said at each function.
 """
 
 import math
-from collections.abc import Callable
-from functools import cache, lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lenet_lightning.data.augmentation import move
+from lenet_lightning.data.augmentation import by_numpy, move, weighted_sum
 from lenet_lightning.data.polarity import negate
 from lenet_lightning.robustness.draws import Draws
 
@@ -42,7 +43,7 @@ def inverse(images: Tensor, draws: Draws) -> Tensor:
 def shot_noise(images: Tensor, draws: Draws) -> Tensor:
     """Count photons: a third of a Poisson number whose mean is three times the pixel."""
     rate = 3 * images
-    none = torch.exp(-rate)
+    none = by_numpy(np.exp, -rate)
     # Three photons or more are white, so that three steps of the distribution are all it takes.
     steps = torch.stack([none, none * (1 + rate), none * (1 + rate + rate.square() / 2)])
     return (draws.uniform(*images.shape[1:]) >= steps).sum(0) / 3
@@ -86,9 +87,10 @@ def motion_blur(images: Tensor, draws: Draws) -> Tensor:
     stride = padded.shape[-1]
     rows, columns = torch.arange(height).view(-1, 1), torch.arange(width)
     places = ((rows + reach) * stride + columns + reach).flatten()
-    offsets = (taps * angle.sin()).round() * stride + (taps * angle.cos()).round()
+    down, right = ((taps * by_numpy(f, angle)).round() for f in (np.sin, np.cos))
+    offsets = (down * stride + right).long()
     blurred = torch.zeros_like(images)
-    for weight, offset in zip(weights / weights.sum(), offsets.long().unbind(1), strict=True):
+    for weight, offset in zip(weights / weights.sum(), offsets.unbind(1), strict=True):
         blurred += weight * pick(padded, places + offset.view(-1, 1)).view_as(images)
     return blurred.clamp_(0, 1)
 
@@ -171,15 +173,16 @@ def zigzag(images: Tensor, draws: Draws) -> Tensor:
     left, width, height = 2, size - 5, 2
     start = (draws.uniform(1, 1) * (size - 1)).floor()
     rise = (draws.uniform(1, 1) * 10).floor() - 5
-    angle = torch.atan(rise / width)
-    length = width / angle.cos()
+    angle = by_numpy(np.arctan, rise / width)
+    sin, cos = by_numpy(np.sin, angle), by_numpy(np.cos, angle)
+    length = width / cos
     # Where it turns, along its axis and across it: a quarter of a period, then every half.
     turns = range(height, width, 2 * height)
     along = [torch.zeros_like(length), *(torch.full_like(length, turn) for turn in turns), length]
     across = [0.0, *(height * (-1) ** i for i in range(len(turns)))]
     end = across[-1] / (2 * (length - 2 * height * (length // (2 * height))))
     points = [
-        (left + t * angle.cos() - s * angle.sin(), start + t * angle.sin() + s * angle.cos())
+        (left + t * cos - s * sin, start + t * sin + s * cos)
         for t, s in zip(along, [*across, end], strict=True)
     ]
     drawn = torch.zeros(len(images), size, size)
@@ -195,10 +198,12 @@ def canny_edges(images: Tensor, draws: Draws) -> Tensor:
     the image by its edge pixels.
     """
     height, width = images.shape[-2:]
-    smooth = blur(images.mean(1, keepdim=True), 1)
-    mean, slope = (band(weights, width) for weights in ((1.0, 2.0, 1.0), (-1.0, 0.0, 1.0)))
-    dx, dy = mean @ smooth @ slope.T, slope @ smooth @ mean.T
-    strength = torch.hypot(dx, dy)
+    channels = images.split(1, 1)
+    smooth = blur(weighted_sum(channels, [1 / len(channels)] * len(channels)), 1)
+    mean, slope = (1, 2, 1), (-1, 0, 1)
+    dx = correlate(correlate(smooth, mean, 2), slope, 3)
+    dy = correlate(correlate(smooth, slope, 2), mean, 3)
+    strength = by_numpy(np.sqrt, dx * dx + dy * dy)
     peaks = is_peak(strength, dx, dy)
     peaks &= F.pad(torch.ones(height - 2, width - 2, dtype=torch.bool), (1, 1, 1, 1))
     weak, edges = (peaks & (strength >= 0.1)).float(), (peaks & (strength >= 0.2)).float()
@@ -241,23 +246,28 @@ def warp(images: Tensor, *matrix: Tensor | float) -> Tensor:
     return move(images, torch.stack(numbers, 1).view(-1, 2, 3)).clamp_(0, 1)
 
 
-@cache
-def band(weights: tuple[float, ...], size: int) -> Tensor:
-    """Return the matrix ``[size, size]`` that correlates a column with an odd number of weights.
+def correlate(images: Tensor, weights: Sequence[float], axis: int) -> Tensor:
+    """Correlate images with an odd number of weights along an axis.
 
-    Beyond its ends a column continues with its last value.
+    Beyond their ends rows and columns continue with their last value.
+
+    Args:
+        images: float ``[batch, channels, height, width]``.
+        weights: applied from the first row or column to the last.
+        axis: 2 to go down the columns, 3 along the rows.
     """
-    reach = len(weights) // 2
-    source = (torch.arange(size).view(-1, 1) + torch.arange(-reach, reach + 1)).clamp(0, size - 1)
-    return torch.zeros(size, size).scatter_add_(1, source, torch.tensor(weights).expand(size, -1))
+    reach, length = len(weights) // 2, images.shape[axis]
+    padding = [0, 0, reach, reach] if axis == 2 else [reach, reach, 0, 0]
+    padded = F.pad(images, padding, mode="replicate")
+    return weighted_sum([padded.narrow(axis, i, length) for i in range(len(weights))], weights)
 
 
 def blur(images: Tensor, sigma: float) -> Tensor:
-    """Blur with a Gaussian, cut at four sigma; float ``[..., size, size]`` to the same."""
+    """Blur ``[batch, channels, height, width]`` with a Gaussian, cut at four sigma."""
     reach = int(4 * sigma + 0.5)
     weights = [math.exp(-(i**2) / (2 * sigma**2)) for i in range(-reach, reach + 1)]
-    matrix = band(tuple(weight / sum(weights) for weight in weights), images.shape[-1])
-    return matrix @ images @ matrix.T
+    weights = [weight / sum(weights) for weight in weights]
+    return correlate(correlate(images, weights, 2), weights, 3)
 
 
 def line(column: Tensor, row: Tensor, to_column: Tensor, to_row: Tensor, size: int) -> Tensor:
@@ -272,8 +282,8 @@ def line(column: Tensor, row: Tensor, to_column: Tensor, to_row: Tensor, size: i
     """
     columns = torch.arange(size)
     center = row + (to_row - row) / (to_column - column) * (columns - column)
-    distance = (columns.view(-1, 1) - center).abs().clamp_(max=2.3)
-    drawn = (distance.mul_(-1 / 2.3).log1p_() + 1).clamp_(min=0)
+    distance = (columns.view(-1, 1) - center).abs().clamp_(max=2)
+    drawn = (by_numpy(np.log1p, -distance / 2.3) + 1).clamp_(min=0)
     return drawn * ((columns >= column.floor()) & (columns < to_column.ceil()))
 
 

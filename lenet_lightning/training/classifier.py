@@ -20,7 +20,7 @@ from lenet_lightning.store.checkpoints import SPEC_KEY
 from lenet_lightning.training import gradient_step
 from lenet_lightning.training.cuda_graph import GraphedLoss
 from lenet_lightning.training.losses import Loss, Penalty, class_loss, kernels
-from lenet_lightning.training.metrics import POLARITIES, Sums
+from lenet_lightning.training.metrics import POLARITIES, Sums, mean_of
 from lenet_lightning.training.optimizers import KerasAdam
 
 Scaling = Literal["unit", "centered", "standardized"]
@@ -395,7 +395,7 @@ class Classifier(LightningModule):
     def evaluate_views(self, batch: EvaluationBatch) -> None:
         """Add a batch, seen from several views, to the sums of views."""
         seen = views(batch.images, self.view_shift, self.view_flip)
-        logits = torch.stack([self.network(view) for view in seen]).mean(0)
+        logits = mean_of([self.network(view) for view in seen])
         self.add(self.view_sums, [logits], batch.labels)
 
     def on_test_epoch_end(self) -> None:

@@ -25,6 +25,7 @@ from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.store import checkpoints, run_folder
 from lenet_lightning.training import pretrained
 from lenet_lightning.training.classifier import Classifier
+from lenet_lightning.training.metrics import mean_of
 
 Share = restricted_number_type("Share", float, [(">", 0), ("<=", 1)])
 
@@ -102,7 +103,7 @@ class Distillation(Callback):
         Returns:
             float32 ``[batch, classes]``; each row sums to 1.
         """
-        logits = torch.stack([network(images) for network in self.networks]).mean(0).float()
+        logits = mean_of([network(images) for network in self.networks]).float()
         predicted = (logits / self.temperature).softmax(-1)
         classes = F.one_hot(labels, logits.shape[-1]).to(logits.dtype)
         return torch.lerp(classes, predicted, self.weight)

@@ -1,5 +1,8 @@
 """Running sums of loss and accuracy on the device, read once an epoch."""
 
+from collections.abc import Sequence
+from functools import reduce
+
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -42,3 +45,8 @@ class Sums(Metric):
         columns = range(len(self.loss))
         values = {f"loss{POLARITIES[i]}": self.loss[i] / self.count for i in columns}
         return values | {f"acc{POLARITIES[i]}": self.correct[i] / self.count for i in columns}
+
+
+def mean_of(outputs: Sequence[Tensor]) -> Tensor:
+    """Return the mean of tensors of one shape, added in the order given."""
+    return reduce(torch.add, outputs) / len(outputs)
