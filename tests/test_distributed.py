@@ -14,23 +14,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from lenet_lightning import distributed
-from lenet_lightning.__main__ import main
+from lenet_lightning.data import fetch
 from lenet_lightning.errors import UserError
 from lenet_lightning.store import run_folder
-from tests.cli.test_lightning_cli import metrics, weights
+from tests.cli.test_lightning_cli import metrics
 from tests.conftest import DIGITS, PLAIN, REPOSITORY, Outcome, Run
 from tests.faults.test_slurm import JOB, wait_until
+from tests.float64_training import train
 
 # 1,294 training images in batches of 50, 143 for validation, 360 for testing: no share is even.
-OPTIONS = (
-    "fit --data Digits --trainer.accelerator cpu --trainer.max_epochs 2 --trainer.logger false "
-    "--data.batch_size 50 --data.rotation 5 --data.train_polarity half --data.eval_batch_size 50 "
-    "--model.l2 0.001 --model.gradient_clip_val 1 --model.view_shift 1 "
-    "--model.optimizer SGD --model.optimizer.lr 0.05"
-)
+OPTIONS = f"{PLAIN} --data.batch_size 50 --data.eval_batch_size 50 --model.view_shift 1"
 TWO = "--trainer.devices 2 --trainer.strategy ddp"
 
 
@@ -38,11 +35,13 @@ SECONDS = 500  # a deadlock fails the test
 TORCHRUN = "torch.distributed.run --standalone --nproc_per_node 2 -m"
 
 
-def start(*options: str, launcher: str = "", **variables: str) -> subprocess.Popen[str]:
+def start(
+    *options: str, launcher: str = "", module: str = "lenet_lightning", **variables: str
+) -> subprocess.Popen[str]:
     """Start a command in a process of its own, with more environment variables."""
     clean = {k: v for k, v in os.environ.items() if k not in distributed.RANK_VARIABLES}
     environment = clean | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)} | variables
-    command = f"{launcher} lenet_lightning {' '.join(options)}".split()
+    command = f"{launcher} {module} {' '.join(options)}".split()
     return subprocess.Popen(
         [sys.executable, "-m", *command],
         env=environment,
@@ -84,61 +83,67 @@ def srun(tasks: int, *options: str) -> list[Outcome]:
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The same training on one and on two processes."""
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run on two processes."""
     logs = tmp_path_factory.mktemp("logs")
-    assert main([*OPTIONS.split(), "--logs", str(logs), "--name", "one"]) == 0
     launch(OPTIONS, TWO, "--logs", str(logs), "--name", "two")
-    return logs / "one/version_0", logs / "two/version_0"
+    return logs / "two/version_0"
 
 
-def test_same_training(pair: tuple[Path, Path]) -> None:
-    one, two = pair
-    for name in ("best.ckpt", "last.ckpt"):
-        first, second = weights(one / "checkpoints" / name), weights(two / "checkpoints" / name)
-        assert first.keys() == second.keys()
-        for key in first:
-            np.testing.assert_allclose(second[key], first[key], atol=1e-4, rtol=0)
-    for row, other in zip(metrics(one), metrics(two), strict=True):
-        assert row.keys() == other.keys()
-        for key in row:
-            exact = key in ("epoch", "step", "lr")
-            assert float(other[key]) == pytest.approx(float(row[key]), rel=0 if exact else 1e-3)
+# In float64: sums over 25 and 25 images and over 50 differ by rounding. Training multiplies that
+# difference at every step, in float32 from 1e-7 to 3e-4 on some processors; here from 1e-16.
+def test_same_training(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{count}.pt" for count in (1, 2)]
+    train(1, paths[0])
+    done = end(start("2", str(paths[1]), module="tests.float64_training"))
+    assert done.code == 0, done.err
+    one, two = (torch.load(path) for path in paths)
+    assert one["weights"].keys() == two["weights"].keys()
+    for name, weights in one["weights"].items():
+        assert weights.dtype == torch.float64
+        torch.testing.assert_close(two["weights"][name], weights, rtol=0, atol=1e-10)
+    assert {"val/loss", "test/loss_views", "test/acc_negative"} <= one["metrics"].keys()
+    assert one["metrics"].keys() == two["metrics"].keys()
+    for name, value in one["metrics"].items():
+        # Counts are exact. Losses are added up in float32, at most 26 batches in an epoch.
+        most = 26 * torch.finfo(torch.float32).eps if "loss" in name else 0
+        assert float(two["metrics"][name]) == pytest.approx(float(value), rel=most), name
+    # Kept in float32: of neighbouring numbers either may be the nearest.
+    torch.testing.assert_close(two["logits"], one["logits"], rtol=2e-7, atol=1e-9)
 
 
-def test_every_image_counts_once(pair: tuple[Path, Path]) -> None:
-    one, two = (run_folder.read(folder) for folder in pair)
-    assert two.manifest["devices"] == 2
-    assert two.manifest["data"] == one.manifest["data"]
+def test_every_image_counts_once(two: Path) -> None:
+    manifest = run_folder.read(two).manifest
+    assert manifest["devices"] == 2
     for key in ("acc", "acc_negative", "acc_views"):
-        count = two.manifest["test"][key] * 360
+        count = manifest["test"][key] * 360
         assert count == pytest.approx(round(count), abs=1e-4)
-        assert two.manifest["test"][key] == pytest.approx(one.manifest["test"][key], abs=1e-7)
     for key in ("acc", "acc_negative"):
-        for row in metrics(pair[1]):
+        for row in metrics(two):
             count = float(row[f"val/{key}"]) * 143
             assert count == pytest.approx(round(count), abs=1e-4)
-    with (
-        np.load(pair[0] / "test_predictions.npz") as first,
-        np.load(pair[1] / "test_predictions.npz") as second,
-    ):
-        for name in ("labels", "original", "negative"):
-            np.testing.assert_array_equal(second[name], first[name])
+    labels = fetch.load("Digits", "datasets", download=False).test.labels
+    with np.load(two / "test_predictions.npz") as predictions:
+        np.testing.assert_array_equal(predictions["labels"], labels)
+        for kind, key in (("original", "acc"), ("negative", "acc_negative")):
+            right = (predictions[kind] == labels).mean()
+            assert manifest["test"][key] == pytest.approx(right, abs=1e-7)
 
 
-def test_one_run_folder(pair: tuple[Path, Path]) -> None:
-    assert [path.name for path in pair[1].parent.iterdir()] == ["version_0"]
-    assert run_folder.read(pair[1]).manifest["status"] == "finished"
+def test_one_run_folder(two: Path) -> None:
+    assert [path.name for path in two.parent.iterdir()] == ["version_0"]
+    assert run_folder.read(two).manifest["status"] == "finished"
 
 
-def test_one_process_can_test_what_two_trained(pair: tuple[Path, Path], run: Run) -> None:
-    best = pair[1] / "checkpoints" / "best.ckpt"
+def test_one_process_can_test_what_two_trained(two: Path, run: Run) -> None:
+    best = two / "checkpoints" / "best.ckpt"
     options = "--trainer.devices 1 --trainer.strategy auto"
     assert run(f"test --ckpt_path {best} {options}").code == 0
-    manifest = run_folder.read(pair[1]).manifest
+    manifest = run_folder.read(two).manifest
     (test,) = manifest["evaluations"]
     for key in ("acc", "acc_negative", "acc_views"):
-        assert test[key] == pytest.approx(manifest["test"][key], abs=1e-7)
+        # Rounding may decide between two classes of one image.
+        assert abs(test[key] - manifest["test"][key]) * 360 < 1.5
 
 
 # README's line, interrupted: every process must go on from the checkpoint, or they hang.

@@ -177,6 +177,18 @@ class TestPrepare:
         pixels = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
         np.testing.assert_array_equal(image_folder.prepare(Image.fromarray(pixels), 28)[0], pixels)
 
+    @pytest.mark.parametrize("side", [17, 60])
+    def test_resized_with_the_filter_of_lanczos(self, side: int) -> None:
+        """Three lobes, widened where the picture gets smaller; Pillow rounds after each axis."""
+        pixels = np.random.default_rng(0).integers(60, 190, (side, side), np.uint8)
+        scale = side / 28
+        centres = (np.arange(28) + 0.5) * scale - 0.5
+        x = (np.arange(side) - centres[:, None]) / max(scale, 1)
+        weights = np.where(abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
+        weights /= weights.sum(1, keepdims=True)
+        ours = image_folder.prepare(Image.fromarray(pixels), 28)[0]
+        np.testing.assert_allclose(ours, weights @ pixels @ weights.T, atol=1.5)
+
     def test_colour_is_channel_first(self) -> None:
         array = image_folder.prepare(Image.new("RGB", (9, 9), (10, 20, 30)), 32)
         assert array.shape == (3, 32, 32)

@@ -222,7 +222,7 @@ def pixel_mean(images: Tensor) -> Tensor:
         half = count // 2
         added = sums[..., :half] + sums[..., half : 2 * half]
         sums = torch.cat([added, sums[..., -1:]], 2) if count % 2 else added
-    return sums.unsqueeze(3) / images[0, 0].numel()
+    return sums.unsqueeze(3) / images.shape[2:].numel()
 
 
 def by_numpy(function: np.ufunc, x: Tensor) -> Tensor:

@@ -1,22 +1,31 @@
 """Augmentation against shifts, mirrors and turns that torch can do exactly."""
 
 import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lenet_lightning.data.augmentation import (
     Augmentation,
+    bicubic_curves,
+    by_numpy,
     cut_out,
     move,
+    pixel_mean,
     places,
     shift,
     smooth,
     views,
 )
+from tests.conftest import REPOSITORY
 
 SIZE = 32
 # Bilinear weights are exact to the rounding of coordinates in a 32-pixel image.
@@ -331,3 +340,129 @@ def test_a_warp_is_as_smooth_as_interpolate():
     for size in ((32, 32), (28, 13)):
         theirs = F.interpolate(warp, size, mode="bicubic", align_corners=True)
         torch.testing.assert_close(smooth(warp, *size), theirs, rtol=0, atol=1e-6)
+
+
+MOST = 70
+AFFINE = {"rotation": 10, "zoom": 0.1, "translation": 2.5, "horizontal_flip": 0.5}
+WHOLE_PIXELS = {"interpolation": "nearest", "translation": 2.5, "horizontal_flip": 0.5}
+CHANGES = [
+    *({name: value} for name, value in AFFINE.items()),
+    {"elastic": 1.0},
+    {"cutout": 7},
+    WHOLE_PIXELS,
+    *(
+        AFFINE | {"elastic": 1.0, "cutout": 8, "interpolation": interpolation, "padding": padding}
+        for interpolation in ("bilinear", "nearest")
+        for padding in ("zeros", "border", "reflection")
+    ),
+    *(WHOLE_PIXELS | {"cutout": 7, "padding": padding} for padding in ("border", "reflection")),
+]
+
+
+class Augmented:
+    """What an augmentation makes of the parts of a batch."""
+
+    def __init__(self, options: dict, channels: int = 1) -> None:
+        self.augmentation = augmentation = Augmentation(**options)
+        generator = torch.Generator().manual_seed(0)
+        self.images = images(MOST, channels)
+        self.maps = augmentation.draw(MOST, SIZE, generator)
+        warp = augmentation.draw_warp(MOST, SIZE, generator)
+        self.warp = warp if augmentation.elastic else None
+        self.corners = augmentation.draw_corners(MOST, SIZE, generator)
+
+    def of(self, first: int, last: int) -> torch.Tensor:
+        x, maps, corners = (i[first:last] for i in (self.images, self.maps, self.corners))
+        warp = None if self.warp is None else self.warp[first:last]
+        if self.augmentation.moves:
+            x = self.augmentation.apply(x, maps, warp)
+        return cut_out(x, corners, self.augmentation.cutout) if self.augmentation.cutout else x
+
+    def in_parts(self, *bounds: int) -> torch.Tensor:
+        ends = [*bounds, MOST]
+        return torch.cat([self.of(a, b) for a, b in zip([0, *bounds], ends, strict=True)])
+
+
+@pytest.fixture(params=[1, 3])
+def threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("options", CHANGES, ids=str)
+def test_an_image_does_not_depend_on_its_neighbours(options):
+    """Not in the last bit: a sum or a matrix product of a batch is rounded as its size wants."""
+    augmented = Augmented(options)
+    alone = augmented.in_parts(*range(1, MOST))
+    assert not torch.equal(alone, augmented.images)
+    for size in range(2, MOST + 1):
+        assert torch.equal(augmented.in_parts(*range(size, MOST, size)), alone), size
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    options=st.sampled_from(CHANGES),
+    channels=st.sampled_from([1, 3]),
+    bounds=st.sets(st.integers(1, MOST - 1)).map(sorted),
+)
+@example(CHANGES[-3], 1, [1, 4, 5])
+@example(CHANGES[-3], 3, [3, 64, 65])
+def test_any_division_into_batches_gives_the_same_images(options, channels, bounds):
+    augmented = Augmented(options, channels)
+    assert torch.equal(augmented.in_parts(*bounds), augmented.of(0, MOST))
+
+
+def test_draws_do_not_depend_on_the_number_of_threads():
+    before = torch.get_num_threads()
+    maps = []
+    for number in (1, 2, 3):
+        torch.set_num_threads(number)
+        maps.append(draw(Augmentation(**AFFINE), 70_001))
+    torch.set_num_threads(before)
+    assert torch.equal(maps[0], maps[1]) and torch.equal(maps[0], maps[2])
+
+
+# What torch and MKL take on other processors; each is another order of sums.
+PROCESSORS = [
+    {"ATEN_CPU_CAPABILITY": "default", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"},
+    {"ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "OMP_NUM_THREADS": "2"},
+    {"ATEN_CPU_CAPABILITY": "avx512", "MKL_CBWR": "AVX512"},
+]
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("variables", PROCESSORS, ids=lambda v: v["ATEN_CPU_CAPABILITY"])
+def test_on_other_processors(variables):
+    tests = "neighbours or division or position or share_every or steps_per_execution"
+    where = ("tests/data", "tests/networks/test_lenet5.py", "tests/robustness")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", tests, *where]
+    done = subprocess.run(command, cwd=REPOSITORY, env=os.environ | variables, capture_output=True)
+    assert done.returncode == 0, done.stdout.decode()
+
+
+@settings(max_examples=30, deadline=None)
+@given(height=st.integers(1, 33), width=st.integers(1, 33))
+def test_mean_of_each_channel(height, width):
+    x = torch.rand(2, 3, height, width)
+    torch.testing.assert_close(pixel_mean(x), x.double().mean((2, 3), keepdim=True).float())
+
+
+@pytest.mark.parametrize("length", [1, 5, 28, 32])
+def test_a_curve_passes_through_its_own_point(length):
+    curves = bicubic_curves(5, length, torch.device("cpu"))
+    assert curves.shape == (5, length)
+    torch.testing.assert_close(curves.sum(0), torch.ones(length))
+    if length == 5:
+        torch.testing.assert_close(curves, torch.eye(5))
+
+
+def test_functions_of_numpy_are_rounded_once():
+    x = torch.linspace(-3, 3, 1001)
+    for function in (np.exp, np.cos, np.arctan):
+        ours = by_numpy(function, x)
+        assert ours.dtype == torch.float32
+        exact = torch.tensor([function(float(value)) for value in x]).float()
+        assert torch.equal(ours, exact)

@@ -166,6 +166,12 @@ def test_standardize():
     )
 
 
+def test_standardize_rounds_a_pixel_alike_wherever_it_lies():
+    layer, x = Standardize((0.13,), (0.31,)), torch.rand(70, 1, 3, 3)
+    alone = [layer(pixel) for pixel in x.flatten().split(1)]
+    assert torch.equal(layer(x).flatten(), torch.stack(alone).flatten())
+
+
 def test_standardize_is_saved_with_the_weights():
     net = network(1, mean=(0.1,), std=(0.3,))
     copy = network(1, seed=1, mean=(0.0,), std=(1.0,))

@@ -54,8 +54,22 @@ def test_contract(each: Level, channels: int) -> None:
     assert altered.shape == images.shape and altered.dtype == torch.float32
     assert altered.min() >= 0 and altered.max() <= 1
     assert torch.equal(altered, each.apply(images, seed=3))
-    parts = [each.apply(images[first : first + 5], 3, first) for first in (0, 5, 10)]
-    assert torch.allclose(torch.cat(parts), altered, atol=1e-6)
+    for size in (1, 3, 5):
+        parts = [each.apply(images[i : i + size], 3, i) for i in range(0, len(images), size)]
+        assert torch.equal(torch.cat(parts), altered)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_an_image_depends_on_its_position_alone(name: str, threads: int) -> None:
+    """Whatever the batch and the number of threads, to the last bit."""
+    images, each = pictures(count=70), level("corruption", name)
+    whole, before = each.apply(images, 3), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    for size in (1, 7, 33, 69, 70):
+        parts = [each.apply(images[i : i + size], 3, i) for i in range(0, 70, size)]
+        assert torch.equal(torch.cat(parts), whole)
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)

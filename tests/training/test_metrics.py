@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lenet_lightning.training.metrics import Sums
+from lenet_lightning.training.metrics import Sums, mean_of
 
 
 def test_mean_weighs_every_image_the_same():
@@ -57,3 +57,17 @@ def test_processes_add_up():
     values = here.compute()
     assert values["loss"].item() == pytest.approx(7 / 4)
     assert values["acc"].item() == pytest.approx(3 / 4)
+
+
+def test_mean_of_tensors():
+    outputs = [torch.tensor([1.0, 2.0]), torch.tensor([4.0, -2.0]), torch.tensor([4.0, 3.0])]
+    assert torch.equal(mean_of(outputs), torch.tensor([3.0, 1.0]))
+    assert torch.equal(mean_of(outputs[:1]), outputs[0])
+
+
+def test_mean_does_not_depend_on_the_batch():
+    outputs = torch.rand(9, 70, 10).unbind()
+    whole = mean_of(outputs)
+    for size in (1, 3, 7, 33):
+        parts = zip(*(each.split(size) for each in outputs), strict=True)
+        assert torch.equal(torch.cat([mean_of(part) for part in parts]), whole)
