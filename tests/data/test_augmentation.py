@@ -18,6 +18,7 @@ from lenet_lightning.data.augmentation import (
     bicubic_curves,
     by_numpy,
     cut_out,
+    inside,
     move,
     pixel_mean,
     places,
@@ -226,9 +227,19 @@ def test_views(pixels, flip, count):
 
 def test_views_are_mirrored_at_the_edge():
     x = images(1, size=4)
-    corner = next(iter(views(x, 2, False)))  # two pixels to the right and down
-    mirrored = torch.tensor([1, 0, 0, 1])
-    assert torch.equal(corner, x[:, :, mirrored][..., mirrored])
+    first, *_, last = views(x, 2, False)
+    for view, rows in ((first, [1, 0, 0, 1]), (last, [2, 3, 3, 2])):
+        assert torch.equal(view, x[:, :, rows][..., rows])
+
+
+def test_places_outside_the_image():
+    index = torch.arange(-4, 8)
+    expected = {
+        "reflection": [3, 2, 1, 0, 0, 1, 2, 3, 3, 2, 1, 0],
+        "border": [0, 0, 0, 0, 0, 1, 2, 3, 3, 3, 3, 3],
+    }
+    for padding, pixels in expected.items():
+        assert inside(index, 4, padding).tolist() == pixels
 
 
 def test_the_generator_decides_all_draws():
