@@ -1,146 +1,129 @@
-"""The rules of a resumed training, on plain values; whole runs are in test_changed_settings."""
+"""``--resume``: which run is continued, and which is not."""
 
 from __future__ import annotations
 
+import json
+import shutil
+import signal
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from lenet_lightning.callbacks import resume
-from lenet_lightning.errors import UserError
-from lenet_lightning.training import pretrained
+from lenet_lightning.cli import lightning_cli
+from lenet_lightning.store import run_folder
+from tests.cli.test_lightning_cli import metrics
+from tests.conftest import PLAIN, Run
+from tests.test_interrupt import interrupt_at
+
+FOLDER = Path("lightning_logs/cut")
 
 
-def checkpoint(ready: int = 2, processed: int = 2, steps: int = 42) -> dict[str, Any]:
-    current = {"ready": ready, "processed": processed}
-    return {"loops": {"fit_loop": {"epoch_progress": {"current": current}}}, "global_step": steps}
+@pytest.fixture
+def cut(run: Run, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run interrupted in its second epoch."""
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, lightning_cli.Classifier, "training_step", 3, signal.SIGINT)
+        assert run(f"{PLAIN} --name cut").code == 130
+    return FOLDER / "version_0"
 
 
-def config(scheduler: Any = None, epochs: int | None = 3, steps: int = -1) -> dict[str, Any]:
-    trainer = {"max_epochs": epochs, "max_steps": steps}
-    return {"model": {"scheduler": scheduler}, "trainer": trainer}
+def test_auto_with_nothing_there(run: Run) -> None:
+    assert run(f"{PLAIN} --name cut --resume auto").code == 0
+    assert run_folder.read(FOLDER / "version_0").manifest["status"] == "finished"
 
 
-def refusal(changed: resume.Changes, **options: Any) -> str:
-    with pytest.raises(UserError) as refused:
-        resume.check(changed, config(**options), checkpoint())
-    return str(refused.value)
+def test_never_starts_anew(run: Run, cut: Path) -> None:
+    before = {path: path.read_bytes() for path in cut.rglob("*") if path.is_file()}
+    assert run(f"{PLAIN} --name cut").code == 0
+    assert (FOLDER / "version_1").exists()
+    assert {path: path.read_bytes() for path in cut.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize(
-    "key",
-    [
-        *(f"model.{key}" for key in pretrained.NETWORK),
-        "model.initializer",
-        "model.initializer.init_args.mean",
-        "model.scheduler",
-        "model.scheduler.init_args.step_size",
-        "model.optimizer.class_path",
-        "model.optimizer.init_args.fused",
-        "model.optimizer.init_args.momentum",
-    ],
-)
-def test_settings_that_cannot_change(key: str) -> None:
-    said = refusal({"data.seed": (0, 1), key: ("one", "other")})
-    assert "was one and is now other, but the " in said and "keep one" in said
-    assert key.rpartition(".")[2] in said and "None" not in said
+def test_finished_run_is_not_continued(run: Run, cut: Path) -> None:
+    assert run(f"{PLAIN} --name cut --resume must").code == 0
+    again = run(f"{PLAIN} --name cut --resume must")
+    assert again.code == 2 and f"there is no unfinished run in {FOLDER}" in again.err
+    assert run(f"{PLAIN} --name cut --resume auto").code == 0
+    assert sorted(p.name for p in FOLDER.iterdir()) == ["version_0", "version_1"]
 
 
-@pytest.mark.parametrize("name", resume.TUNABLE)
-def test_arguments_that_take_effect(name: str) -> None:
-    changed = {f"model.optimizer.init_args.{name}": (0.1, 0.2), "data.rotation": (0, 9)}
-    resume.check(changed, config(), checkpoint())
-    if name in ("lr", "adam_lr"):
-        assert "sets the learning rate" in refusal(changed, scheduler={"class_path": "StepLR"})
-    else:
-        resume.check(changed, config({"class_path": "StepLR"}), checkpoint())
+def test_other_configuration(run: Run, cut: Path) -> None:
+    refused = run(f"{PLAIN} --name cut --resume must --model.dropout 0.1")
+    assert refused.code == 2 and refused.err.count("\n") == 1
+    assert f"{cut} has another configuration (model.dropout was 0.0, is 0.1)" in refused.err
+    assert run(f"{PLAIN} --name cut --resume auto --model.dropout 0.1").code == 0
+    assert run_folder.read(FOLDER / "version_1").manifest["epochs"] == 2
+    assert run_folder.read(cut).manifest["status"] == "interrupted"
 
 
-def test_checkpoints_that_cannot_be_continued() -> None:
-    with pytest.raises(UserError, match="weights only"):
-        resume.check({}, config(), {"global_step": 42})
-    with pytest.raises(UserError, match="within an epoch"):
-        resume.check({}, config(), checkpoint(ready=3))
+def test_other_code(run: Run, cut: Path) -> None:
+    manifest = run_folder.read(cut).manifest
+    run_folder.write_manifest(cut, manifest | {"code": "0" * 16})
+    refused = run(f"{PLAIN} --name cut --resume must")
+    assert refused.code == 2
+    assert "made by another version of the code" in refused.err
+    assert f"--ckpt_path {cut}/checkpoints/last.ckpt" in refused.err
 
 
-@pytest.mark.parametrize(
-    ("epochs", "steps", "limit"),
-    [
-        (3, -1, ""),
-        (-1, 43, ""),
-        (None, -1, ""),
-        (2, -1, "trainer.max_epochs is 2, but the checkpoint has 2 "),
-        (0, -1, "trainer.max_epochs is 0, but the checkpoint has 2 "),
-        (3, 42, "trainer.max_steps is 42, but the checkpoint has 42 "),
-    ],
-)
-def test_limits_must_lie_beyond_the_checkpoint(epochs: int | None, steps: int, limit: str) -> None:
-    if limit:
-        assert refusal({}, epochs=epochs, steps=steps).startswith(limit)
-    else:
-        resume.check({}, config(epochs=epochs, steps=steps), checkpoint())
+def test_where_things_lie_does_not_matter(run: Run, cut: Path) -> None:
+    """The whole folder of runs moved, and the data are elsewhere."""
+    shutil.move("lightning_logs", "moved")
+    command = f"{PLAIN} --name cut --logs moved --data.root elsewhere --resume must"
+    continued = run(command)
+    assert (continued.code, continued.err) == (0, "")
+    folder = Path("moved/cut/version_0")
+    assert run(f"{PLAIN} --name whole").code == 0
+    whole = Path("lightning_logs/whole/version_0")
+    assert metrics(folder) == metrics(whole)
+    assert run_folder.read(folder).manifest["test"] == run_folder.read(whole).manifest["test"]
 
 
-@pytest.mark.parametrize("key", pretrained.NETWORK)
-def test_a_checkpoint_is_evaluated_as_the_network_it_is(key: str) -> None:
-    trained = dict.fromkeys(pretrained.NETWORK, "same")
-    resume.same_network(dict(trained), trained, "a.ckpt")
-    for alone, remedy in ((True, "leave --config out"), (False, "choose checkpoints of one kind")):
-        with pytest.raises(UserError, match=f"model.{key} is other, .* a.ckpt .* same: {remedy}"):
-            resume.same_network(trained | {key: "other"}, trained, "a.ckpt", alone)
-    with pytest.raises(UserError, match="leave --config out"):
-        resume.same_network(trained | {key: "other"}, trained, "a.ckpt")
+def test_run_in_use_is_left_alone(run: Run, cut: Path) -> None:
+    with run_folder.hold(cut):
+        refused = run(f"{PLAIN} --name cut --resume must")
+        assert refused.code == 2 and "is in use by another process" in refused.err
+        assert run(f"{PLAIN} --name cut --resume auto").code == 0
+    assert run_folder.read(cut).manifest["status"] == "interrupted"
+    assert (FOLDER / "version_1").exists()
 
 
-def test_each_group_takes_the_argument_that_is_its_learning_rate() -> None:
-    arguments = {"lr": 0.1, "adam_lr": 0.2, "eps": 1e-6}
-    assert resume.own_arguments({}, arguments) == {"lr": 0.1, "eps": 1e-6}
-    assert resume.own_arguments({"own_lr": "adam_lr"}, arguments) == {"lr": 0.2, "eps": 1e-6}
-    assert resume.own_arguments({"own_lr": "adam_lr"}, {"lr": 0.1}) == {}
+def test_damaged_neighbour_is_no_obstacle(run: Run, cut: Path) -> None:
+    other = FOLDER / "version_1"
+    other.mkdir()
+    (other / "run.json").write_text("{")
+    assert run(f"{PLAIN} --name cut --resume must").code == 0
+    assert run_folder.read(cut).manifest["status"] == "finished"
 
 
-def test_a_line_for_each_change() -> None:
-    changed = {"model.optimizer.init_args.lr": (0.1, 0.2), "data.seed": (None, 1)}
-    assert resume.lines(changed) == [
-        "changed: model.optimizer.lr 0.1 -> 0.2",
-        "changed: data.seed None -> 1",
-    ]
+def test_killed_without_a_word(run: Run, cut: Path) -> None:
+    """A run that was killed outright still says running; nobody holds it, so it is continued."""
+    manifest = run_folder.read(cut).manifest
+    run_folder.write_manifest(cut, manifest | {"status": "running", "error": None})
+    assert run(f"{PLAIN} --name cut --resume must").code == 0
+    finished = json.loads((cut / "run.json").read_text())
+    assert (finished["status"], finished["epochs"]) == ("finished", 2)
 
 
-def test_new_arguments_replace_those_of_the_checkpoint() -> None:
-    changed = {
-        "model.optimizer.init_args.lr": (0.1, 0.2),
-        "model.optimizer.init_args.eps": (0.1, 0.3),
-        "model.dropout": (0, 0.5),
-    }
-    groups = [{"lr": 0.1, "eps": 0.1, "betas": 1}, {"lr": 0.7, "eps": 0.1, "own_lr": "adam_lr"}]
-    state = {"optimizer_states": [{"param_groups": groups}], "callbacks": {}}
-    continuation = resume.Continuation(Path("run/checkpoints/last.ckpt"), changed)
-    continuation.on_load_checkpoint(SimpleNamespace(callbacks=[]), None, state)  # type: ignore
-    assert groups[0] == {"lr": 0.2, "eps": 0.3, "betas": 1}
-    assert groups[1] == {"lr": 0.7, "eps": 0.3, "own_lr": "adam_lr"}
+def test_damaged_last_checkpoint(run: Run, cut: Path) -> None:
+    last = cut / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:-100])
+    with pytest.warns(UserWarning, match=r"is damaged.*The one before it is tried"):
+        assert run(f"{PLAIN} --name cut --resume must").code == 0
+    assert run(f"{PLAIN} --name whole").code == 0
+    assert metrics(cut) == metrics("lightning_logs/whole/version_0")
 
 
-def test_paths_follow_a_run_folder_that_was_moved() -> None:
-    here, there = str(Path("here/checkpoints").resolve()), "/there/checkpoints"
-    state = {
-        "dirpath": there,
-        "best_model_path": f"{there}/best.ckpt",
-        "kth_best_model_path": "",
-        "last_model_path": f"{there}/last.ckpt",
-        "best_k_models": {f"{there}/best.ckpt": 0.9},
-    }
-    continuation = resume.Continuation(Path("here/checkpoints/last.ckpt"), {})
-    before = dict(state)
-    assert not continuation.moved(state, "/elsewhere/checkpoints") and state == before
-    assert continuation.moved(state, there) and state == before
-    assert continuation.moved(state, here)
-    assert state == {
-        "dirpath": here,
-        "best_model_path": f"{here}/best.ckpt",
-        "kth_best_model_path": "",
-        "last_model_path": f"{here}/last.ckpt",
-        "best_k_models": {f"{here}/best.ckpt": 0.9},
-    }
+def test_continuation_of_another_run_can_be_continued(
+    run: Run, monkeypatch: pytest.MonkeyPatch, trained: Path
+) -> None:
+    """Interrupted in the first epoch after another run's checkpoint: nothing falls back to it."""
+    longer = PLAIN.replace("max_epochs 2", "max_epochs 4")
+    command = f"{longer} --ckpt_path {trained}/checkpoints/last.ckpt"
+    assert run(f"{command} --name whole").code == 0
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, lightning_cli.Classifier, "training_step", 2, signal.SIGTERM)
+        assert run(f"{command} --name cut").code == 143
+    assert run(f"{longer} --name cut --resume must").code == 0
+    whole, cut = Path("lightning_logs/whole/version_0"), FOLDER / "version_0"
+    assert metrics(cut) == metrics(whole) and [row["epoch"] for row in metrics(cut)] == ["2", "3"]
+    assert run_folder.read(cut).manifest["test"] == run_folder.read(whole).manifest["test"]
