@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
-from lightning.pytorch.callbacks import LearningRateFinder, StochasticWeightAveraging, Timer
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.cli import ReduceLROnPlateau as Plateau
 from lightning.pytorch.plugins.environments import TorchElasticEnvironment
 
@@ -29,14 +29,6 @@ NEEDED = {
     "limit_train_batches": "a run is there to train",
     "limit_val_batches": "the best epoch is chosen on validation images",
     "limit_test_batches": "the best epoch is tested at the end",
-}
-
-# Callbacks that cannot do here what they are for, and what does.
-UNFIT: dict[type, str] = {
-    LearningRateFinder: "learning rates are compared by a study, on validation images",
-    StochasticWeightAveraging: "its average is not what is saved: use EMAWeightAveraging, or "
-    "CycleAveraging with lenet_lightning.LinearCycles",
-    Timer: "trainer.max_time does the same, such as 00:01:30:00 for an hour and a half",
 }
 
 
@@ -129,22 +121,16 @@ def teachers(trainer: Trainer) -> None:
             find(callback.teachers)
 
 
-def callbacks(trainer: Trainer, timed: bool) -> None:
-    """Refuse callbacks of Lightning's that do not go with these runs.
+def averaging(trainer: Trainer, classifier: Classifier, scheduler: Any, batches: int) -> None:
+    """Refuse an average of weights that changes after it was validated, or of nothing.
 
     Args:
-        trainer: whose callbacks.
-        timed: whether ``trainer.max_time`` is given, for which Lightning adds a ``Timer``.
+        trainer: its callbacks, and how long training lasts.
+        classifier: how often the scheduler steps.
+        scheduler: of learning rates, or None.
+        batches: that an epoch trains on.
     """
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if timed and isinstance(callback, Timer):
-            continue
-        if reason := UNFIT.get(type(callback)):
-            raise UserError(f"trainer.callbacks has {type(callback).__name__}, but {reason}.")
-
-
-def averaging(trainer: Trainer, classifier: Classifier, scheduler: Any) -> None:
-    """Refuse an average of weights that changes after it was validated, or of no cycles."""
+    epochs, steps = duration(trainer, batches)
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, CycleAveraging) and not (
             isinstance(scheduler, LinearCycles) and classifier.scheduler_interval == "epoch"
@@ -160,6 +146,29 @@ def averaging(trainer: Trainer, classifier: Classifier, scheduler: Any) -> None:
                 "been validated, so what is saved would not be what was validated: use "
                 "update_starting_at_step."
             )
+        if isinstance(callback, CycleAveraging) and 0 < epochs < scheduler.first:
+            raise UserError(
+                f"CycleAveraging averages nothing: model.scheduler.first is {scheduler.first}, but "
+                f"training takes {epochs} epochs: give a smaller first, or more epochs."
+            )
+        if isinstance(callback, EMAWeightAveraging):
+            first_update(type(callback).__name__, callback, steps)
+
+
+def first_update(name: str, callback: EMAWeightAveraging, steps: int) -> None:
+    """Refuse an average of weights that ``steps`` optimizer steps (-1: no limit) never update."""
+    every, start = callback.update_every_n_steps, callback.update_starting_at_step or 0
+    if every < 1 or start < 0:
+        key, value = ("every_n_steps", every) if every < 1 else ("starting_at_step", start)
+        low = "a whole number above 0" if every < 1 else "0 or more"
+        raise UserError(f"{name}.update_{key} is {value}: expected {low}.")
+    step = -(-start // every) * every  # steps count from 0
+    if 0 < steps <= step:
+        raise UserError(
+            f"{name} averages nothing: with update_starting_at_step {start} and "
+            f"update_every_n_steps {every} its first update is at step {step}, but the last step "
+            f"of the training is {steps - 1}: start sooner."
+        )
 
 
 def choose(key: str, value: str, known: list[str]) -> None:
@@ -245,6 +254,24 @@ def training_size(dataset: str) -> int:
     return {"idx": files[-1] - 8, "cifar": sum(files) // 3073, "digits": 1437}[facts.layout]
 
 
+def epoch_batches(trainer: Trainer, batches: int) -> int:
+    """Return how many of the ``batches`` of an epoch ``trainer.limit_train_batches`` leaves."""
+    limit = trainer.limit_train_batches
+    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+
+
+def duration(trainer: Trainer, batches: int) -> tuple[int, int]:
+    """Return the epochs and the optimizer steps of the training; -1 for no limit.
+
+    Args:
+        trainer: ``max_epochs`` and ``max_steps``.
+        batches: that an epoch trains on.
+    """
+    limits = ((trainer.max_epochs or -1) * batches, trainer.max_steps)
+    steps = min((limit for limit in limits if limit > 0), default=-1)
+    return (-(-steps // batches) if steps > 0 else -1), steps
+
+
 def lengths(trainer: Trainer, classifier: Classifier, scheduler: Any, batches: int) -> None:
     """Refuse a validation after an epoch or after the training, and a schedule that ends before it.
 
@@ -252,20 +279,17 @@ def lengths(trainer: Trainer, classifier: Classifier, scheduler: Any, batches: i
         trainer: how long training lasts, and when it validates.
         classifier: how often the scheduler steps.
         scheduler: of learning rates, or None.
-        batches: of an epoch, over all devices.
+        batches: that an epoch trains on.
     """
-    limit, check = trainer.limit_train_batches, trainer.val_check_interval
-    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    check = trainer.val_check_interval
     if isinstance(check, int) and check > batches:
         raise UserError(
             f"trainer.val_check_interval is {check}, but an epoch has {batches} batches: give at "
             "most that, or leave it out."
         )
     total, interval = getattr(scheduler, "total_steps", None), classifier.scheduler_interval
-    needed = trainer.max_epochs or -1
-    if interval == "step":
-        ends = (needed * batches, trainer.max_steps)
-        needed = min((end for end in ends if end > 0), default=-1)
+    epochs, steps = duration(trainer, batches)
+    needed = steps if interval == "step" else epochs
     if total is not None and total < needed:  # OneCycleLR, which fails once it is over
         raise UserError(
             f"model.scheduler ends after {total} steps, but with model.scheduler_interval "

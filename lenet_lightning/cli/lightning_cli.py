@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.callbacks import ProgressBar, WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.environments import TorchElasticEnvironment
@@ -151,7 +151,11 @@ class Command(LightningCLI):
         options = self.config_init[cast(str, self.subcommand)]
         self.keeper = Keeper(options.monitor, options.seed_everything)
         self.table = PredictionTable()
-        callbacks: list[Any] = [] if options.trainer.enable_progress_bar is False else [StepBar()]
+        given = options.trainer.callbacks or []
+        given = given if isinstance(given, list) else [given]
+        bar = options.trainer.enable_progress_bar is not False
+        bar = bar and not any(isinstance(callback, ProgressBar) for callback in given)
+        callbacks: list[Any] = [StepBar()] if bar else []
         *folder, best, last = self.keeper.callbacks
         own: dict[str, list[Any]] = {"fit": folder, "predict": [self.table]}
         callbacks += own.get(str(self.subcommand), [])
@@ -177,13 +181,12 @@ class Command(LightningCLI):
         scheduler = checks.schedule(self.model)
         if isinstance(self.datamodule, ImageDataModule):
             checks.root(self.datamodule)
-            batches = checks.sizes(self.datamodule)
+            batches = checks.epoch_batches(self.trainer, checks.sizes(self.datamodule))
             checks.devices(self.trainer, self.datamodule)
             checks.monitors(self.trainer, scheduler, self.datamodule)
             if self.subcommand == "fit":
                 checks.lengths(self.trainer, self.model, scheduler, batches)
-            checks.callbacks(self.trainer, self.options.trainer.max_time is not None)
-            checks.averaging(self.trainer, self.model, scheduler)
+                checks.averaging(self.trainer, self.model, scheduler, batches)
             for path, checkpoint in self.checkpoints.items():
                 checks.same_input(checkpoints.spec_of(checkpoint), path, self.datamodule)
         elif self.subcommand != "predict":

@@ -9,7 +9,7 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ReduceLROnPlateau as Plateau
 
-from lenet_lightning.cli.roles import ROLES, SERVICES
+from lenet_lightning.cli.roles import ROLES, SERVICES, UNFIT, entry
 from lenet_lightning.errors import full_key, nearest
 from lenet_lightning.store import run_folder
 from lenet_lightning.training.classifier import Classifier
@@ -175,6 +175,8 @@ def wrong_value(key: str, detail: str) -> str:
 def forbidden(key: str, name: str) -> str:
     """A class that a configuration may not name there, or anything else that it would import."""
     place = full_key([key])
+    if reason := entry(UNFIT, name):
+        return f"{place} cannot take {name.rpartition('.')[2]}: {reason}."
     if package := SERVICES.get(name):
         return (
             f"{place} names {name}, which sends what it logs to a service: if you want that, "

@@ -5,12 +5,14 @@ from typing import Any, Literal, NoReturn
 import jsonargparse
 import yaml
 from jsonargparse.typing import PositiveInt, restricted_number_type
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lenet_lightning import strict_yaml
 from lenet_lightning.arguments import MAX_SEED
 from lenet_lightning.cli import messages
 from lenet_lightning.errors import UserError
+from lenet_lightning.training.weight_averaging import from_first_update
 
 Monitor = Literal["val/acc", "val/loss", "val/acc_negative", "val/loss_negative"]
 Resume = Literal["never", "auto", "must"]
@@ -73,6 +75,11 @@ class Parser(LightningArgumentParser):
                 "there is one, must: fail if there is none)",
             )
         return [*added, "ckpt_path", *SETTLED]
+
+    def instantiate(self, *args: Any, **kwargs: Any) -> jsonargparse.Namespace:
+        """Build the objects of a configuration; averages of weights as this package needs them."""
+        averages = (from_first_update, WeightAveraging, True)
+        return super().instantiate(*args, instantiators=[averages], **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise ``UserError`` in place of printing the usage; inner parsers report to the outer."""

@@ -39,15 +39,12 @@ ROLES: dict[str, tuple[str, ...]] = {
         "lightning.pytorch.cli.ReduceLROnPlateau",
         "lenet_lightning.LinearCycles",
     ),
-    # Without those that take functions or modules: LambdaCallback, ThroughputMonitor,
-    # BackboneFinetuning, WeightAveraging.
     "trainer.callbacks": (
         *_of(
             "lightning.pytorch.callbacks",
             "EarlyStopping EMAWeightAveraging LearningRateMonitor DeviceStatsMonitor ModelSummary "
             "RichModelSummary TQDMProgressBar RichProgressBar ModelCheckpoint "
-            "OnExceptionCheckpoint Timer BatchSizeFinder LearningRateFinder "
-            "StochasticWeightAveraging ModelPruning GradientAccumulationScheduler SpikeDetection",
+            "OnExceptionCheckpoint",
         ),
         "lenet_lightning.Distillation",
         "lenet_lightning.CycleAveraging",
@@ -64,12 +61,74 @@ ROLES: dict[str, tuple[str, ...]] = {
     ),
 }
 
+_BASE = "it is a base class, which does nothing by itself"
+_SPLITS = "it splits the network over devices, and LeNet-5 fits on one: use trainer.strategy ddp"
+_PRECISION = "use trainer.precision 32-true or bf16-mixed"
+_DISK = "every checkpoint is written durably to the run folder, which this would bypass"
+
+# Lightning's classes that cannot do what they are for in this training, and what can.
+UNFIT: dict[str, str] = {
+    f"lightning.pytorch.{path}": reason
+    for names, reason in {
+        "callbacks.Callback callbacks.Checkpoint callbacks.ProgressBar callbacks.BaseFinetuning "
+        "callbacks.BasePredictionWriter loggers.Logger profilers.Profiler strategies.Strategy "
+        "strategies.ParallelStrategy plugins.CheckpointIO plugins.Precision plugins.LayerSync": (
+            _BASE
+        ),
+        "callbacks.BackboneFinetuning": "LeNet-5 has no backbone: to train further from a "
+        "checkpoint, give --ckpt_path",
+        "callbacks.BatchSizeFinder": "the batch size decides what is learnt: compare several "
+        "data.batch_size by a study",
+        "callbacks.GradientAccumulationScheduler": "a larger data.batch_size gives the same "
+        "gradient",
+        "callbacks.LearningRateFinder": "learning rates are compared by a study, on validation "
+        "images",
+        "callbacks.ModelPruning": "it prunes layers before they are built: train a smaller network",
+        "callbacks.SpikeDetection": "it needs automatic optimization: a loss that is not finite "
+        "stops this training, and model.gradient_clip_val limits large gradients",
+        "callbacks.StochasticWeightAveraging": "its average is not what is saved: use "
+        "EMAWeightAveraging, or CycleAveraging with lenet_lightning.LinearCycles",
+        "callbacks.ThroughputMonitor": "a configuration holds no functions, which it needs: "
+        "metrics.csv has the seconds of every epoch",
+        "callbacks.Timer": "trainer.max_time does the same, such as 00:01:30:00 for an hour and a "
+        "half",
+        "profilers.XLAProfiler": "it profiles TPUs: use PyTorchProfiler",
+        "plugins.AsyncCheckpointIO plugins.TorchCheckpointIO plugins.XLACheckpointIO": _DISK,
+        "plugins.BitsandbytesPrecision plugins.DeepSpeedPrecision plugins.DoublePrecision "
+        "plugins.HalfPrecision plugins.MixedPrecision plugins.TransformerEnginePrecision "
+        "plugins.FSDPPrecision plugins.XLAPrecision": _PRECISION,
+        "plugins.TorchSyncBatchNorm": "LeNet-5 has no batch normalization",
+        "strategies.DeepSpeedStrategy strategies.FSDPStrategy strategies.ModelParallelStrategy": (
+            _SPLITS
+        ),
+        "strategies.SingleDeviceStrategy": "use trainer.accelerator and trainer.devices 1",
+    }.items()
+    for path in names.split()
+}
+
+# Lightning's classes that take functions, which a configuration names with --allow_imports only.
+TAKE_FUNCTIONS = _of("lightning.pytorch.callbacks", "LambdaCallback WeightAveraging")
+
 # Loggers that send what they log to a service, and the package that each needs.
 SERVICES = {
     "lightning.pytorch.loggers.CometLogger": "comet_ml",
     "lightning.pytorch.loggers.LitLogger": "litlogger",
     "lightning.pytorch.loggers.MLFlowLogger": "mlflow",
     "lightning.pytorch.loggers.WandbLogger": "wandb",
+}
+
+# Classes that need a package which is not installed with this one.
+PACKAGES = SERVICES | {
+    "lightning.pytorch.callbacks.DeviceStatsMonitor": "psutil",
+    "lightning.pytorch.callbacks.RichModelSummary": "rich",
+    "lightning.pytorch.callbacks.RichProgressBar": "rich",
+}
+
+# What takes the further arguments (``dict_kwargs``) of a class.
+FURTHER = {
+    "lightning.pytorch.loggers.TensorBoardLogger": "torch.utils.tensorboard.SummaryWriter",
+    "lightning.pytorch.profilers.PyTorchProfiler": "torch.profiler.profile",
+    "lightning.pytorch.strategies.DDPStrategy": "torch.nn.parallel.DistributedDataParallel",
 }
 
 
@@ -85,3 +144,8 @@ def spellings(key: str) -> frozenset[str]:
     """Return every import path by which a class of a place may be named."""
     paths = ROLES.get(key, ())
     return frozenset([*paths, *map(definition, paths)])
+
+
+def entry(table: dict[str, str], name: str) -> str | None:
+    """Return what a table of import paths says of a class, by whatever path it is named."""
+    return next((said for path, said in table.items() if name in (path, definition(path))), None)

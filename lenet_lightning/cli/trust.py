@@ -5,21 +5,23 @@ is constructed, each class must stand where it makes sense, and nothing else may
 plain value.
 """
 
+import inspect
 import os
 import pydoc
 import re
 from contextlib import suppress
 from datetime import timedelta
 from enum import Enum
-from typing import Any
+from importlib.util import find_spec
+from typing import Any, cast
 
 import jsonargparse
 import torch
 
 from lenet_lightning.cli.command_line import values
 from lenet_lightning.cli.messages import forbidden
-from lenet_lightning.cli.roles import ROLES, definition, spellings
-from lenet_lightning.errors import UserError, full_key
+from lenet_lightning.cli.roles import FURTHER, PACKAGES, ROLES, UNFIT, definition, entry, spellings
+from lenet_lightning.errors import UserError, full_key, nearest
 
 FLAGS = ("--allow_imports", "--allow_imports+")
 
@@ -87,8 +89,10 @@ def _check(node: Any, key: str, prefixes: set[str], trusted: bool) -> None:
         node = vars(node)
     if name := named(node):
         trusted = below(name, prefixes)
-        if not trusted and name not in spellings(key):
+        if entry(UNFIT, name) or (not trusted and name not in spellings(key)):
             raise UserError(forbidden(key, name))
+        installed(key, name)
+        further_arguments(key, name, node)
     if isinstance(node, dict):
         for part, value in node.items():
             _check(value, f"{key}.{part}".lstrip("."), prefixes, trusted)
@@ -97,6 +101,30 @@ def _check(node: Any, key: str, prefixes: set[str], trusted: bool) -> None:
             _check(value, key, prefixes, trusted)
     elif isinstance(node, str) and "://" in node and key.startswith("trainer.") and not trusted:
         raise UserError(f"{full_key([key])} is {node}, an address: expected a path on this disk.")
+
+
+def installed(key: str, name: str) -> None:
+    """Refuse a class whose package is not installed."""
+    package = entry(PACKAGES, name)
+    if package and find_spec(package) is None:
+        raise UserError(
+            f"{full_key([key])} has {name.rpartition('.')[2]}, which needs the package "
+            f"{package}: pip install {package}."
+        )
+
+
+def further_arguments(key: str, name: str, node: Any) -> None:
+    """Refuse ``dict_kwargs`` that nothing takes: the parser does not check them."""
+    given = node.get("dict_kwargs") if isinstance(node, dict) else None
+    taker = entry(FURTHER, name)
+    if not given or not (taker or name in spellings(key)):
+        return
+    known = inspect.signature(cast(type, pydoc.locate(taker))).parameters if taker else {}
+    for argument in vars(given) if isinstance(given, jsonargparse.Namespace) else given:
+        if argument not in known:
+            option, owner = f"{full_key([key])}.{argument}", name.rpartition(".")[2]
+            hint = nearest(argument, known) or "; leave it out."
+            raise UserError(f"{option} is not an argument of {owner}{hint}")
 
 
 def named(node: Any) -> str | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
 from lenet_lightning.store import checkpoints, run_folder
@@ -52,16 +53,94 @@ def test_is_the_mean_of_the_ends(run: Run, config: None) -> None:
     assert not torch.equal(average[key], last[-1][key])
 
 
+def validated(name: str) -> list[float]:
+    return list(run_folder.read(f"lightning_logs/{name}/version_0").metrics["val/loss"])
+
+
 def test_is_the_network_itself_until_the_first_end(run: Run, config: None) -> None:
-    assert run(f"{FIT} --name early --trainer.max_epochs 1").code == 0
-    for name, value in saved("early").items():
-        assert torch.equal(value, saved("early", key="current_model_state")[name])
     plain = CYCLES.split("model:")[1]
     Path("plain.yaml").write_text(f"model:{plain}")
-    assert run(f"{PLAIN} --config plain.yaml --trainer.max_epochs 1 --name plain").code == 0
-    assert torch.equal(
-        saved("early")["network.output.weight"], saved("plain")["network.output.weight"]
+    fit = f"{PLAIN} --trainer.max_epochs 4"
+    assert run(f"{fit} --config plain.yaml --name plain").code == 0
+    assert run(f"{FIT} --name averaged").code == 0
+    averaged, raw = validated("averaged"), validated("plain")
+    assert averaged[:2] == raw[:2]
+    assert averaged[2] != raw[2]
+
+
+STARTING = (
+    f"{PLAIN} --trainer.callbacks EMAWeightAveraging --trainer.callbacks.decay 0.9 "
+    "--trainer.callbacks.update_starting_at_step"
+)
+
+
+def test_an_average_that_has_not_started_is_the_network(run: Run) -> None:
+    """21 steps an epoch: the first update is within the second of three epochs."""
+    assert run(f"{PLAIN} --trainer.max_epochs 3 --name plain").code == 0
+    ended = run(f"{STARTING} 25 --trainer.max_epochs 3 --name averaged")
+    assert (ended.code, ended.err) == (0, "")
+    averaged, raw = validated("averaged"), validated("plain")
+    assert averaged[0] == raw[0]
+    assert averaged[1] != raw[1] and averaged[2] != raw[2]
+    assert averaged[1] < averaged[0]
+
+
+def test_an_average_starts_in_a_run_that_was_stopped_before_it(run: Run) -> None:
+    assert run(f"{STARTING} 25 --trainer.max_epochs 3 --name whole").code == 0
+    # The checkpoint of the first epoch holds the network, and no average.
+    first = f"{STARTING} 25 --trainer.max_epochs 2 --name half"
+    assert run(f"{first} --trainer.limit_train_batches 1.0").code == 0
+    last = "lightning_logs/half/version_0/checkpoints/last.ckpt"
+    assert run(f"{STARTING} 25 --trainer.max_epochs 3 --name on --ckpt_path {last}").code == 0
+    for name, value in saved("whole").items():
+        assert torch.equal(value, saved("on")[name])
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ("42", "first update is at step 42, but the last step of the training is 41"),
+        ("40 --trainer.callbacks.update_every_n_steps 25", "first update is at step 50"),
+        ("20 --trainer.max_steps 21 --trainer.callbacks.update_every_n_steps 11", "at step 22"),
+        ("5 --trainer.limit_train_batches 2", "the last step of the training is 3"),
+        ("0 --trainer.callbacks.update_every_n_steps 0", "update_every_n_steps is 0"),
+        ("-1", "update_starting_at_step is -1"),
+    ],
+)
+def test_a_start_that_never_comes(run: Run, options: str, part: str) -> None:
+    refused = run(f"{STARTING} {options}")
+    assert refused.code == 2 and part in refused.err
+    assert "EMAWeightAveraging" in refused.err and not Path("lightning_logs").exists()
+
+
+def test_an_average_may_start_with_the_last_step(run: Run) -> None:
+    assert run(f"{STARTING} 41 --name last").code == 0
+    assert "current_model_state" in checkpoints.load(
+        "lightning_logs/last/version_0/checkpoints/last.ckpt"
     )
+
+
+def test_cycles_that_never_end(run: Run, config: None) -> None:
+    refused = run(f"{FIT} --trainer.max_epochs 1")
+    assert refused.code == 2
+    assert "model.scheduler.first is 2, but training takes 1 epochs" in refused.err
+    assert not Path("lightning_logs").exists()
+
+
+class FromSecondEpoch(WeightAveraging):
+    """A user's average, which Lightning would validate before it has begun."""
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        """From step 21 on."""
+        return step_idx is not None and step_idx >= 21
+
+
+def test_averages_of_ones_own(run: Run) -> None:
+    assert run(f"{PLAIN} --name plain").code == 0
+    own = f"{__name__}.FromSecondEpoch"
+    assert run(f"{PLAIN} --trainer.callbacks {own} --allow_imports {own} --name own").code == 0
+    assert validated("own")[0] == validated("plain")[0]
+    assert validated("own")[1] != validated("plain")[1]
 
 
 def test_is_what_is_validated_and_tested(run: Run, config: None) -> None:
