@@ -3,7 +3,7 @@
 Every drawing function returns its picture as uint8 ``[height, width, 3]``.
 """
 
-import os
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from matplotlib.ticker import (
 )
 from numpy.typing import NDArray
 from PIL import Image
+
+from lenet_lightning import files
 
 Picture = NDArray[np.uint8]
 
@@ -61,13 +63,10 @@ def render(figure: Figure) -> Picture:
 
 
 def save(picture: Picture, path: Path) -> None:
-    """Write a PNG, under a temporary name until it is complete."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        Image.fromarray(picture).save(temporary, format="png")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write a PNG; see ``files.replace``."""
+    content = io.BytesIO()
+    Image.fromarray(picture).save(content, format="png")
+    files.replace(path, content.getbuffer())
 
 
 def curves(

@@ -11,8 +11,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from lenet_lightning import files
 from lenet_lightning.data.datamodule import InputSpec
-from lenet_lightning.store import run_folder
 from lenet_lightning.training.classifier import Classifier
 from lenet_lightning.training.metrics import mean_of
 
@@ -49,7 +49,7 @@ class PredictionTable(Callback):
         classes = cast(InputSpec, cast(Classifier, pl_module).spec).classes
         path = free_path(self.folder / "predictions.csv")
         names = trainer.datamodule.picture_names  # type: ignore[attr-defined]
-        run_folder.replace(path, table(names, probabilities, classes))
+        files.replace(path, table(names, probabilities, classes))
         of = f", each the mean of {self.networks} networks" if self.networks > 1 else ""
         print(f"{len(names)} predictions{of}: {path}")
 

@@ -22,6 +22,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 import lenet_lightning
+from lenet_lightning import files
 from lenet_lightning.data.datamodule import ImageDataModule
 from lenet_lightning.errors import NonFiniteError, UserError
 from lenet_lightning.networks import fused
@@ -52,7 +53,7 @@ class RunRecord(Checkpoint):
         self.monitor = monitor
         self.seed = seed
         self.folder: Path | None = None
-        self.lock: IO[str] | None = None
+        self.lock: IO[bytes] | None = None
         self.config = ""
         self.origin: dict[str, Any] | None = None
         self.rows: list[dict[str, str]] = []
@@ -88,7 +89,7 @@ class RunRecord(Checkpoint):
         if not trainer.is_global_zero or self.folder is None:
             return
         if not (self.folder / run_folder.CONFIG).exists():
-            run_folder.replace(self.folder / run_folder.CONFIG, self.config)
+            files.replace(self.folder / run_folder.CONFIG, self.config)
         earlier = (
             run_folder.read(self.folder).manifest
             if (self.folder / run_folder.MANIFEST).exists()
@@ -187,7 +188,7 @@ class RunRecord(Checkpoint):
             writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-            run_folder.replace(self.folder / run_folder.METRICS, text.getvalue())
+            files.replace(self.folder / run_folder.METRICS, text.getvalue())
         self.manifest["epochs"] = len(rows)
         self.manifest["best_epoch"] = best_epoch(rows, self.monitor)
         seconds = [float(row["seconds"]) for row in rows]
@@ -353,7 +354,7 @@ def write_predictions(folder: Path, classifier: Classifier) -> None:
         original=predicted[0],
         negative=predicted[1],
     )
-    run_folder.replace(folder / "test_predictions.npz", content.getvalue())
+    files.replace(folder / "test_predictions.npz", content.getvalue())
 
 
 def add_evaluation(

@@ -12,6 +12,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from lenet_lightning.errors import UserError, full_key
+from lenet_lightning.store import checkpoint_schema
+from lenet_lightning.store.checkpoint_schema import SchemaError
 from lenet_lightning.training import pretrained
 
 Changes = dict[str, tuple[Any, Any]]
@@ -131,12 +133,25 @@ class Continuation(Callback):
             if key.startswith(OPTIMIZER)
         }
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check what Lightning restores next, before anything is written.
+
+        Raises:
+            UserError: the checkpoint does not fit the optimizer or the scheduler.
+        """
+        try:
+            checkpoint_schema.check_optimizers(self.checkpoint, trainer)
+        except SchemaError as error:
+            raise UserError(f"The checkpoint does not fit this training: {error}.") from error
+
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Put the new arguments of the optimiser and of the callbacks over the old ones."""
-        for group in checkpoint["optimizer_states"][0]["param_groups"]:
-            group.update(own_arguments(group, self.optimizer))
+        self.checkpoint = checkpoint
+        for state in checkpoint.get("optimizer_states", []):
+            for group in state["param_groups"]:
+                group.update(own_arguments(group, self.optimizer))
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             state = checkpoint["callbacks"].get(callback.state_key)
             if isinstance(callback, ModelCheckpoint) and state:
@@ -147,10 +162,11 @@ class Continuation(Callback):
                     state[name] = getattr(callback, name)
 
     def moved(self, state: dict[str, Any], dirpath: str) -> bool:
-        """Follow a run folder to where it lies now; false if ``dirpath`` is another run's."""
-        if state["dirpath"] == dirpath:
-            return True
-        if Path(dirpath).resolve() != self.folder:
+        """Follow a run folder to where it lies now; false if ``dirpath`` is another run's.
+
+        Lightning removes the files that a state names, so that each must be of this folder.
+        """
+        if state["dirpath"] != dirpath and Path(dirpath).resolve() != self.folder:
             return False
 
         def here(path: str) -> str:

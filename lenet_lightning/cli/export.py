@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 import lenet_lightning
-from lenet_lightning import arguments
+from lenet_lightning import arguments, files
 from lenet_lightning.arguments import Parser
 from lenet_lightning.callbacks.predictions import free_path
 from lenet_lightning.data import fetch
@@ -78,7 +78,7 @@ def main(args: list[str]) -> int:
         content, exported = write(network, facts)
         difference = compare(network, exported, images, options.format)
         path = options.output or free_path(options.ckpt_path.with_suffix(f".{options.format}"))
-        run_folder.replace(path, content)
+        files.replace(path, content)
     print(f"{path}: {len(content):,} bytes")
     print(f"Agrees with the network on {origin}; probabilities differ by {difference:.1e} at most.")
     return 0

@@ -3,6 +3,7 @@
 import inspect
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -284,7 +285,11 @@ class Command(LightningCLI):
         resume, record = self.options.resume, self.keeper.record
         if resume != "never":
             for run in run_folder.find(config["logs"], config["name"], config):
-                if run.manifest["status"] == "finished" or not record.hold(run.folder):
+                try:
+                    if run.manifest["status"] == "finished" or not record.hold(run.folder):
+                        continue
+                except UserError as error:
+                    warnings.warn(f"{error} {run.folder} is passed over.", stacklevel=2)
                     continue
                 if checkpoint := checkpoints.newest_valid(run.folder):
                     return run.folder, checkpoint

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from pathlib import Path
 
-from lenet_lightning import arguments
+from lenet_lightning import arguments, files
 from lenet_lightning.arguments import Parser
 from lenet_lightning.data import fetch, show
 from lenet_lightning.data.registry import DATASETS
@@ -106,7 +107,10 @@ def _show(name: str, options: argparse.Namespace) -> int:
     print("\n".join(f"  {line}" for line in show.statistics_table(found)))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        show.show_figure(dataset, found).savefig(path)
+        picture = io.BytesIO()
+        show.show_figure(dataset, found).savefig(picture, format="png")
+        with files.written(path, picture.getbuffer()):
+            pass
     except OSError as error:
         raise UserError(
             f"The picture {path} cannot be written ({error.strerror or error}): name another "

@@ -1,4 +1,4 @@
-"""Ways to bring files here safely: bounded downloads, package clients, whole writes, a lock.
+"""Ways to bring files here safely: bounded downloads, package clients, a lock.
 
 Nothing in this module knows what a dataset is. A source that cannot give is told by
 `SourceError`, whose message is a short phrase; a folder that cannot be written by `OSError`.
@@ -17,7 +17,9 @@ import time
 import zlib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from lenet_lightning import files
 
 TIMEOUT = 10.0
 """Longest wait for a connection and for each piece of an answer, in seconds."""
@@ -200,26 +202,6 @@ def archive_members(path: Path, names: Collection[str], limit: int) -> Iterator[
         raise SourceError(f"its archive holds no {min(missing)}")
 
 
-def write_whole(path: Path, data: bytes, scratch: Path) -> None:
-    """Write the file `path` so that it is there wholly or not at all, even if the power fails.
-
-    The data goes to a temporary name in `scratch`, on the same file system, is flushed to disk
-    and renamed.
-    """
-    temporary = scratch / path.name
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
 @contextlib.contextmanager
 def locked(path: Path, waiting: str) -> Iterator[bool]:
     """Hold the lock file `path`, so that one process at a time does the work in the block.
@@ -227,29 +209,12 @@ def locked(path: Path, waiting: str) -> Iterator[bool]:
     While another process holds it, `waiting` is printed once. Yields whether the lock is real:
     file systems without locks are worked on without.
     """
-    with path.open("a") as file:
-        state = _try_lock(file)
-        if state is False:
+    told = False
+    while (held := files.lock(path)) is None:
+        if not told:
             say(waiting)
-        while state is False:
-            time.sleep(0.1)
-            state = _try_lock(file)
-        yield bool(state)  # closing the file lets go of the lock
-
-
-def _try_lock(file: IO[str]) -> bool | None:
-    """Return True once the lock is held, False while another holds it, None without locks."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError:
-        return None
-    return True
+        told = True
+        time.sleep(0.1)
+    file, real = held
+    with file:
+        yield real

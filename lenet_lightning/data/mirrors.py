@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from lenet_lightning import files
 from lenet_lightning.data import downloads, readers
 from lenet_lightning.data.downloads import SourceError, say
 from lenet_lightning.data.readers import Labels
@@ -45,7 +46,8 @@ class Job:
         file = self.wanted[name]
         if hashlib.sha256(data).hexdigest() != file.sha256:
             raise SourceError(f"its {name} is not the published file")
-        downloads.write_whole(self.folder / name, data, self.scratch)
+        with files.written(self.folder / name, data):
+            pass
         del self.wanted[name]
 
     def keep_gz(self, name: str, packed: bytes) -> None:

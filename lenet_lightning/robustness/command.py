@@ -34,8 +34,8 @@ def main(args: Sequence[str]) -> int:
     options = make_parser().parse_args(args)
 
     # Imported here: `robustness --help` answers without torch.
+    from lenet_lightning import files
     from lenet_lightning.robustness import report
-    from lenet_lightning.store import run_folder
     from lenet_lightning.study import results
     from lenet_lightning.study.report import tables
     from lenet_lightning.study.report.document import pictures, to_markdown
@@ -47,13 +47,13 @@ def main(args: Sequence[str]) -> int:
         rows = measure(study, found, options)
         command = shlex.join(["python", "-m", "lenet_lightning", "robustness", *args])
         blocks = report.build(study, found, rows, command)
-        files: dict[str, str | bytes] = {
+        contents: dict[str, str | bytes] = {
             "robustness.csv": tables.to_csv([row._asdict() for row in rows]),
             **{f"{picture.name}.png": picture.png for picture in pictures(blocks)},
             "robustness.md": to_markdown(f"{study.title}: robustness", blocks, place=""),
         }
-        for name, content in files.items():
-            run_folder.replace(output / name, content)
+        for name, content in contents.items():
+            files.replace(output / name, content)
             print(output / name)
     return 0
 

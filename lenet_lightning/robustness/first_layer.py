@@ -55,13 +55,13 @@ def main(args: Sequence[str]) -> int:
         raise UserError(f"--output {options.output} exists already: choose another name.")
 
     # Imported here: `first_layer --help` answers without torch.
+    from lenet_lightning import files
     from lenet_lightning.callbacks.predictions import free_path
-    from lenet_lightning.store import run_folder
 
     with interruptible():
         panels = look(options.ckpt_path, options.root, options.image)
         path = options.output or free_path(Path("first_layer.png"))
-        run_folder.replace(path, figure(panels))
+        files.replace(path, figure(panels))
     print(path)
     return 0
 

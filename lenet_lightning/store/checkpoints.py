@@ -2,31 +2,21 @@
 
 import hashlib
 import io
-import os
-import pickle
 import warnings
-from contextlib import suppress
+import zipfile
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import torch
-import yaml
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from lenet_lightning import files
 from lenet_lightning.data.datamodule import InputSpec
 from lenet_lightning.errors import UserError
-from lenet_lightning.renamed import current
-from lenet_lightning.store import run_folder
+from lenet_lightning.store import checkpoint_schema, run_folder
+from lenet_lightning.store.checkpoint_schema import CONFIG_KEY, SPEC_KEY, SchemaError
 
-# What torch.load raises on a file that is no checkpoint.
-UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, BadZipFile)
-
-# Under this key a checkpoint holds what its network must know of its input.
-SPEC_KEY = "lenet_lightning_input"
-
-# Under this key a checkpoint holds the complete configuration of its run, as YAML.
-CONFIG_KEY = "lenet_lightning_config"
+MAX_BYTES = 1_000_000_000
 
 # Words that Lightning takes for a search of its own instead of a file.
 KEYWORDS = ("last", "best", "hpc", "registry")
@@ -48,25 +38,17 @@ class DurableCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             path.parent.mkdir(exist_ok=True)  # not its parents: a run's folder may have vanished
-            with temporary.open("wb") as file:
-                file.write(buffer.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            # The digest first, beside the one it follows: whichever file is there, it is known.
-            write_digest(path, hashlib.sha256(buffer.getbuffer()).hexdigest())
-            if path.name == LAST and path.exists():
-                previous = path.with_name(PREVIOUS)
-                run_folder.replace(digest_path(previous), digest_path(path).read_bytes())
-                path.replace(previous)
-            temporary.replace(path)
+            with files.written(path, buffer.getbuffer()):
+                # The digest first, beside the one it follows: whichever file is there, it is known.
+                write_digest(path, hashlib.sha256(buffer.getbuffer()).hexdigest())
+                if path.name == LAST and path.exists():
+                    previous = path.with_name(PREVIOUS)
+                    files.replace(digest_path(previous), digest_path(path).read_bytes())
+                    path.replace(previous)
         except OSError as error:
-            raise UserError(run_folder.unwritable(path, error)) from error
-        finally:
-            with suppress(OSError):
-                temporary.unlink()
+            raise UserError(files.unwritable(path, error)) from error
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load tensors and plain values only; see :func:`load`."""
@@ -78,12 +60,20 @@ def digest_path(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
 
 
+def digests(path: Path) -> list[str] | None:
+    """Return the digests beside a checkpoint, None if there are none."""
+    try:
+        return files.read(digest_path(path), 10_000).decode("ascii", "replace").split()
+    except FileNotFoundError:
+        return None
+
+
 def write_digest(path: Path, digest: str) -> None:
     """Put ``digest`` before that of the file which is there, if that one is known."""
-    known = digest_path(path).read_text().split() if digest_path(path).exists() else []
+    known = digests(path) or []
     present = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
     kept = [present] if present in known else []
-    run_folder.replace(digest_path(path), "\n".join([digest, *kept]) + "\n")
+    files.replace(digest_path(path), "\n".join([digest, *kept]) + "\n")
 
 
 def load(path: str | Path) -> dict[str, Any]:
@@ -108,30 +98,51 @@ def load(path: str | Path) -> dict[str, Any]:
         )
     path = Path(path)
     try:
-        data = path.read_bytes()
-    except OSError as error:
+        data = files.read(path, MAX_BYTES)
+        known = digests(path)
+    except (OSError, ValueError) as error:
         raise UserError(
-            f"The checkpoint {path} cannot be read ({error.strerror}): expected a .ckpt file such "
-            "as lightning_logs/mnist/version_0/checkpoints/best.ckpt."
+            f"The checkpoint {path} cannot be read ({getattr(error, 'strerror', error)}): expected "
+            "a .ckpt file such as lightning_logs/mnist/version_0/checkpoints/best.ckpt."
         ) from error
-    known = digest_path(path).read_text().split() if digest_path(path).exists() else None
     if known is not None and hashlib.sha256(data).hexdigest() not in known:
         raise UserError(
             f"The checkpoint {path} is damaged: it does not match {digest_path(path).name}; "
             "use another one of its folder."
         )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's remarks on files that are refused below
-            checkpoint = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except UNREADABLE:
-        checkpoint = None
+    checkpoint = unpack(data)
     if not isinstance(checkpoint, dict) or SPEC_KEY not in checkpoint:
         raise UserError(
             f"{path} is damaged or no checkpoint of lenet_lightning: expected a .ckpt file that "
             "fit wrote; only tensors and plain values are ever read from it."
         )
+    try:
+        checkpoint_schema.check(checkpoint)
+    except SchemaError as error:
+        raise changed(path, error) from error
     return checkpoint
+
+
+def unpack(data: bytes) -> Any:
+    """Return what ``torch.load`` makes of a file, of which nothing is executed; None if nothing."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            # torch stores without compression; what unpacks to more was made to fill the memory.
+            if sum(member.file_size for member in archive.infolist()) > len(data):
+                return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks on files that are refused
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception:  # damaged pickles raise whatever they like
+        return None
+
+
+def changed(path: str | Path, error: SchemaError) -> UserError:
+    """Return the sentence for a checkpoint that is not what ``fit`` wrote."""
+    return UserError(
+        f"The checkpoint {path} was changed by hand or by another program ({error}): use another "
+        "one of its folder."
+    )
 
 
 def spec_of(checkpoint: dict[str, Any]) -> InputSpec:
@@ -147,13 +158,13 @@ def config_of(path: str | Path, checkpoint: dict[str, Any]) -> dict[str, Any] | 
         checkpoint: what :func:`load` returned for it.
 
     Raises:
-        UserError: the run folder it lies in is damaged.
+        UserError: the configuration in it, or the run folder it lies in, is damaged.
     """
-    with suppress(yaml.YAMLError):
-        config = current(yaml.safe_load(str(checkpoint.get(CONFIG_KEY))))
-        if isinstance(config, dict):
-            run_folder.drop_replicas(config)
-            return config
+    if checkpoint.get(CONFIG_KEY):
+        try:
+            return run_folder.parse_config(checkpoint[CONFIG_KEY])
+        except ValueError as error:
+            raise changed(path, SchemaError(f"{CONFIG_KEY}: {error}")) from error
     folder = run_folder.folder_of(path)
     return run_folder.read_config(folder) if folder else None
 

@@ -7,14 +7,13 @@ nor Lightning, so a report can be made on a machine that has only the folders.
 
 import contextlib
 import csv
-import fcntl
 import hashlib
+import io
 import json
-import os
 import re
 import shutil
+import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,10 +22,13 @@ from typing import IO, Any
 import numpy as np
 import yaml
 
+from lenet_lightning import files, strict_yaml
 from lenet_lightning.errors import UserError
 from lenet_lightning.renamed import current
 
 CONFIG, MANIFEST, METRICS = "config.yaml", "run.json", "metrics.csv"
+
+MAX_BYTES = 10_000_000
 
 # Settings that cannot change a result: where things lie and what is shown.
 NEUTRAL_KEYS = (
@@ -70,11 +72,12 @@ def create(root: str | Path, name: str) -> Path:
     """Make and return the next free ``root/name/version_N``, safe among concurrent runs.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: the folder cannot be written, or a link leads out of ``root``.
     """
     parent = Path(root) / name
     try:
-        parent.mkdir(parents=True, exist_ok=True)
+        for depth in range(len(Path(name).parts)):
+            files.make_folder(Path(root, *Path(name).parts[: depth + 1]))
         number = max(map(version, parent.iterdir()), default=-1) + 1
         while True:
             folder = parent / f"version_{number}"
@@ -100,19 +103,28 @@ def discard(folder: Path) -> None:
         folder.parent.rmdir()
 
 
-def hold(folder: Path) -> IO[str] | None:
+def hold(folder: Path) -> IO[bytes] | None:
     """Mark a run folder as in use until the returned file or the process ends.
 
-    Returns None if another process holds it.
+    What killed processes left half-written in it is removed.
+
+    Returns:
+        The locked file; None if another process holds it.
+
+    Raises:
+        UserError: its ``.lock`` cannot be opened, or a link leads out of it.
     """
-    file = (folder / ".lock").open("w")
+    files.check_links(folder)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
+        held = files.lock(folder / ".lock")
+    except OSError as error:
+        raise UserError(
+            f"{folder / '.lock'} cannot be opened ({error.strerror}): make its folder writable."
+        ) from error
+    if held is None:
         return None
-    except OSError:  # a file system without locks is worked on without
-        pass
+    file, _ = held
+    files.remove_leftovers(folder)
     return file
 
 
@@ -123,34 +135,74 @@ def read(folder: str | Path) -> Run:
         UserError: it is none, or one of its files is damaged.
     """
     folder = Path(folder)
-    config = read_file(folder / CONFIG, lambda path: current(yaml.safe_load(path.read_text())))
-    drop_replicas(config)
-    manifest = read_file(folder / MANIFEST, lambda path: json.loads(path.read_text()))
-    return Run(folder, config, manifest, read_file(folder / METRICS, read_metrics))
+    return Run(
+        folder,
+        read_file(folder / CONFIG, parse_config),
+        read_file(folder / MANIFEST, parse_manifest),
+        read_metrics(folder / METRICS),
+    )
 
 
-def read_file(path: Path, parse: Callable[[Path], Any]) -> Any:
+def read_file(path: Path, parse: Callable[[str], Any]) -> Any:
     """Read one file of a run folder.
 
+    Args:
+        path: the file.
+        parse: returns what its text means; raises a ``ValueError`` if it is damaged.
+
     Raises:
-        UserError: it is absent, or damaged.
+        UserError: it is absent, cannot be read, or is damaged.
     """
     try:
-        return parse(path)
+        return parse(files.read(path, MAX_BYTES).decode())
     except FileNotFoundError as error:
         raise UserError(f"{path.parent} is no run folder: {path.name} is missing.") from error
-    except (ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): make it readable.") from error
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:300]
         raise UserError(f"{path} is damaged ({reason}): restore it, or remove its run.") from error
 
 
-def drop_replicas(config: Any) -> None:
+def parse_manifest(text: str) -> dict[str, Any]:
+    """Read a run.json.
+
+    Raises:
+        ValueError: it is not valid JSON, or not the record of a run.
+    """
+    manifest = json.loads(text)
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("status"), str):
+        raise ValueError("status is missing")
+    return manifest
+
+
+def parse_config(text: str) -> dict[str, Any]:
+    """Read a complete configuration.
+
+    Raises:
+        ValueError: it is not valid YAML, or does not describe a model, data and training.
+    """
+    try:
+        config = current(strict_yaml.loads(text))
+    except yaml.YAMLError as error:
+        raise ValueError(strict_yaml.reason(error)) from error
+    for key in ("model", "data", "trainer"):
+        if not isinstance(config, dict) or not isinstance(config.get(key), dict):
+            raise ValueError(f"{key} is not a mapping")
+    data = config["data"]
+    if not isinstance(data.get("class_path"), str) or not isinstance(data.get("init_args"), dict):
+        raise ValueError("data has no class_path or init_args")
+    for key, kind in (("seed_everything", int), ("name", str)):
+        if not isinstance(config.get(key), kind):
+            raise ValueError(f"{key} is not of type {kind.__name__}")
+    drop_replicas(config)
+    return dict(config)
+
+
+def drop_replicas(config: dict[str, Any]) -> None:
     """Remove ``replicas: 1``, which earlier versions wrote, from a configuration."""
-    for keys in (("model",), ("data", "init_args")):
-        node = config
-        for key in keys:
-            node = node.get(key) if isinstance(node, dict) else None
-        if isinstance(node, dict) and node.get("replicas") == 1:
+    for node in (config["model"], config["data"]["init_args"]):
+        if node.get("replicas") == 1:
             del node["replicas"]
 
 
@@ -160,53 +212,49 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_metrics(path: Path) -> dict[str, np.ndarray]:
-    """Read a metrics.csv; empty cells become NaN, an absent file an empty dict."""
+    """Read a metrics.csv; empty cells become NaN, an absent file an empty dict.
+
+    Raises:
+        UserError: it is damaged.
+    """
     rows = read_rows(path)
     columns = rows[0] if rows else {}
     return {c: np.array([float(row[c] or "nan") for row in rows]) for c in columns}
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Read a metrics.csv as text, one dict per epoch."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def replace(path: Path, content: str | bytes) -> None:
-    """Write a file beside its destination, flush it to disk and rename it.
+    """Read a metrics.csv as text, one dict per epoch; an absent file is an empty list.
 
     Raises:
-        UserError: the file cannot be written; what was there is still there.
+        UserError: it is damaged.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    return read_file(path, parse_rows) if path.exists() else []
+
+
+def parse_rows(text: str) -> list[dict[str, str]]:
+    """Read the text of a metrics.csv.
+
+    Raises:
+        ValueError: a row has other columns than the header, or a cell that is not a number.
+    """
     try:
-        if isinstance(content, str):
-            content = content.encode("utf-8", "surrogateescape")  # names of files may be no UTF-8
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(unwritable(path, error)) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-
-
-def unwritable(path: Path, error: OSError) -> str:
-    """Return the sentence for a file that the system refuses to write."""
-    return (
-        f"{path} cannot be written ({error.strerror}): make room, or make its folder writable; "
-        "what was saved before is still valid."
-    )
+        columns, *lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+    if len(set(columns)) < len(columns) or "epoch" not in columns:
+        raise ValueError("its columns are not different, or epoch is not among them")
+    rows = [dict(zip(columns, line, strict=True)) for line in lines if line]
+    for row in rows:
+        for value in row.values():
+            float(value or "nan")
+        if not re.fullmatch(r"\d{1,9}", row["epoch"]):
+            raise ValueError(f"{row['epoch']} is not an epoch")
+    return rows
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     """Write run.json."""
-    replace(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+    files.replace(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
 
 
 def folder_of(checkpoint: str | Path) -> Path | None:
@@ -225,12 +273,15 @@ def find(root: str | Path, name: str, config: dict[str, Any]) -> list[Run]:
 
 
 def read_all(parent: Path) -> list[Run]:
-    """Read every undamaged ``version_N`` in a folder, newest first."""
+    """Read every ``version_N`` in a folder, newest first; warn of damaged ones."""
     found = []
     for folder in parent.glob("version_*"):
-        if version(folder) >= 0:
-            with contextlib.suppress(UserError):
+        # Without its configuration, nothing was recorded in it.
+        if version(folder) >= 0 and (folder / CONFIG).exists():
+            try:
                 found.append(read(folder))
+            except UserError as error:
+                warnings.warn(f"{error} It is passed over.", stacklevel=2)
     return sorted(found, key=lambda run: version(run.folder), reverse=True)
 
 

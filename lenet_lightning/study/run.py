@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from lenet_lightning import formatting, strict_yaml
+from lenet_lightning import files, formatting, strict_yaml
 from lenet_lightning.errors import UserError
 from lenet_lightning.signals import Interrupted
 from lenet_lightning.store import run_folder
@@ -215,10 +215,10 @@ def execute(session: Session, jobs: int) -> dict[str, str]:
         The error of every run that failed, by key.
 
     Raises:
-        UserError: Another process runs a study in this folder.
+        UserError: Another process runs a study in this folder, or a link leads out of it.
         Interrupted: Ctrl-C or SIGTERM; every run stays as it is and can go on later.
     """
-    session.folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(session.folder)
     held = run_folder.hold(session.folder)
     if held is None:
         raise UserError(
@@ -234,7 +234,7 @@ def _execute(session: Session, jobs: int) -> dict[str, str]:
     todo = [trial for trial in session.trials if trial.key not in complete]
     entries = {key: _entry(session, run) for key, run in complete.items()}
     index: dict[str, Any] = {"command": session.command, "runs": entries}
-    run_folder.replace(session.folder / PLAN, session.text)
+    files.replace(session.folder / PLAN, session.text)
     _save(session, index)
     data_figures.fetch(session.configs.values())
     data_figures.write(session.study, session.configs, session.folder)
@@ -322,7 +322,7 @@ def _entry(session: Session, run: run_folder.Run) -> dict[str, str]:
 
 
 def _save(session: Session, index: dict[str, Any]) -> None:
-    run_folder.replace(session.folder / INDEX, json.dumps(index, indent=2, sort_keys=True) + "\n")
+    files.replace(session.folder / INDEX, json.dumps(index, indent=2, sort_keys=True) + "\n")
 
 
 def say(line: str) -> None:

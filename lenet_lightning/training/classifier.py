@@ -16,7 +16,8 @@ from lenet_lightning.data.datamodule import BelowOne, ImageDataModule, InputSpec
 from lenet_lightning.errors import NonFiniteError, UserError
 from lenet_lightning.networks.initializers import Initializer
 from lenet_lightning.networks.lenet5 import Activation, ConvActivation, Kernel, LeNet5, Polarity
-from lenet_lightning.store.checkpoints import SPEC_KEY
+from lenet_lightning.store import checkpoint_schema
+from lenet_lightning.store.checkpoint_schema import SPEC_KEY, SchemaError
 from lenet_lightning.training import gradient_step
 from lenet_lightning.training.cuda_graph import GraphedLoss
 from lenet_lightning.training.losses import Loss, Penalty, class_loss, kernels
@@ -422,7 +423,15 @@ class Classifier(LightningModule):
         checkpoint[SPEC_KEY] = cast(InputSpec, self.spec).to_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let a training go on with the epoch after the checkpoint's."""
+        """Check what is restored, and let a training resume with the next epoch.
+
+        Raises:
+            UserError: the checkpoint does not fit the network or the trainer.
+        """
+        try:
+            checkpoint_schema.check_state(checkpoint, self.trainer, self)
+        except SchemaError as error:
+            raise UserError(f"The checkpoint does not fit this training: {error}.") from error
         begin_next_epoch(checkpoint)
 
 

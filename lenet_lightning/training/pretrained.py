@@ -68,7 +68,7 @@ def build(checkpoint: dict[str, Any], config: dict[str, Any], kernel: Kernel = "
             if name.startswith("network.")
         }
         network.load_state_dict(weights)
-    except (AttributeError, KeyError, RuntimeError, TypeError) as error:
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(
             "The checkpoint does not fit the network that it describes: it was written by another "
             "version, or changed by hand."

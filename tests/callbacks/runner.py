@@ -37,6 +37,8 @@ def configuration(**data: Any) -> dict[str, Any]:
     init_args = DATA | data
     return {
         "seed_everything": 0,
+        "name": "run",
+        "trainer": {},
         "model": MODEL,
         "data": {"class_path": "lenet_lightning.Digits", "init_args": init_args},
     }

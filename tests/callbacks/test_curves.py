@@ -1,5 +1,6 @@
 """curves.png: when it is drawn, from what, and what it shows."""
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from lenet_lightning.callbacks import plots
 from lenet_lightning.callbacks.curves import Curves, title
+from lenet_lightning.errors import UserError
 from lenet_lightning.store import run_folder
 from lenet_lightning.training.classifier import Classifier
 from tests.callbacks.runner import fit
@@ -127,10 +129,10 @@ def test_a_failed_save_leaves_the_old_picture(
     plots.save(old, tmp_path / "curves.png")
 
     def full(self: Path, target: Path) -> None:
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UserError, match="No space"):
         plots.save(old + 255, tmp_path / "curves.png")
     with Image.open(tmp_path / "curves.png") as image:
         assert not np.asarray(image).any()

@@ -7,6 +7,7 @@ import errno
 import os
 import pickle
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,15 +16,24 @@ import torch
 
 from lenet_lightning.errors import UserError
 from lenet_lightning.store import checkpoints, run_folder
-from lenet_lightning.training.classifier import SPEC_KEY
+from lenet_lightning.store.checkpoint_schema import SPEC_KEY
 from tests.conftest import PLAIN, Run
 
-SPEC = {SPEC_KEY: {"name": "Digits"}}
+SPEC = {"name": "Digits", "channels": 1, "size": 8, "classes": ["0", "1"]}
+CHECKPOINT = {
+    SPEC_KEY: SPEC | {"mean": [0.5], "std": [0.5]},
+    "epoch": 0,
+    "global_step": 1,
+    "pytorch-lightning_version": "2.6.6",
+    "state_dict": {"weight": torch.zeros(2)},
+}
 
 
 def save(number: int, name: str = "last.ckpt") -> Path:
     path = Path(name)
-    checkpoints.DurableCheckpointIO().save_checkpoint(SPEC | {"n": torch.tensor(number)}, path)
+    checkpoints.DurableCheckpointIO().save_checkpoint(
+        CHECKPOINT | {"n": torch.tensor(number)}, path
+    )
     return path
 
 
@@ -123,11 +133,34 @@ class TestLoad:
         with pytest.raises(UserError, match="no checkpoint of lenet_lightning"):
             checkpoints.load("a.ckpt")
 
+    def test_archive_that_unpacks_to_more(self) -> None:
+        with zipfile.ZipFile("a.ckpt", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("archive/data.pkl", bytes(10_000_000))
+        with pytest.raises(UserError, match=r"a.ckpt is damaged or no checkpoint"):
+            checkpoints.load("a.ckpt")
+
+    def test_pipe(self) -> None:
+        os.mkfifo("a.ckpt")
+        with pytest.raises(UserError, match=r"a.ckpt is not a regular file"):
+            checkpoints.load("a.ckpt")
+
     @pytest.mark.parametrize("address", ["https://example.org/a.ckpt", "s3://bucket/a.ckpt"])
     def test_address(self, address: str) -> None:
         for path in (address, Path(address)):
             with pytest.raises(UserError, match="local files only"):
                 checkpoints.load(path)
+
+
+class TestConfigOf:
+    @pytest.mark.parametrize(
+        "text", ["a: " + "[" * 5000, "a: &a [*a]", "- 1", "model: {}", "[", "a: " + "9" * 5000]
+    )
+    def test_changed_by_hand(self, text: str) -> None:
+        with pytest.raises(UserError, match=r"a.ckpt was changed .*lenet_lightning_config"):
+            checkpoints.config_of("a.ckpt", {checkpoints.CONFIG_KEY: text})
+
+    def test_nothing_tells(self) -> None:
+        assert checkpoints.config_of("a.ckpt", {}) is None
 
 
 class TestNewestValid:
@@ -136,8 +169,13 @@ class TestNewestValid:
         assert checkpoints.newest_valid(Path()) is None
         save(1, "checkpoints/best.ckpt")
         assert checkpoints.newest_valid(Path()) == Path("checkpoints/best.ckpt")
-        save(2, "checkpoints/last.ckpt")
-        assert checkpoints.newest_valid(Path()) == Path("checkpoints/last.ckpt")
+        for i in (2, 3):
+            save(i, "checkpoints/last.ckpt")
+        expected = ["last.ckpt", "last.previous.ckpt", "best.ckpt"]
+        assert [path.name for path, _ in checkpoints.valid(Path())] == expected
+        for name in expected:
+            assert checkpoints.newest_valid(Path()) == Path("checkpoints", name)
+            Path("checkpoints", name).unlink()
 
     def test_damaged_last(self) -> None:
         Path("checkpoints").mkdir()

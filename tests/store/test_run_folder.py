@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from pathlib import Path
 
@@ -75,6 +74,14 @@ class TestCreate:
         with pytest.raises(UserError, match=r"run folder logs/a cannot be written .*--logs"):
             run_folder.create("logs", "a")
 
+    def test_link(self) -> None:
+        Path("elsewhere").mkdir()
+        Path("logs").mkdir()
+        Path("logs/a").symlink_to("../elsewhere")
+        with pytest.raises(UserError, match="logs/a is a link"):
+            run_folder.create("logs", "a/b")
+        assert not list(Path("elsewhere").iterdir())
+
     def test_discard(self) -> None:
         empty = run_folder.create("logs", "a/b")
         run_folder.discard(empty)
@@ -112,31 +119,6 @@ class TestRead:
         assert run_folder.folder_of("best.ckpt") is None
 
 
-class TestReplace:
-    def test_whole_or_not_at_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        path = Path("run.json")
-        path.write_text("old")
-
-        def fail(*args: object) -> None:
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr(os, "fsync", fail)
-        with pytest.raises(UserError, match=r"run.json cannot be written \(No space left"):
-            run_folder.replace(path, "new")
-        assert path.read_text() == "old" and list(Path().iterdir()) == [path]
-
-    def test_names_of_files_that_are_no_utf_8(self) -> None:
-        run_folder.replace(Path("table.csv"), os.fsdecode(b"caf\xe9.png"))
-        assert Path("table.csv").read_bytes() == b"caf\xe9.png"
-
-    def test_replaces(self) -> None:
-        path = Path("a")
-        for text in ("old", "new"):
-            run_folder.replace(path, text)
-            assert path.read_text() == text
-        assert list(Path().iterdir()) == [path]
-
-
 class TestHold:
     def test_one_at_a_time(self) -> None:
         Path("a").mkdir()
@@ -146,6 +128,20 @@ class TestHold:
         second = run_folder.hold(Path("a"))
         assert second is not None
         second.close()
+
+    def test_links_and_leftovers(self) -> None:
+        """Nothing is written through a link; what a killed process left is removed."""
+        folder = write(Path("a"))
+        Path("victim").write_text("keep")
+        (folder / ".run.json.123").touch()
+        (folder / ".lock").symlink_to(Path("victim").absolute())
+        with pytest.raises(UserError, match=r"a/\.lock is a link"):
+            run_folder.hold(folder)
+        assert Path("victim").read_text() == "keep"
+        (folder / ".lock").unlink()
+        held = run_folder.hold(folder)
+        assert held is not None and not (folder / ".run.json.123").exists()
+        held.close()
 
 
 class TestFind:
@@ -163,7 +159,9 @@ class TestFind:
         (write(Path("logs/a/version_1")) / "run.json").write_text("{")
         write(Path("logs/a/version_2_old"))
         Path("logs/a/version_3").mkdir()
-        assert [run.folder.name for run in run_folder.find("logs", "a", CONFIG)] == ["version_0"]
+        with pytest.warns(UserWarning, match="version_1/run.json is damaged.*It is passed over"):
+            found = run_folder.find("logs", "a", CONFIG)
+        assert [run.folder.name for run in found] == ["version_0"]
 
     def test_other_code(self) -> None:
         write(Path("logs/a/version_0"), code="0" * 16)

@@ -106,7 +106,13 @@ def write_run(
         "notes": [],
     }
     (folder / "run.json").write_text(json.dumps(manifest))
-    config = {"seed_everything": seed, "trainer": {"max_epochs": epochs}}
+    config = {
+        "seed_everything": seed,
+        "name": "fake",
+        "trainer": {"max_epochs": epochs},
+        "model": {},
+        "data": {"class_path": "Digits", "init_args": {}},
+    }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     return folder
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from lenet_lightning.store import run_folder
+from lenet_lightning import files
 from lenet_lightning.study.claims import NOT_REPRODUCED, REPRODUCED, UNDECIDED
 from lenet_lightning.study.plan import Study
 from lenet_lightning.study.report import class_tables, figure_sections, plots, provenance, tables
@@ -80,9 +80,9 @@ def write(folder: Path, output: Path | None = None) -> Path:
     results = gather(study, folder)
     blocks = build(study, results, folder)
     output = output or folder
-    (output / "figures").mkdir(parents=True, exist_ok=True)
+    plots = files.make_folder(output / "figures")
     for picture in pictures(blocks):
-        run_folder.replace(output / "figures" / f"{picture.name}.png", picture.png)
+        files.replace(plots / f"{picture.name}.png", picture.png)
     texts = {
         "results.csv": tables.to_csv(tables.run_rows(results)),
         "summary.csv": tables.to_csv(tables.summary_rows(study, results)),
@@ -90,7 +90,7 @@ def write(folder: Path, output: Path | None = None) -> Path:
         "report.html": to_html(study.title, blocks),
     }
     for name, text in texts.items():
-        run_folder.replace(output / name, text)
+        files.replace(output / name, text)
     return output / "report.html"
 
 

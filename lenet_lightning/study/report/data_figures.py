@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lenet_lightning import files
 from lenet_lightning.data import fetch as datasets
 from lenet_lightning.data import show
 from lenet_lightning.data.registry import DATASETS
@@ -40,9 +41,9 @@ def write(study: Study, configs: Mapping[str, Mapping[str, Any]], folder: Path) 
         found = show.statistics(dataset)
         buffer = io.BytesIO()
         show.show_figure(dataset, found).savefig(buffer, format="png")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.with_suffix(".txt").write_text("\n".join(show.statistics_table(found)) + "\n")
-        target.write_bytes(buffer.getvalue())
+        files.make_folder(target.parent)
+        files.replace(target.with_suffix(".txt"), "\n".join(show.statistics_table(found)) + "\n")
+        files.replace(target, buffer.getvalue())
 
 
 def _dataset(config: Mapping[str, Any]) -> tuple[str, str, bool]:

@@ -1,0 +1,320 @@
+"""What a checkpoint must hold: types, shapes and ranges, checked before anything uses them.
+
+:func:`check` needs the file alone. :func:`check_state` and :func:`check_optimizers` compare what
+Lightning is about to restore with the trainer, network, optimizers and schedulers that take it.
+"""
+
+import copy
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+from torch.optim import Optimizer
+
+# Keys of a checkpoint: what its network must know of its input (``InputSpec``), and the complete
+# configuration of its run, as YAML.
+SPEC_KEY = "lenet_lightning_input"
+CONFIG_KEY = "lenet_lightning_config"
+
+MAX_VALUES = 100_000
+MAX_DEPTH = 20
+MAX_NUMBER = 2**53
+MAX_TEXT = 1_000_000
+
+LOOPS = ("fit_loop", "validate_loop", "test_loop", "predict_loop")
+COUNTS = ("ready", "started", "processed", "completed")
+VERSION = re.compile(r"2\.\d{1,4}(\.\d{1,4}){0,2}((a|b|rc|\.dev|\.post)\d{0,12})*(\+[\w.]{1,40})?")
+
+
+class SchemaError(Exception):
+    """A checkpoint is not what ``fit`` wrote; the message is a phrase that says where and how."""
+
+
+def require(condition: bool, phrase: str) -> None:
+    """Raise a ``SchemaError`` unless a condition holds."""
+    if not condition:
+        raise SchemaError(phrase)
+
+
+def check(checkpoint: Any) -> None:
+    """Check everything that can be known without network and trainer.
+
+    Args:
+        checkpoint: what ``torch.load`` returned.
+
+    Raises:
+        SchemaError: naming the key and what is wrong with it.
+    """
+    require(isinstance(checkpoint, dict), "it is not a mapping")
+    _check_plain(checkpoint, "", [MAX_VALUES])
+    check_spec(checkpoint.get(SPEC_KEY))
+    for key in ("epoch", "global_step"):
+        require(_is_count(checkpoint.get(key)), f"{key} is not a whole number from 0")
+    version = checkpoint.get("pytorch-lightning_version")
+    require(
+        isinstance(version, str) and VERSION.fullmatch(version) is not None,
+        "pytorch-lightning_version is not a version 2 of Lightning",
+    )
+    _check_weights(checkpoint.get("state_dict"), "state_dict")
+    if "current_model_state" in checkpoint:  # of weight averaging
+        own, average = checkpoint["current_model_state"], checkpoint["state_dict"]
+        _check_weights(own, "current_model_state")
+        require(
+            {k: v.shape for k, v in own.items()} == {k: v.shape for k, v in average.items()},
+            "current_model_state has other tensors than state_dict",
+        )
+        count = _mapping(checkpoint.get("averaging_state"), "averaging_state").get("n_averaged")
+        require(
+            isinstance(count, Tensor) and count.shape == () and int(count) >= 0,
+            "averaging_state.n_averaged is not a whole number from 0",
+        )
+    for key in ("callbacks", "loops"):
+        for name, state in _mapping(checkpoint.get(key, {}), key).items():
+            _mapping(state, f"{key}.{name}")
+    for key in ("optimizer_states", "lr_schedulers"):
+        states = checkpoint.get(key, [])
+        require(isinstance(states, list), f"{key} is not a list")
+        for state in states:
+            _mapping(state, f"an entry of {key}")
+    for state in checkpoint.get("optimizer_states", []):
+        _mapping(state.get("state"), "optimizer_states.state")
+        groups = state.get("param_groups")
+        require(isinstance(groups, list), "optimizer_states.param_groups is not a list")
+        for group in groups:
+            _mapping(group, "an entry of optimizer_states.param_groups")
+        _check_finite(state, "optimizer_states")
+    if "loops" in checkpoint:
+        _check_loops(checkpoint["loops"])
+    config = checkpoint.get(CONFIG_KEY, "")
+    require(isinstance(config, str), f"{CONFIG_KEY} is not text")
+
+
+def check_spec(spec: Any) -> None:
+    """Check the fields of an ``InputSpec`` as a checkpoint holds them.
+
+    Raises:
+        SchemaError: naming the field and what it must be.
+    """
+    values = _mapping(spec, SPEC_KEY)
+    known = {"name", "channels", "size", "classes", "mean", "std"}
+    require(values.keys() == known, f"{SPEC_KEY} does not hold {', '.join(sorted(known))}")
+    channels, size, classes = values["channels"], values["size"], values["classes"]
+    require(_is_name(values["name"]), f"{SPEC_KEY}.name is not a name")
+    require(_is_count(channels) and channels in (1, 3), f"{SPEC_KEY}.channels is not 1 or 3")
+    require(_is_count(size) and 1 <= size <= 32, f"{SPEC_KEY}.size is not from 1 to 32")
+    require(
+        isinstance(classes, list)
+        and 1 < len(classes) <= 10_000
+        and all(map(_is_name, classes))
+        and len(set(classes)) == len(classes),
+        f"{SPEC_KEY}.classes is not a list of different names",
+    )
+    for key in ("mean", "std"):
+        require(
+            isinstance(values[key], list)
+            and len(values[key]) == channels
+            and all(isinstance(x, float) and 0 <= x <= 1 for x in values[key]),
+            f"{SPEC_KEY}.{key} is not {channels} numbers from 0 to 1",
+        )
+
+
+def check_state(checkpoint: dict[str, Any], trainer: Trainer, module: LightningModule) -> None:
+    """Check weights, loops and callbacks against those that Lightning restores them into.
+
+    Raises:
+        SchemaError: naming the key and what is wrong with it.
+    """
+    check_weights(checkpoint["state_dict"], module)
+    for name, state in checkpoint.get("loops", {}).items():
+        if name in LOOPS:
+            _alike(state, getattr(trainer, name).state_dict(), f"loops.{name}")
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        package = type(callback).__module__.partition(".")[0]
+        if package in ("lightning", "lenet_lightning"):
+            state = checkpoint.get("callbacks", {}).get(callback.state_key)
+            if state:
+                _alike(state, callback.state_dict(), f"callbacks.{type(callback).__name__}")
+
+
+def check_weights(weights: Mapping[str, Tensor], module: torch.nn.Module) -> None:
+    """Check names, shapes and dtypes of weights against a network.
+
+    Raises:
+        SchemaError: naming the first tensor that differs.
+    """
+    own = module.state_dict()
+    for name in sorted(own.keys() ^ weights.keys()):
+        known = "missing" if name in own else "not of this network"
+        raise SchemaError(f"state_dict.{name[:100]} is {known}")
+    for name, tensor in own.items():
+        _check_tensor(weights[name], tensor, f"state_dict.{name}")
+
+
+def check_optimizers(checkpoint: dict[str, Any], trainer: Trainer) -> None:
+    """Check the states of optimizers and schedulers against those that take them.
+
+    Raises:
+        SchemaError: naming the key and what is wrong with it.
+    """
+    schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
+    for key, takers in (("optimizer_states", trainer.optimizers), ("lr_schedulers", schedulers)):
+        states = checkpoint.get(key)
+        require(
+            isinstance(states, list) and len(states) == len(takers),
+            f"{key} does not hold the state of {len(takers)}",
+        )
+    for optimizer, state in zip(trainer.optimizers, checkpoint["optimizer_states"], strict=True):
+        _check_optimizer(state, optimizer)
+    for scheduler, state in zip(schedulers, checkpoint["lr_schedulers"], strict=True):
+        own = scheduler.state_dict()
+        for name in state:
+            # The state is put over the scheduler's attributes.
+            known = name in own or not hasattr(scheduler, name)
+            require(known, f"lr_schedulers.{name} is not of this scheduler")
+        _alike({**own, **{k: v for k, v in state.items() if k in own}}, own, "lr_schedulers")
+
+
+def _check_optimizer(state: dict[str, Any], optimizer: Optimizer) -> None:
+    """Compare with the state that this very optimizer has after one step without gradient."""
+    own = after_a_step(optimizer)
+    key = "optimizer_states.param_groups"
+    require(len(state["param_groups"]) == len(own["param_groups"]), f"{key} are too few or many")
+    for group, known in zip(state["param_groups"], own["param_groups"], strict=True):
+        require("params" in group and "lr" in group, f"{key} have no params or lr")
+        numbers = group["params"]
+        whole = isinstance(numbers, list) and all(map(_is_count, numbers))
+        require(whole and numbers == known["params"], f"{key}.params are other parameters")
+        require(group.keys() <= known.keys(), f"{key} hold unknown arguments")
+        _alike({**known, **group}, known, key)
+    for number, values in state["state"].items():
+        where = f"optimizer_states.state.{number}"
+        require(number in own["state"], f"{where} is of no parameter")
+        if _mapping(values, where):
+            _alike(values, own["state"][number], where)
+
+
+def after_a_step(optimizer: Optimizer) -> dict[str, Any]:
+    """Return the state of a copy of an optimizer after a step of gradients of 0."""
+    twin = copy.deepcopy(optimizer)
+    for group in twin.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    # Of the class: a scheduler puts a counter around the instance's method.
+    type(twin).step(twin)
+    return twin.state_dict()
+
+
+def _alike(value: Any, known: Any, key: str) -> None:
+    """Check that a value has the type, keys and shapes of a known one; None stands for a scalar."""
+    phrase = f"{key} is not what it must be"
+    if isinstance(known, Counter):
+        require(isinstance(value, dict), phrase)
+        require(all(_is_count(x) for pair in value.items() for x in pair), phrase)
+    elif isinstance(known, dict) and known:
+        missing = sorted(str(name) for name in known.keys() - _mapping(value, key).keys())
+        require(not missing, f"{key}.{next(iter(missing), '')} is missing")
+        for name in known:
+            _alike(value[name], known[name], f"{key}.{name}")
+    elif isinstance(known, dict):
+        require(all(map(_is_scalar, _mapping(value, key).values())), phrase)
+    elif isinstance(known, list | tuple):
+        require(isinstance(value, list | tuple) and len(value) == len(known), phrase)
+        for each, own in zip(value, known, strict=True):
+            _alike(each, own, key)
+    elif isinstance(known, Tensor) and known.dim():
+        _check_tensor(value, known, key)
+    elif isinstance(known, str):
+        require(value is None or isinstance(value, str), phrase)
+    elif isinstance(known, bool):
+        require(value is None or isinstance(value, bool), phrase)
+    elif isinstance(known, int):
+        require(isinstance(value, int | float) and not isinstance(value, bool), phrase)
+    elif isinstance(known, float | Tensor):
+        require(_is_scalar(value) and not isinstance(value, bool | str | None), phrase)
+    else:  # None, or a class's own object, which no file holds
+        require(_is_scalar(value), phrase)
+
+
+def _check_tensor(value: Any, known: Tensor, key: str) -> None:
+    shape, dtype = list(known.shape), known.dtype
+    require(
+        isinstance(value, Tensor) and list(value.shape) == shape and value.dtype == dtype,
+        f"{key} is not a tensor {shape} of {dtype}",
+    )
+
+
+def _check_plain(value: Any, key: str, left: list[int], depth: int = 0) -> None:
+    """Check that all is plain, and neither large nor deep; ``left`` counts the values down."""
+    left[0] -= 1
+    require(left[0] > 0 and depth < MAX_DEPTH, "it holds too many values, or too deep ones")
+    if isinstance(value, dict):
+        for name, each in value.items():
+            require(isinstance(name, str | int), f"{key or 'it'} has a key that is not a name")
+            _check_plain(each, f"{key}.{name}"[:200].lstrip("."), left, depth + 1)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            _check_plain(each, key, left, depth + 1)
+    elif isinstance(value, Tensor):
+        whole = value.layout == torch.strided and value.device.type == "cpu"
+        require(whole and not value.is_quantized, f"{key} is an unusual tensor")
+        size = value.numel() * value.element_size()
+        require(size <= value.untyped_storage().nbytes(), f"{key} is larger than its data")
+    elif isinstance(value, str):
+        require(len(value) <= MAX_TEXT, f"{key} is too long")
+    elif isinstance(value, int):
+        require(abs(value) <= MAX_NUMBER, f"{key} is too large")
+    else:
+        require(value is None or isinstance(value, float), f"{key} is not a plain value")
+
+
+def _check_weights(weights: Any, key: str) -> None:
+    for name, tensor in _mapping(weights, key).items():
+        require(isinstance(name, str), f"{key} has a key that is not a name")
+        require(isinstance(tensor, Tensor), f"{key}.{name} is not a tensor")
+    require(len(weights) > 0, f"{key} is empty")
+    _check_finite(weights, key)
+
+
+def _check_finite(value: Any, key: str) -> None:
+    if isinstance(value, dict):
+        for name, each in value.items():
+            _check_finite(each, f"{key}.{name}")
+    elif isinstance(value, Tensor):
+        require(bool(value.isfinite().all()), f"{key} holds infinite values or NaN")
+
+
+def _check_loops(loops: dict[str, Any]) -> None:
+    """Check what is read of the loops before training: the epochs and batches of ``fit``."""
+    fit = _mapping(loops.get("fit_loop"), "loops.fit_loop")
+    for name in ("epoch_progress", "epoch_loop.batch_progress"):
+        progress = _mapping(fit.get(name), f"loops.fit_loop.{name}")
+        for kind in ("total", "current"):
+            counts = _mapping(progress.get(kind), f"loops.fit_loop.{name}.{kind}")
+            require(
+                all(_is_count(counts.get(count)) for count in COUNTS),
+                f"loops.fit_loop.{name}.{kind} are not whole numbers from 0",
+            )
+
+
+def _mapping(value: Any, key: str) -> dict[Any, Any]:
+    require(isinstance(value, dict), f"{key} is not a mapping")
+    return dict(value)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_NUMBER
+
+
+def _is_scalar(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, bool | int | float | str)
+        or (isinstance(value, Tensor) and value.dim() == 0)
+    )
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable()
