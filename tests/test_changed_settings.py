@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,7 +38,7 @@ def test_changes_are_printed_recorded_and_take_effect(run: Run, trained: Path) -
     assert (group["lr"], tuple(group["betas"])) == (0.0001, (0.8, 0.99))
     left = run_folder.read(ON)
     assert list(left.metrics["epoch"]) == [2] and list(left.metrics["lr"]) == [0.0001]
-    origin = left.manifest["continued_from"]
+    origin = left.manifest.continued_from
     assert origin["checkpoint"] == LAST
     assert origin["changed"]["model.optimizer.init_args.lr"] == [0.001, 0.0001]
 
@@ -166,17 +166,15 @@ def test_checkpoint_that_does_not_tell(run: Run, trained: Path) -> None:
 
 def test_folder_that_moved_keeps_its_best(run: Run, trained: Path) -> None:
     """Lightning forgets the best score when the folder has another name than before."""
-    manifest = json.loads((trained / "run.json").read_text())
-    run_folder.write_manifest(trained, manifest | {"status": "interrupted"})
+    manifest = run_folder.read(trained).manifest
+    run_folder.write_manifest(trained, replace(manifest, status="interrupted"))
     (trained / "checkpoints/last.ckpt").unlink()
     Path("elsewhere/moved").mkdir(parents=True)
     shutil.move(trained, "elsewhere/moved/version_0")
     fit = "fit --data Digits --trainer.accelerator cpu --trainer.max_epochs 2"
     assert run(fit, "--logs elsewhere --name moved --resume must").code == 0
     moved = run_folder.read("elsewhere/moved/version_0").manifest
-    assert {k: moved[k] for k in ("best_epoch", "test")} == {
-        k: manifest[k] for k in ("best_epoch", "test")
-    }
+    assert (moved.best_epoch, moved.test) == (manifest.best_epoch, manifest.test)
     states = checkpoints.load("elsewhere/moved/version_0/checkpoints/last.ckpt")["callbacks"]
     paths = [state["best_model_path"] for state in states.values() if "dirpath" in state]
     assert all(path.startswith("elsewhere/moved/") for path in paths)

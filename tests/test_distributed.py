@@ -114,9 +114,9 @@ def test_same_training(tmp_path: Path) -> None:
 
 def test_every_image_counts_once(two: Path) -> None:
     manifest = run_folder.read(two).manifest
-    assert manifest["devices"] == 2
+    assert manifest.devices == 2
     for key in ("acc", "acc_negative", "acc_views"):
-        count = manifest["test"][key] * 360
+        count = manifest.test[key] * 360
         assert count == pytest.approx(round(count), abs=1e-4)
     for key in ("acc", "acc_negative"):
         for row in metrics(two):
@@ -127,12 +127,12 @@ def test_every_image_counts_once(two: Path) -> None:
         np.testing.assert_array_equal(predictions["labels"], labels)
         for kind, key in (("original", "acc"), ("negative", "acc_negative")):
             right = (predictions[kind] == labels).mean()
-            assert manifest["test"][key] == pytest.approx(right, abs=1e-7)
+            assert manifest.test[key] == pytest.approx(right, abs=1e-7)
 
 
 def test_one_run_folder(two: Path) -> None:
     assert [path.name for path in two.parent.iterdir()] == ["version_0"]
-    assert run_folder.read(two).manifest["status"] == "finished"
+    assert run_folder.read(two).manifest.status == "finished"
 
 
 def test_one_process_can_test_what_two_trained(two: Path, run: Run) -> None:
@@ -140,10 +140,10 @@ def test_one_process_can_test_what_two_trained(two: Path, run: Run) -> None:
     options = "--trainer.devices 1 --trainer.strategy auto"
     assert run(f"test --ckpt_path {best} {options}").code == 0
     manifest = run_folder.read(two).manifest
-    (test,) = manifest["evaluations"]
+    (test,) = manifest.evaluations
     for key in ("acc", "acc_negative", "acc_views"):
         # Rounding may decide between two classes of one image.
-        assert abs(test[key] - manifest["test"][key]) * 360 < 1.5
+        assert abs(test[key] - manifest.test[key]) * 360 < 1.5
 
 
 # README's line, interrupted: every process must go on from the checkpoint, or they hang.
@@ -155,11 +155,11 @@ def test_torchrun_resumes() -> None:
     first.send_signal(signal.SIGINT)
     assert end(first).code != 0
     left = run_folder.read(folder)
-    assert left.manifest["status"] == "interrupted"
+    assert left.manifest.status == "interrupted"
     out = launch(options, "--resume must", launcher=TORCHRUN)
     assert out.count(f"Run folder {folder}, continued") == 1
     ended = run_folder.read(folder)
-    assert ended.manifest["status"] == "finished"
+    assert ended.manifest.status == "finished"
     assert [path.name for path in folder.parent.iterdir()] == ["version_0"]
     done = len(left.metrics["epoch"])
     np.testing.assert_array_equal(ended.metrics["epoch"], np.arange(40))
@@ -169,8 +169,8 @@ def test_torchrun_resumes() -> None:
 def test_torchrun_tests_once(trained: Path) -> None:
     out = launch(f"test --ckpt_path {trained}/checkpoints/best.ckpt", launcher=TORCHRUN)
     assert out.count("originals") == 1
-    (test,) = run_folder.read(trained).manifest["evaluations"]
-    assert test["acc"] == pytest.approx(run_folder.read(trained).manifest["test"]["acc"], abs=1e-7)
+    (test,) = run_folder.read(trained).manifest.evaluations
+    assert test["acc"] == pytest.approx(run_folder.read(trained).manifest.test["acc"], abs=1e-7)
 
 
 def test_srun_trains_one_run() -> None:
@@ -178,7 +178,7 @@ def test_srun_trains_one_run() -> None:
     assert [each.code for each in ended] == [0, 0], ended[0].err
     assert ended[0].out.count("originals") == 1 and ended[1].out == ""
     (folder,) = Path("lightning_logs/run").iterdir()
-    assert run_folder.read(folder).manifest["devices"] == 2
+    assert run_folder.read(folder).manifest.devices == 2
 
 
 def test_srun_starts_runs_of_their_own() -> None:
@@ -189,7 +189,7 @@ def test_srun_starts_runs_of_their_own() -> None:
     folders = sorted(Path("lightning_logs/run").iterdir())
     assert [folder.name for folder in folders] == ["version_0", "version_1"]
     for folder in folders:
-        assert run_folder.read(folder).manifest["status"] == "finished"
+        assert run_folder.read(folder).manifest.status == "finished"
         assert list(folder.glob("events.out.tfevents.*"))
     assert [path.name for path in Path("lightning_logs").iterdir()] == ["run"]
 
@@ -207,7 +207,7 @@ def test_stray_variables(tmp_path: Path) -> None:
     stray = {name: "1" for name in (*distributed.RANK_VARIABLES, "SLURM_PROCID")}
     out = launch(PLAIN, TWO, f"--logs {tmp_path} --name run", **stray)
     assert out.count("originals") == 1
-    assert run_folder.read(tmp_path / "run/version_0").manifest["status"] == "finished"
+    assert run_folder.read(tmp_path / "run/version_0").manifest.status == "finished"
 
 
 @pytest.mark.parametrize(

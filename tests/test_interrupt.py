@@ -36,7 +36,7 @@ def same_run(a: Path, b: Path) -> None:
     first, second = run_folder.read(a), run_folder.read(b)
     assert metrics(a) == metrics(b)
     for key in ("status", "test", "best_epoch", "epochs"):
-        assert first.manifest[key] == second.manifest[key], key
+        assert getattr(first.manifest, key) == getattr(second.manifest, key), key
     for name in ("best.ckpt", "last.ckpt"):
         assert same_weights(a / "checkpoints" / name, b / "checkpoints" / name), name
 
@@ -89,7 +89,7 @@ def test_continued_run_is_the_same_run(
     assert stopped.err.count("\n") == 1, stopped.err
     assert stopped.err.startswith("lenet_lightning: Stopped by SIGINT. Continue with: ")
     manifest = run_folder.read(folder).manifest
-    assert (manifest["status"], manifest["error"]) == ("interrupted", "Stopped by SIGINT.")
+    assert (manifest.status, manifest.error) == ("interrupted", "Stopped by SIGINT.")
     assert checkpoints.newest_valid(folder) is not None
 
     command = shlex.split(stopped.err.partition("Continue with: ")[2])
@@ -147,7 +147,7 @@ def test_early_stopping_stays_stopped(run: Run, monkeypatch: pytest.MonkeyPatch)
     early = SHORT.replace("val/loss", "val/acc").replace("patience 3", "patience 1")
     assert run(f"{early} --name whole").code == 0
     whole = Path("lightning_logs/whole/version_0")
-    assert run_folder.read(whole).manifest["epochs"] == 2  # the accuracy does not fall
+    assert run_folder.read(whole).manifest.epochs == 2  # the accuracy does not fall
     with monkeypatch.context() as patch:
         interrupt_at(patch, lightning_cli.Classifier, "test_step", 1, signal.SIGINT)
         assert run(f"{early} --name cut").code == 130
@@ -212,7 +212,7 @@ def test_process(number: signal.Signals, code: int) -> None:
         f"--config {folder}/config.yaml --resume must\n"
     )
     manifest = run_folder.read(folder).manifest
-    assert (manifest["status"], manifest["error"]) == ("interrupted", f"Stopped by {number.name}.")
+    assert (manifest.status, manifest.error) == ("interrupted", f"Stopped by {number.name}.")
     # Not always last.ckpt: the signal may have come while one took the other's place.
     newest = checkpoints.newest_valid(folder)
     assert newest is not None and checkpoints.load(newest)["epoch"] >= 1

@@ -27,7 +27,7 @@ def test_closed_streams_are_as_the_null_device(closed: str) -> None:
     )
     assert (done.returncode, done.stderr) == (0, b"")
     assert bool(done.stdout) == (">&-" not in closed.split())
-    assert run_folder.read(RUN).manifest["status"] == "finished"
+    assert run_folder.read(RUN).manifest.status == "finished"
     assert [path.name for path in Path().iterdir()] == ["lightning_logs"]
 
 
@@ -76,7 +76,7 @@ def test_a_terminal_that_is_closed_interrupts_the_run() -> None:
         process.kill()
         process.wait()
     manifest = run_folder.read(RUN).manifest
-    assert (manifest["status"], manifest["error"]) == ("interrupted", "Stopped by SIGHUP.")
+    assert (manifest.status, manifest.error) == ("interrupted", "Stopped by SIGHUP.")
 
 
 def test_a_backend_that_is_not_installed_is_not_needed() -> None:

@@ -1,7 +1,6 @@
 """The curves of a run: accuracy and loss against the epoch."""
 
 from pathlib import Path
-from typing import cast
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
@@ -56,11 +55,11 @@ class Curves(Callback):
         from lenet_lightning.callbacks import plots
 
         run = run_folder.read(self.folder)
-        protocol = run.manifest["protocol"]
+        protocol = run.manifest.protocol
         picture = plots.curves(
             run.metrics,
             title(run),
-            run.manifest["best_epoch"],
+            run.manifest.best_epoch,
             None if protocol == "report" else test,
             "validation (the test set)" if protocol == "report" else "validation",
         )
@@ -71,11 +70,11 @@ class Curves(Callback):
 def title(run: run_folder.Run) -> str:
     """Return the first line above the curves."""
     manifest = run.manifest
-    name = cast(str, manifest["data"]["name"])
+    name = manifest.data.name
     name = DATASETS[name].title if name in DATASETS else name
-    parts = [f"LeNet-5 on {name}", f"protocol {manifest['protocol']}", f"seed {manifest['seed']}"]
-    best = manifest["best_epoch"]
+    parts = [f"LeNet-5 on {name}", f"protocol {manifest.protocol}", f"seed {manifest.seed}"]
+    best = manifest.best_epoch
     if best is not None:
         last = int(run.metrics["epoch"][-1])
-        parts.append(f"best epoch {best} (last: {last}), by {manifest['monitor']}")
+        parts.append(f"best epoch {best} (last: {last}), by {manifest.monitor}")
     return ", ".join(parts)

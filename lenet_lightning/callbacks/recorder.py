@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +29,7 @@ from lenet_lightning.errors import NonFiniteError, UserError
 from lenet_lightning.networks import fused
 from lenet_lightning.signals import Interrupted
 from lenet_lightning.store import checkpoints, run_folder
+from lenet_lightning.store.manifest import Data, Git, Hardware, Manifest
 from lenet_lightning.training.classifier import Classifier
 from lenet_lightning.training.distillation import Distillation
 
@@ -57,7 +59,8 @@ class RunRecord(Checkpoint):
         self.config = ""
         self.origin: dict[str, Any] | None = None
         self.rows: list[dict[str, str]] = []
-        self.manifest: dict[str, Any] = {}
+        self.manifest = Manifest()
+        self.begun = False
         self.seconds_before = 0.0
 
     def hold(self, folder: Path) -> bool:
@@ -90,28 +93,23 @@ class RunRecord(Checkpoint):
             return
         if not (self.folder / run_folder.CONFIG).exists():
             files.replace(self.folder / run_folder.CONFIG, self.config)
-        earlier = (
-            run_folder.read(self.folder).manifest
-            if (self.folder / run_folder.MANIFEST).exists()
-            else {}
-        )
-        self.seconds_before = earlier.get("seconds", 0.0)
+        known = (self.folder / run_folder.MANIFEST).exists()
+        earlier = run_folder.read(self.folder).manifest if known else Manifest()
+        self.seconds_before = earlier.seconds
         self.rows = run_folder.read_rows(self.folder / run_folder.METRICS)
-        self.manifest = {
-            "status": "running",
-            "error": None,
-            "command": ["python", "-m", "lenet_lightning", *sys.argv[1:]],
-            "started": earlier.get("started", datetime.now(UTC).isoformat(timespec="seconds")),
-            "seed": self.seed,
-            "monitor": self.monitor,
-            **describe(trainer, cast(Classifier, pl_module)),
-            "code": run_folder.code_version(),
-            "continued_from": self.origin or earlier.get("continued_from"),
-            "stopped_early": earlier.get("stopped_early", False),
-            "test": None,
-        }
+        self.manifest = replace(
+            describe(trainer, cast(Classifier, pl_module)),
+            command=["python", "-m", "lenet_lightning", *sys.argv[1:]],
+            started=earlier.started or datetime.now(UTC).isoformat(timespec="seconds"),
+            seed=self.seed,
+            monitor=self.monitor,
+            code=run_folder.code_version(),
+            continued_from=self.origin or earlier.continued_from,
+            stopped_early=earlier.stopped_early,
+        )
+        self.begun = True
         self.save()
-        if reason := self.manifest["kernel_unavailable"]:
+        if reason := self.manifest.kernel_unavailable:
             pl_module.print(f"{reason.rstrip('.')}. Training uses torch's operators: slower.")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -121,7 +119,7 @@ class RunRecord(Checkpoint):
         """
         if self.folder is None:
             return
-        stopped = self.manifest.get("stopped_early", False)
+        stopped = self.manifest.stopped_early
         if trainer.is_global_zero:
             known = [row for row in self.rows if int(row["epoch"]) < trainer.current_epoch]
             # Not if the last checkpoint was lost and an earlier one is taken.
@@ -170,7 +168,7 @@ class RunRecord(Checkpoint):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record whether a callback ended training before its time; only the test is left."""
         if trainer.is_global_zero and self.folder is not None:
-            self.manifest["stopped_early"] = trainer.should_stop
+            self.manifest.stopped_early = trainer.should_stop
             self.save()
 
     def on_save_checkpoint(
@@ -189,12 +187,12 @@ class RunRecord(Checkpoint):
             writer.writeheader()
             writer.writerows(rows)
             files.replace(self.folder / run_folder.METRICS, text.getvalue())
-        self.manifest["epochs"] = len(rows)
-        self.manifest["best_epoch"] = best_epoch(rows, self.monitor)
+        self.manifest.epochs = len(rows)
+        self.manifest.best_epoch = best_epoch(rows, self.monitor)
         seconds = [float(row["seconds"]) for row in rows]
-        self.manifest["epoch_seconds"] = statistics.median(seconds) if rows else None
+        self.manifest.epoch_seconds = statistics.median(seconds) if rows else None
         elapsed = time.perf_counter() - self.started
-        self.manifest["seconds"] = round(self.seconds_before + elapsed, 3)
+        self.manifest.seconds = round(self.seconds_before + elapsed, 3)
         run_folder.write_manifest(self.folder, self.manifest)
 
     def on_exception(
@@ -203,18 +201,18 @@ class RunRecord(Checkpoint):
         """Record why the run stopped."""
         if not trainer.is_global_zero or self.folder is None:
             return
-        if not self.manifest:
+        if not self.begun:
             run_folder.discard(self.folder)
             self.release()
             return
-        self.manifest["status"] = (
+        self.manifest.status = (
             "interrupted"
             if isinstance(exception, Interrupted)
             else "nonfinite"
             if isinstance(exception, NonFiniteError)
             else "failed"
         )
-        self.manifest["error"] = str(exception)
+        self.manifest.error = str(exception)
         # A second error must not hide the first.
         with suppress(UserError):
             self.save()
@@ -230,7 +228,7 @@ class RunRecord(Checkpoint):
 
     def finish(self, test: dict[str, float] | None) -> None:
         """Record the end of the run, with the test's figures if it was tested."""
-        self.manifest |= {"status": "finished", "test": test}
+        self.manifest.status, self.manifest.test = "finished", test
         self.save()
         self.release()
 
@@ -260,7 +258,7 @@ def epoch_line(row: dict[str, Any]) -> str:
     return "  ".join([*parts, f"{row['seconds']:.1f} s"])
 
 
-def describe(trainer: Trainer, classifier: Classifier) -> dict[str, Any]:
+def describe(trainer: Trainer, classifier: Classifier) -> Manifest:
     """Return what run.json says of the data, the machine and the code."""
     data = cast(ImageDataModule, trainer.datamodule)  # type: ignore[attr-defined]
     device = trainer.strategy.root_device
@@ -268,41 +266,41 @@ def describe(trainer: Trainer, classifier: Classifier) -> dict[str, Any]:
     computes_fused = classifier.network.fused and on_cpu and trainer.precision == "32-true"
     missing = fused.unavailable() if on_cpu and classifier.kernel == "auto" else None
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    return {
-        "protocol": data.protocol,
-        "parameters": sum(p.numel() for p in classifier.parameters()),
-        "kernel": "fused" if computes_fused else "torch",
-        "kernel_unavailable": missing,
-        "data": {
-            "name": data.dataset,
-            "digests": data.digests,
-            "classes": list(data.classes),
-            "train_size": len(data.train_index),
-            "val_size": len(data.val_index),
-            "test_size": len(data.test_index),
-        },
-        "teachers": {
+    return Manifest(
+        protocol=data.protocol,
+        parameters=sum(p.numel() for p in classifier.parameters()),
+        kernel="fused" if computes_fused else "torch",
+        kernel_unavailable=missing,
+        data=Data(
+            name=data.dataset,
+            digests=data.digests,
+            classes=list(data.classes),
+            train_size=len(data.train_index),
+            val_size=len(data.val_index),
+            test_size=len(data.test_index),
+        ),
+        teachers={
             path: digest
             for callback in trainer.callbacks  # type: ignore[attr-defined]
             if isinstance(callback, Distillation)
             for path, digest in callback.digests.items()
         },
-        "device": device.type,
-        "devices": trainer.world_size,
-        "hardware": {
-            "cpu": cpu_name(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "device": device.type,
-            "gpu": gpu,
-        },
-        "versions": {
+        device=device.type,
+        devices=trainer.world_size,
+        hardware=Hardware(
+            cpu=cpu_name(),
+            cores=os.cpu_count(),
+            threads=torch.get_num_threads(),
+            device=device.type,
+            gpu=gpu,
+        ),
+        versions={
             "python": platform.python_version(),
             "lenet_lightning": lenet_lightning.__version__,
             **{package: version(package) for package in PACKAGES},
         },
-        "git": git_state(),
-    }
+        git=git_state(),
+    )
 
 
 def cpu_name() -> str:
@@ -315,7 +313,7 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def git_state() -> dict[str, Any] | None:
+def git_state() -> Git | None:
     """Return the revision of the checkout that this file is of, None if it is of none."""
     here = Path(__file__).parent
 
@@ -325,7 +323,7 @@ def git_state() -> dict[str, Any] | None:
 
     try:
         git("ls-files", "--error-unmatch", __file__)  # not a repository that only surrounds it
-        return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+        return Git(git("rev-parse", "HEAD"), bool(git("status", "--porcelain")))
     except (OSError, subprocess.CalledProcessError):
         return None
 
@@ -362,10 +360,10 @@ def add_evaluation(
 ) -> None:
     """Add a later evaluation of one of the run's checkpoints to run.json."""
     manifest = run_folder.read(folder).manifest
-    entry = {"checkpoint": checkpoint, "data": data, "stage": stage, **figures}
-    evaluations = manifest.setdefault("evaluations", [])
-    if entry not in evaluations:
-        evaluations.append(entry)
+    entry: dict[str, str | float] = {"checkpoint": checkpoint, "data": data, "stage": stage}
+    entry |= figures
+    if entry not in manifest.evaluations:
+        manifest.evaluations.append(entry)
         run_folder.write_manifest(folder, manifest)
 
 

@@ -219,7 +219,7 @@ def add_result(
     The hparams tab has tags of its own: it shows a tag's last value, which for a tag reported every
     epoch is not that of the best epoch.
     """
-    best = run.metrics["epoch"] == run.manifest["best_epoch"]
+    best = run.metrics["epoch"] == run.manifest.best_epoch
     step = int(run.metrics["step"][best][0])
     if "test/acc" not in run.metrics:
         logger.log_metrics(test, step)

@@ -13,6 +13,7 @@ import logging
 import warnings
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -34,6 +35,7 @@ from lenet_lightning.errors import UserError
 from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.signals import interruptible
 from lenet_lightning.store import checkpoints, run_folder
+from lenet_lightning.store.manifest import Manifest
 from lenet_lightning.training import pretrained
 
 FORMATS = ("safetensors", "onnx")
@@ -118,19 +120,19 @@ def metadata(
     """Return what the file says of itself: names to sentences or JSON, no path of this machine."""
     spec = checkpoints.spec_of(checkpoint)
     folder = run_folder.folder_of(path)
-    manifest = run_folder.read(folder).manifest if folder else {}
+    manifest = run_folder.read(folder).manifest if folder else Manifest()
     data = {k: v for k, v in config["data"]["init_args"].items() if k not in ("root", "download")}
     provenance = {
         "dataset": spec.name,
-        "digests": manifest.get("data", {}).get("digests"),
+        "digests": manifest.data.digests or None,
         "epoch": checkpoint["epoch"],
         "step": checkpoint["global_step"],
         "seed": config["seed_everything"],
         "model": config["model"],
         "data": data,
-        "code": manifest.get("code"),
-        "git": manifest.get("git"),
-        "versions": manifest.get("versions", {"lenet_lightning": lenet_lightning.__version__}),
+        "code": manifest.code or None,
+        "git": manifest.git and asdict(manifest.git),
+        "versions": manifest.versions or {"lenet_lightning": lenet_lightning.__version__},
         "checkpoint_sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
     }
     repeat, padding = repeat_and_padding(spec.size)
@@ -200,14 +202,14 @@ def scaling_inside(config: dict[str, Any], spec: InputSpec) -> dict[str, Any]:
     return {"kind": kind, "mean": list(mean), "std": list(std)}
 
 
-def figures(path: Path, manifest: dict[str, Any]) -> dict[str, Any] | None:
+def figures(path: Path, manifest: Manifest) -> dict[str, Any] | None:
     """Return the test figures of this very checkpoint, as its run recorded them."""
-    found = manifest.get("test") if path.name == checkpoints.BEST else None
-    for entry in manifest.get("evaluations", []):
-        asked = {"checkpoint": path.name, "stage": "test", "data": manifest["data"]["name"]}
+    found: dict[str, Any] | None = manifest.test if path.name == checkpoints.BEST else None
+    for entry in manifest.evaluations:
+        asked = {"checkpoint": path.name, "stage": "test", "data": manifest.data.name}
         if asked.items() <= entry.items() and not found:
             found = {k: v for k, v in entry.items() if k not in ("checkpoint", "stage")}
-    return found and {"protocol": manifest["protocol"], **found}
+    return found and {"protocol": manifest.protocol, **found}
 
 
 def sample_images(spec: InputSpec, root: str) -> tuple[Tensor, str]:

@@ -286,7 +286,7 @@ class Command(LightningCLI):
         if resume != "never":
             for run in run_folder.find(config["logs"], config["name"], config):
                 try:
-                    if run.manifest["status"] == "finished" or not record.hold(run.folder):
+                    if run.manifest.status == "finished" or not record.hold(run.folder):
                         continue
                 except UserError as error:
                     warnings.warn(f"{error} {run.folder} is passed over.", stacklevel=2)
@@ -321,12 +321,12 @@ class Command(LightningCLI):
     def closing_words(self, figures: dict[str, float] | None) -> str:
         """Return the table that ends ``fit``."""
         manifest = self.keeper.record.manifest
-        lines = [f"Run folder {self.folder}, {formatting.duration(manifest['seconds'])}"]
-        if figures is None:
+        lines = [f"Run folder {self.folder}, {formatting.duration(manifest.seconds)}"]
+        if figures is None or manifest.best_epoch is None:
             lines.append("No epoch was validated, so that nothing was tested.")
         else:
             lines += [
-                self.test_words(manifest["best_epoch"]),
+                self.test_words(manifest.best_epoch),
                 summary.table(figures, images_seen(self.trainer, "test")[0]),
             ]
         return "\n".join(lines)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -132,12 +133,17 @@ def check_state(checkpoint: dict[str, Any], trainer: Trainer, module: LightningM
     for name, state in checkpoint.get("loops", {}).items():
         if name in LOOPS:
             _alike(state, getattr(trainer, name).state_dict(), f"loops.{name}")
+    if trainer.state.fn != TrainerFn.FITTING:
+        return
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         package = type(callback).__module__.partition(".")[0]
         if package in ("lightning", "lenet_lightning"):
             state = checkpoint.get("callbacks", {}).get(callback.state_key)
             if state:
-                _alike(state, callback.state_dict(), f"callbacks.{type(callback).__name__}")
+                own = callback.state_dict()
+                if "best_k_models" in own:  # by path
+                    own["best_k_models"] = {}
+                _alike(state, own, f"callbacks.{type(callback).__name__}")
 
 
 def check_weights(weights: Mapping[str, Tensor], module: torch.nn.Module) -> None:

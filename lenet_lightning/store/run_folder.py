@@ -9,7 +9,6 @@ import contextlib
 import csv
 import hashlib
 import io
-import json
 import re
 import shutil
 import warnings
@@ -25,6 +24,8 @@ import yaml
 from lenet_lightning import files, strict_yaml
 from lenet_lightning.errors import UserError
 from lenet_lightning.renamed import current
+from lenet_lightning.store import manifest
+from lenet_lightning.store.manifest import Manifest
 
 CONFIG, MANIFEST, METRICS = "config.yaml", "run.json", "metrics.csv"
 
@@ -64,7 +65,7 @@ class Run:
 
     folder: Path
     config: dict[str, Any]
-    manifest: dict[str, Any]
+    manifest: Manifest
     metrics: dict[str, np.ndarray]
 
 
@@ -138,7 +139,7 @@ def read(folder: str | Path) -> Run:
     return Run(
         folder,
         read_file(folder / CONFIG, parse_config),
-        read_file(folder / MANIFEST, parse_manifest),
+        read_file(folder / MANIFEST, manifest.loads),
         read_metrics(folder / METRICS),
     )
 
@@ -164,18 +165,6 @@ def read_file(path: Path, parse: Callable[[str], Any]) -> Any:
         raise UserError(f"{path} is damaged ({reason}): restore it, or remove its run.") from error
 
 
-def parse_manifest(text: str) -> dict[str, Any]:
-    """Read a run.json.
-
-    Raises:
-        ValueError: it is not valid JSON, or not the record of a run.
-    """
-    manifest = json.loads(text)
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("status"), str):
-        raise ValueError("status is missing")
-    return manifest
-
-
 def parse_config(text: str) -> dict[str, Any]:
     """Read a complete configuration.
 
@@ -199,10 +188,13 @@ def parse_config(text: str) -> dict[str, Any]:
     return dict(config)
 
 
-def drop_replicas(config: dict[str, Any]) -> None:
+def drop_replicas(config: Any) -> None:
     """Remove ``replicas: 1``, which earlier versions wrote, from a configuration."""
-    for node in (config["model"], config["data"]["init_args"]):
-        if node.get("replicas") == 1:
+    for keys in (("model",), ("data", "init_args")):
+        node = config
+        for key in keys:
+            node = node.get(key) if isinstance(node, dict) else None
+        if isinstance(node, dict) and node.get("replicas") == 1:
             del node["replicas"]
 
 
@@ -252,9 +244,9 @@ def parse_rows(text: str) -> list[dict[str, str]]:
     return rows
 
 
-def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+def write_manifest(folder: Path, record: Manifest) -> None:
     """Write run.json."""
-    files.replace(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+    files.replace(folder / MANIFEST, manifest.dumps(record))
 
 
 def folder_of(checkpoint: str | Path) -> Path | None:
@@ -268,7 +260,7 @@ def find(root: str | Path, name: str, config: dict[str, Any]) -> list[Run]:
     return [
         run
         for run in read_all(Path(root) / name)
-        if run.manifest.get("code") == code_version() and same_setting(run.config, config)
+        if run.manifest.code == code_version() and same_setting(run.config, config)
     ]
 
 
@@ -294,11 +286,11 @@ def version(folder: Path) -> int:
 def why_not_found(root: str | Path, name: str, config: dict[str, Any]) -> str:
     """Say why no run under ``root/name`` can be continued with this configuration."""
     parent = Path(root) / name
-    unfinished = [run for run in read_all(parent) if run.manifest["status"] != "finished"]
+    unfinished = [run for run in read_all(parent) if run.manifest.status != "finished"]
     if not unfinished:
         return f"there is no unfinished run in {parent}"
     run = unfinished[0]
-    if run.manifest.get("code") != code_version():
+    if run.manifest.code != code_version():
         return (
             f"{run.folder} was made by another version of the code; to go on from it all the same, "
             f"give --ckpt_path {run.folder / 'checkpoints' / 'last.ckpt'}"

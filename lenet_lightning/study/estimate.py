@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lenet_lightning.errors import UserError
 from lenet_lightning.store import run_folder
 
 # Milliseconds of a step on one processor core: this much, and this much for each image.
@@ -59,10 +60,10 @@ class EpochTimes:
         for file in logs.glob(f"**/version_*/{run_folder.MANIFEST}"):
             try:
                 run = run_folder.read(file.parent)
-            except Exception:  # a damaged run teaches nothing
+            except UserError:  # a damaged run teaches nothing
                 continue
-            if run.manifest.get("status") == "finished":
-                self.learn(run.config, run.manifest.get("epoch_seconds"))
+            if run.manifest.status == "finished":
+                self.learn(run.config, run.manifest.epoch_seconds)
 
     def seconds(self, config: Mapping[str, Any]) -> float:
         """Seconds of one epoch of a configuration."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lenet_lightning import statistics
 from lenet_lightning.errors import UserError
 from lenet_lightning.store import run_folder
+from lenet_lightning.store.manifest import Manifest
 from lenet_lightning.study.plan import Setting, Study, load
 
 COMPLETE = ("finished", "nonfinite")
@@ -46,7 +47,7 @@ class Result:
     folder: str = ""
     status: str = "missing"
     error: str = ""
-    manifest: dict[str, Any] = field(default_factory=dict)
+    manifest: Manifest = field(default_factory=lambda: Manifest("missing"))
     config: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, NDArray] = field(default_factory=dict)
     path: Path = Path()
@@ -59,17 +60,17 @@ class Result:
     @property
     def classes(self) -> list[str]:
         """The names of the classes."""
-        return list(self.manifest.get("data", {}).get("classes", []))
+        return self.manifest.data.classes
 
     @property
     def test_size(self) -> int:
         """The number of test images."""
-        return int(self.manifest.get("data", {}).get("test_size", 0))
+        return self.manifest.data.test_size
 
     @property
     def protocol(self) -> str:
         """Its ``data.protocol``: holdout, report or watch."""
-        return str(self.manifest.get("protocol", ""))
+        return self.manifest.protocol
 
     @property
     def test_prefix(self) -> str:
@@ -128,7 +129,7 @@ class Result:
     def _honest(self, column: str) -> float:
         if self.protocol == "report":
             return math.nan
-        value = (self.manifest.get("test") or {}).get(column)
+        value = (self.manifest.test or {}).get(column)
         if value is not None and math.isfinite(value):
             return float(value)
         by_chance = self.status == "nonfinite" and column in ("acc", "acc_negative")
@@ -161,7 +162,7 @@ def gather(study: Study, folder: Path) -> list[Result]:
         for setting in study.settings.values()
         for seed in study.seeds
     ]
-    if not any(result.manifest for result in results):
+    if not any(result.folder for result in results):
         raise UserError(
             f"{folder} holds no runs of the study '{study.name}'; run it first with "
             f"'study --config FILE', or give the folder that does"
@@ -190,7 +191,7 @@ def _result(
     error = str(entry.get("error") or "")
     if run is None:
         return Result(setting, seed, status="failed" if error else "missing", error=error)
-    status = str(run.manifest.get("status", ""))
+    status: str = run.manifest.status
     if error and status not in COMPLETE:
         status = "failed"
     return Result(
@@ -198,7 +199,7 @@ def _result(
         seed=seed,
         folder=run.folder.relative_to(folder).as_posix(),
         status=status,
-        error="" if status in COMPLETE else error or str(run.manifest.get("error") or ""),
+        error="" if status in COMPLETE else error or run.manifest.error or "",
         manifest=run.manifest,
         config=run.config,
         metrics=run.metrics,
@@ -217,5 +218,5 @@ def _newest(parent: Path) -> run_folder.Run | None:
     """The newest complete run below a folder, or else the newest."""
     versions = sorted(parent.glob("version_*"), key=lambda path: int(path.name[8:] or -1))
     found = [run for run in map(_read, reversed(versions)) if run is not None]
-    complete = [run for run in found if run.manifest.get("status") in COMPLETE]
+    complete = [run for run in found if run.manifest.status in COMPLETE]
     return next(iter([*complete, *found]), None)

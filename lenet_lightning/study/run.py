@@ -84,12 +84,12 @@ class Session:
         """Whether any run of a setting has finished, whatever the code it ran with."""
         folders = (self.folder / setting).glob("seed_*")
         found = (run for folder in folders for run in run_folder.read_all(folder))
-        return any(run.manifest.get("status") == "finished" for run in found)
+        return any(run.manifest.status == "finished" for run in found)
 
     def complete(self, key: str) -> run_folder.Run | None:
         """The finished run of a key with the same full configuration and code, if any."""
         found = run_folder.find(self.logs, f"{self.study.name}/{key}", self.configs[key])
-        return next((run for run in found if run.manifest.get("status") in COMPLETE), None)
+        return next((run for run in found if run.manifest.status in COMPLETE), None)
 
 
 def trial_arguments(study: plan.Study, trial: plan.Trial, logs: Path) -> list[str]:
@@ -262,8 +262,8 @@ def _train(
         if run is not None:
             index["runs"][key] = _entry(session, run)
             manifest = run.manifest
-            status = "non-finite loss" if manifest["status"] == "nonfinite" else "finished"
-            progress.ended(key, status, manifest.get("seconds"), manifest.get("epoch_seconds"))
+            status = "non-finite loss" if manifest.status == "nonfinite" else "finished"
+            progress.ended(key, status, manifest.seconds, manifest.epoch_seconds)
         else:
             failures[key] = (
                 outcome.error or "It left no finished run of this configuration and code."

@@ -119,7 +119,7 @@ def find(pattern: str) -> list[Path]:
     paths = map(Path, glob.glob(pattern))
     for path in sorted(paths, key=lambda path: run_folder.version(path.parent.parent)):
         folder = run_folder.folder_of(path)
-        if folder and run_folder.read(folder).manifest["status"] != "finished":
+        if folder and run_folder.read(folder).manifest.status != "finished":
             raise UserError(f"The teacher {path} is of a run that is not finished: finish it.")
         newest[(folder.parent, path.name) if folder else path] = path
     if not newest:

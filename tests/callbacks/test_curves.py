@@ -14,6 +14,7 @@ from lenet_lightning.callbacks import plots
 from lenet_lightning.callbacks.curves import Curves, title
 from lenet_lightning.errors import UserError
 from lenet_lightning.store import run_folder
+from lenet_lightning.store.manifest import Data, Manifest
 from lenet_lightning.training.classifier import Classifier
 from tests.callbacks.runner import fit
 
@@ -117,8 +118,8 @@ def test_one_epoch_or_a_missing_value_can_be_drawn(values: dict[str, np.ndarray]
 
 
 def test_title_without_a_best_epoch() -> None:
-    manifest = {"data": {"name": "FashionMNIST"}, "protocol": "report", "seed": 3}
-    begun = run_folder.Run(Path(), {}, manifest | {"best_epoch": None}, {})
+    manifest = Manifest(data=Data("FashionMNIST"), protocol="report", seed=3)
+    begun = run_folder.Run(Path(), {}, manifest, {})
     assert title(begun) == "LeNet-5 on Fashion-MNIST, protocol report, seed 3"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def cut(run: Run, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_auto_with_nothing_there(run: Run) -> None:
     assert run(f"{PLAIN} --name cut --resume auto").code == 0
-    assert run_folder.read(FOLDER / "version_0").manifest["status"] == "finished"
+    assert run_folder.read(FOLDER / "version_0").manifest.status == "finished"
 
 
 def test_never_starts_anew(run: Run, cut: Path) -> None:
@@ -52,13 +53,13 @@ def test_other_configuration(run: Run, cut: Path) -> None:
     assert refused.code == 2 and refused.err.count("\n") == 1
     assert f"{cut} has another configuration (model.dropout was 0.0, is 0.1)" in refused.err
     assert run(f"{PLAIN} --name cut --resume auto --model.dropout 0.1").code == 0
-    assert run_folder.read(FOLDER / "version_1").manifest["epochs"] == 2
-    assert run_folder.read(cut).manifest["status"] == "interrupted"
+    assert run_folder.read(FOLDER / "version_1").manifest.epochs == 2
+    assert run_folder.read(cut).manifest.status == "interrupted"
 
 
 def test_other_code(run: Run, cut: Path) -> None:
     manifest = run_folder.read(cut).manifest
-    run_folder.write_manifest(cut, manifest | {"code": "0" * 16})
+    run_folder.write_manifest(cut, replace(manifest, code="0" * 16))
     refused = run(f"{PLAIN} --name cut --resume must")
     assert refused.code == 2
     assert "made by another version of the code" in refused.err
@@ -75,7 +76,7 @@ def test_where_things_lie_does_not_matter(run: Run, cut: Path) -> None:
     assert run(f"{PLAIN} --name whole").code == 0
     whole = Path("lightning_logs/whole/version_0")
     assert metrics(folder) == metrics(whole)
-    assert run_folder.read(folder).manifest["test"] == run_folder.read(whole).manifest["test"]
+    assert run_folder.read(folder).manifest.test == run_folder.read(whole).manifest.test
 
 
 def test_run_in_use_is_left_alone(run: Run, cut: Path) -> None:
@@ -83,7 +84,7 @@ def test_run_in_use_is_left_alone(run: Run, cut: Path) -> None:
         refused = run(f"{PLAIN} --name cut --resume must")
         assert refused.code == 2 and "is in use by another process" in refused.err
         assert run(f"{PLAIN} --name cut --resume auto").code == 0
-    assert run_folder.read(cut).manifest["status"] == "interrupted"
+    assert run_folder.read(cut).manifest.status == "interrupted"
     assert (FOLDER / "version_1").exists()
 
 
@@ -92,13 +93,13 @@ def test_damaged_neighbour_is_no_obstacle(run: Run, cut: Path) -> None:
     other.mkdir()
     (other / "run.json").write_text("{")
     assert run(f"{PLAIN} --name cut --resume must").code == 0
-    assert run_folder.read(cut).manifest["status"] == "finished"
+    assert run_folder.read(cut).manifest.status == "finished"
 
 
 def test_killed_without_a_word(run: Run, cut: Path) -> None:
     """A run that was killed outright still says running; nobody holds it, so it is continued."""
     manifest = run_folder.read(cut).manifest
-    run_folder.write_manifest(cut, manifest | {"status": "running", "error": None})
+    run_folder.write_manifest(cut, replace(manifest, status="running", error=None))
     assert run(f"{PLAIN} --name cut --resume must").code == 0
     finished = json.loads((cut / "run.json").read_text())
     assert (finished["status"], finished["epochs"]) == ("finished", 2)
@@ -126,4 +127,4 @@ def test_continuation_of_another_run_can_be_continued(
     assert run(f"{longer} --name cut --resume must").code == 0
     whole, cut = Path("lightning_logs/whole/version_0"), FOLDER / "version_0"
     assert metrics(cut) == metrics(whole) and [row["epoch"] for row in metrics(cut)] == ["2", "3"]
-    assert run_folder.read(cut).manifest["test"] == run_folder.read(whole).manifest["test"]
+    assert run_folder.read(cut).manifest.test == run_folder.read(whole).manifest.test

@@ -63,9 +63,9 @@ def test_a_part_of_the_test_set_gets_no_pictures_of_its_mistakes(run: Run) -> No
 
 def test_test_figures_stand_at_the_best_epoch(finished: Path) -> None:
     found, run = events(finished), run_folder.read(finished)
-    best = run.manifest["best_epoch"]
+    best = run.manifest.best_epoch
     for name in TEST:
-        expected = pytest.approx(run.manifest["test"][name.split("/")[1]])
+        expected = pytest.approx(run.manifest.test[name.split("/")[1]])
         assert scalar(found, name) == (run.metrics["step"][best], expected)
 
 
@@ -73,10 +73,10 @@ def test_hparams_hold_the_best_epochs_figures(finished: Path) -> None:
     found, run = events(finished), run_folder.read(finished)
     summary = found.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     assert b"KerasAdam" in summary and b"Digits" in summary
-    row = run.metrics["epoch"] == run.manifest["best_epoch"]
+    row = run.metrics["epoch"] == run.manifest.best_epoch
     for polarity in ("", "_negative"):
         test, val = (
-            run.manifest["test"][f"acc{polarity}"],
+            run.manifest.test[f"acc{polarity}"],
             run.metrics[f"val/acc{polarity}"][row][0],
         )
         assert scalar(found, f"test/acc{polarity}_best_epoch")[1] == pytest.approx(test)

@@ -59,9 +59,9 @@ class TestTest:
         accuracies = []
         for folder in sorted(Path("lightning_logs/group").iterdir()):
             manifest = run_folder.read(folder).manifest
-            (evaluation,) = manifest["evaluations"]
-            assert manifest["test"].items() <= evaluation.items()
-            accuracies.append(manifest["test"]["acc"])
+            (evaluation,) = manifest.evaluations
+            assert manifest.test.items() <= evaluation.items()
+            accuracies.append(manifest.test["acc"])
             assert f"{folder}/checkpoints/best.ckpt      {accuracies[-1]:.2%}" in tested.out
         (mean,) = re.findall(r"^mean +([\d.]+)%", tested.out, re.M)
         assert float(mean) == pytest.approx(100 * sum(accuracies) / 3, abs=0.006)
@@ -123,12 +123,12 @@ class TestPattern:
         (other / "version_0/checkpoints/best.ckpt").write_bytes(b"damaged")
         refused = run("test --ckpt_path lightning_logs/*/version_0/checkpoints/best.ckpt")
         assert refused.code == 2 and "other/version_0/checkpoints/best.ckpt is dam" in refused.err
-        assert "evaluations" not in run_folder.read(trained).manifest
+        assert not run_folder.read(trained).manifest.evaluations
 
     def test_of_one_run(self, run: Run, trained: Path) -> None:
         refused = run(f"test --ckpt_path {trained}/checkpoints/*.ckpt")
         assert refused.code == 2 and "one network at two times" in refused.err
-        assert "evaluations" not in run_folder.read(trained).manifest
+        assert not run_folder.read(trained).manifest.evaluations
 
     @pytest.mark.parametrize(
         ("command", "options", "reason"),
@@ -144,7 +144,7 @@ class TestPattern:
         assert run(f"{PLAIN} --trainer.max_epochs 1 --name trained {options}").code == 0
         refused = run(f"{command} --ckpt_path lightning_logs/trained/*/checkpoints/best.ckpt")
         assert refused.code == 2 and reason in refused.err and "version_1" in refused.err
-        assert "evaluations" not in run_folder.read(trained).manifest
+        assert not run_folder.read(trained).manifest.evaluations
 
     def test_of_different_datasets(self) -> None:
         specs = {

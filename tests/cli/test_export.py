@@ -17,6 +17,7 @@ from lenet_lightning.data import fetch
 from lenet_lightning.data.input_size import to_input_size
 from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.store import checkpoints, run_folder
+from lenet_lightning.store.manifest import Data, Manifest
 from tests.conftest import Run
 
 onnx = pytest.importorskip("onnx")
@@ -106,20 +107,20 @@ def test_metadata(exported: dict[str, Path], digits_run: Path, kind: str) -> Non
     assert facts["polarity"].endswith("The network tells the two apart.")
     manifest = run_folder.read(digits_run).manifest
     figures = json.loads(facts["figures"])
-    assert figures == {"protocol": "holdout", **manifest["test"]}
+    assert figures == {"protocol": "holdout", **manifest.test}
     provenance = json.loads(facts["provenance"])
-    assert provenance["digests"] == manifest["data"]["digests"]
-    assert provenance["versions"] == manifest["versions"]
+    assert provenance["digests"] == manifest.data.digests
+    assert provenance["versions"] == manifest.versions
     assert provenance["model"]["activation"] == "relu"
     assert str(digits_run.parent) not in json.dumps(facts), "no path of this machine"
 
 
 def test_figures_are_those_of_its_own_dataset() -> None:
-    tests = [
+    tests: list[dict[str, str | float]] = [
         {"checkpoint": "last.ckpt", "stage": "test", "data": name, "acc": acc}
         for name, acc in (("FashionMNIST", 0.1), ("MNIST", 0.9))
     ]
-    manifest = {"protocol": "holdout", "data": {"name": "MNIST"}, "evaluations": tests}
+    manifest = Manifest(protocol="holdout", data=Data("MNIST"), evaluations=tests)
     found = export.figures(Path("last.ckpt"), manifest)
     assert found == {"protocol": "holdout", "data": "MNIST", "acc": 0.9}
 

@@ -236,8 +236,9 @@ class TestSecondRun:
         second = Path("lightning_logs/made/version_1")
         assert metrics(second) == metrics(first)
         assert (second / "config.yaml").read_text() == (first / "config.yaml").read_text()
+        one, two = run_folder.read(first).manifest, run_folder.read(second).manifest
         for key in ("test", "best_epoch", "data", "parameters"):
-            assert run_folder.read(second).manifest[key] == run_folder.read(first).manifest[key]
+            assert getattr(one, key) == getattr(two, key)
 
     def test_steps_per_execution_changes_nothing(self, run: Run, trained: Path) -> None:
         assert run(f"{PLAIN} --name single --data.steps_per_execution 1").code == 0
@@ -254,10 +255,10 @@ class TestEvaluation:
         known = {path: data for path, data in contents(trained).items() if path.suffix != ".json"}
         tested, validated = run(f"test --ckpt_path {best}"), run(f"validate --ckpt_path {best}")
         assert (tested.code, validated.code) == (0, 0)
-        test, val = run_folder.read(trained).manifest["evaluations"]
+        test, val = run_folder.read(trained).manifest.evaluations
         assert (test["stage"], val["stage"]) == ("test", "val")
-        assert {key: test[key] for key in FIGURES} == recorded.manifest["test"]
-        row = metrics(trained)[recorded.manifest["best_epoch"]]
+        assert {key: test[key] for key in FIGURES} == recorded.manifest.test
+        row = metrics(trained)[recorded.manifest.best_epoch]
         assert {key: str(val[key]) for key in FIGURES} == {k: row[f"val/{k}"] for k in FIGURES}
         for outcome, count in ((tested, 360), (validated, 143)):
             assert f"{count} images" in outcome.out and "95 % interval" in outcome.out
@@ -274,7 +275,7 @@ class TestEvaluation:
     def test_again_is_recorded_once(self, run: Run, trained: Path) -> None:
         for _ in range(2):
             assert run(f"test --ckpt_path {trained}/checkpoints/best.ckpt").code == 0
-        assert len(run_folder.read(trained).manifest["evaluations"]) == 1
+        assert len(run_folder.read(trained).manifest.evaluations) == 1
         assert not Path("lightning_logs/lightning_logs").exists()
         assert [p.name for p in Path("lightning_logs/trained").iterdir()] == ["version_0"]
 
@@ -292,7 +293,7 @@ class TestEvaluation:
 
     def test_validate_of_last(self, run: Run, trained: Path) -> None:
         assert run(f"validate --ckpt_path={trained}/checkpoints/last.ckpt").code == 0
-        (val,) = run_folder.read(trained).manifest["evaluations"]
+        (val,) = run_folder.read(trained).manifest.evaluations
         assert {k: str(val[k]) for k in FIGURES} == {
             k: metrics(trained)[-1][f"val/{k}"] for k in FIGURES
         }
@@ -300,8 +301,8 @@ class TestEvaluation:
     def test_with_config(self, run: Run, trained: Path) -> None:
         command = f"test --config {trained}/config.yaml --ckpt_path {trained}/checkpoints/best.ckpt"
         assert run(command).code == 0
-        (test,) = run_folder.read(trained).manifest["evaluations"]
-        assert {key: test[key] for key in FIGURES} == run_folder.read(trained).manifest["test"]
+        (test,) = run_folder.read(trained).manifest.evaluations
+        assert {key: test[key] for key in FIGURES} == run_folder.read(trained).manifest.test
 
 
 class TestParse:
@@ -324,7 +325,7 @@ class TestParse:
 def test_views_are_a_column_of_their_own(run: Run) -> None:
     trained = run(f"{PLAIN} --model.view_shift 1 --model.view_flip true --name seen")
     assert trained.code == 0, trained.err
-    test = run_folder.read("lightning_logs/seen/version_0").manifest["test"]
+    test = run_folder.read("lightning_logs/seen/version_0").manifest.test
     assert {"acc", "acc_negative", "acc_views", "loss_views"} <= test.keys()
     assert test["acc_views"] != test["acc"]
     assert f"views{test['acc_views']:>17.2%}" in trained.out
@@ -333,7 +334,7 @@ def test_views_are_a_column_of_their_own(run: Run) -> None:
 
 
 def test_no_views_without_asking(trained: Path) -> None:
-    assert "acc_views" not in run_folder.read(trained).manifest["test"]
+    assert "acc_views" not in run_folder.read(trained).manifest.test
 
 
 AVERAGING = """\
@@ -399,7 +400,7 @@ def test_a_part_of_the_images_counts_as_that_part(run: Run, command: str, expect
         f"{command} --ckpt_path lightning_logs/part/version_0/checkpoints/best.ckpt {part}"
     )
     assert expected in evaluated.out
-    assert "evaluations" not in run_folder.read("lightning_logs/part/version_0").manifest
+    assert not run_folder.read("lightning_logs/part/version_0").manifest.evaluations
     for shown in {fitted.out, evaluated.out}:
         share, low, high = re.findall(r"originals +([\d.]+)% +([\d.]+)% to ([\d.]+)%", shown)[-1]
         interval = summary.wilson_interval(float(share) / 100, 100)
@@ -411,14 +412,14 @@ def test_averaged_weights_are_validated_saved_and_tested(run: Run) -> None:
     trained = run(f"{PLAIN} --config averaging.yaml --monitor val/loss --name averaged")
     assert trained.code == 0 and trained.err == "", trained.err
     folder = Path("lightning_logs/averaged/version_0")
-    test = run_folder.read(folder).manifest["test"]
+    test = run_folder.read(folder).manifest.test
     best = folder / "checkpoints/best.ckpt"
     checkpoint = torch.load(best, weights_only=True)
     weights, last = checkpoint["state_dict"], checkpoint["current_model_state"]
     assert not torch.equal(weights["network.output.weight"], last["network.output.weight"])
     assert run(f"test --ckpt_path {best}").err == ""
-    assert run_folder.read(folder).manifest["evaluations"][0]["acc"] == test["acc"]
-    assert run_folder.read(folder).manifest["evaluations"][0]["loss"] == test["loss"]
+    assert run_folder.read(folder).manifest.evaluations[0]["acc"] == test["acc"]
+    assert run_folder.read(folder).manifest.evaluations[0]["loss"] == test["loss"]
 
 
 def test_checkpoints_every_so_many_steps(run: Run) -> None:

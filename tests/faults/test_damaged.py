@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def zeroed(path: Path) -> None:
 @pytest.mark.parametrize("damage", [cut, emptied, bit_flipped, swapped, zeroed])
 def test_damaged(run: Run, trained: Path, damage: Callable[[Path], None]) -> None:
     whole = run_folder.read(trained)
-    run_folder.write_manifest(trained, whole.manifest | {"status": "interrupted", "trained": False})
+    run_folder.write_manifest(trained, replace(whole.manifest, status="interrupted"))
     last = trained / "checkpoints/last.ckpt"
     damage(last)
     for command in ("test", "export --format safetensors", f"{DIGITS} --trainer.max_epochs 3"):
@@ -51,6 +52,6 @@ def test_damaged(run: Run, trained: Path, damage: Callable[[Path], None]) -> Non
         resumed = run(DIGITS, "--name trained --resume must")
     assert resumed.code == 0, resumed.err
     again = run_folder.read(trained)
-    assert again.manifest["test"] == whole.manifest["test"]
+    assert again.manifest.test == whole.manifest.test
     for column in whole.metrics.keys() - {"seconds"}:
         assert list(again.metrics[column]) == list(whole.metrics[column])

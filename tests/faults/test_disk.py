@@ -82,10 +82,10 @@ def test_room_is_made_and_the_run_goes_on(run: Run, small_disk: Callable[[str], 
     small_disk("size=8m")
     assert run(*command, "--resume", "must").code == 0
     gone_on = run_folder.read(logs / "run/version_0")
-    assert gone_on.manifest["status"] == "finished"
+    assert gone_on.manifest.status == "finished"
     assert list(gone_on.metrics["epoch"]) == [0, 1]
     assert run(DIGITS, "--logs", "logs", "--name", "run").code == 0
-    assert gone_on.manifest["test"] == run_folder.read("logs/run/version_0").manifest["test"]
+    assert gone_on.manifest.test == run_folder.read("logs/run/version_0").manifest.test
 
 
 def test_read_only_disk(run: Run, small_disk: Callable[[str], Path]) -> None:

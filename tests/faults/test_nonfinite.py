@@ -21,8 +21,8 @@ def assert_stopped(code: int, err: str, *words: str) -> None:
     for word in words:
         assert word in err
     manifest = run_folder.read(FOLDER).manifest
-    assert manifest["status"] == "nonfinite"
-    assert manifest["error"] in err
+    assert manifest.status == "nonfinite"
+    assert manifest.error in err
 
 
 def assert_finite_checkpoints() -> None:

@@ -49,7 +49,7 @@ def test_requeue(tmp_path: Path) -> None:
     assert ended.code == 138, ended.err
     assert "--resume must" in ended.err and "Traceback" not in ended.err
     left = run_folder.read(folder)
-    assert left.manifest["status"] == "interrupted"
+    assert left.manifest.status == "interrupted"
     # Lightning would save hpc_ckpt_1.ckpt here and call scontrol itself.
     assert not list(tmp_path.rglob("hpc_ckpt*"))
     # What the requeued job runs is the same command, with --resume auto from the start.

@@ -126,7 +126,7 @@ def test_after_training_and_after_export(dataset, polarity, run: Run, monkeypatc
     )
     assert trained.code == 0, trained.err
     folder = Path("lightning_logs/even/version_0")
-    test = run_folder.read(folder).manifest["test"]
+    test = run_folder.read(folder).manifest.test
     assert test["acc"] == test["acc_negative"]
     with np.load(folder / "test_predictions.npz") as predictions:
         assert np.array_equal(predictions["original"], predictions["negative"])

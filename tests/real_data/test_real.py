@@ -65,22 +65,22 @@ def fit(run: Run, root: Path, name: str, *options: str) -> run_folder.Run:
 def test_one_epoch_of_mnist(run: Run, root: Path) -> None:
     """Far above chance on originals, far below them on negatives, and reproducible."""
     first = fit(run, root, "MNIST")
-    assert first.manifest["test"]["acc"] > 0.95
-    assert first.manifest["test"]["acc_negative"] < 0.6
-    sizes = first.manifest["data"]
-    assert (sizes["train_size"], sizes["val_size"], sizes["test_size"]) == (54_000, 6_000, 10_000)
+    assert first.manifest.test["acc"] > 0.95
+    assert first.manifest.test["acc_negative"] < 0.6
+    sizes = first.manifest.data
+    assert (sizes.train_size, sizes.val_size, sizes.test_size) == (54_000, 6_000, 10_000)
     assert first.metrics["step"].tolist() == [844]
     second = fit(run, root, "MNIST")
     assert metrics(second.folder) == metrics(first.folder)
 
 
 def test_half_negative_mnist_learns_both(run: Run, root: Path) -> None:
-    test = fit(run, root, "MNIST", "--data.train_polarity", "half").manifest["test"]
+    test = fit(run, root, "MNIST", "--data.train_polarity", "half").manifest.test
     assert test["acc"] > 0.92 and test["acc_negative"] > 0.92
 
 
 @pytest.mark.parametrize(("name", "least"), [("FashionMNIST", 0.75), ("CIFAR10", 0.35)])
 def test_one_epoch(run: Run, root: Path, name: str, least: float) -> None:
     result = fit(run, root, name)
-    assert result.manifest["test"]["acc"] > least
-    assert result.manifest["parameters"] == (62_006 if name == "CIFAR10" else 61_706)
+    assert result.manifest.test["acc"] > least
+    assert result.manifest.parameters == (62_006 if name == "CIFAR10" else 61_706)

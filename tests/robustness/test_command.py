@@ -90,7 +90,7 @@ def test_accuracies_are_those_of_a_direct_evaluation(measured: Path) -> None:
 
 def test_originals_and_negatives_are_the_run_s_own_test(measured: Path) -> None:
     found = {(r["perturbation"], r["level"]): float(r["accuracy"]) for r in rows(measured)[:58]}
-    figures = run_folder.read(measured / "plain/seed_0/version_0").manifest["test"]
+    figures = run_folder.read(measured / "plain/seed_0/version_0").manifest.test
     assert abs(found["contrast", "1"] - figures["acc"]) < 1e-6
     assert abs(found["corruption", "identity"] - figures["acc"]) < 1e-6
     assert abs(found["contrast", "-1"] - figures["acc_negative"]) < 1e-6

@@ -104,6 +104,7 @@ class Session:
         loops = {name: getattr(self.lightning, name) for name in checkpoint_schema.LOOPS}
         configs = [SimpleNamespace(scheduler=self.scheduler)]
         self.trainer: Any = SimpleNamespace(
+            state=SimpleNamespace(fn="fit"),
             callbacks=self.callbacks,
             optimizers=[self.optimizer],
             lr_scheduler_configs=configs,

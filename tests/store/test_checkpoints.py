@@ -203,6 +203,6 @@ def test_full_disk_in_mid_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None
     assert outcome.code == 2 and outcome.err.count("\n") == 1
     assert "cannot be written (No space left on device)" in outcome.err
     folder = Path("lightning_logs/full/version_0")
-    assert run_folder.read(folder).manifest["status"] == "failed"
+    assert run_folder.read(folder).manifest.status == "failed"
     assert run(f"{PLAIN} --name full --resume must").code == 0
-    assert run_folder.read(folder).manifest["status"] == "finished"
+    assert run_folder.read(folder).manifest.status == "finished"

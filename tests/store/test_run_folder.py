@@ -14,6 +14,7 @@ import yaml
 from lenet_lightning.errors import UserError
 from lenet_lightning.store import run_folder
 from lenet_lightning.store.checkpoints import CONFIG_KEY
+from lenet_lightning.store.manifest import Manifest
 from tests.conftest import REPOSITORY, Run
 
 CONFIG = {
@@ -87,7 +88,7 @@ class TestCreate:
         run_folder.discard(empty)
         assert not Path("logs/a/b").exists() and Path("logs").exists()
         first, second = run_folder.create("logs", "a"), run_folder.create("logs", "a")
-        run_folder.write_manifest(first, {})
+        run_folder.write_manifest(first, Manifest())
         run_folder.discard(first)
         run_folder.discard(second)
         assert first.exists() and not second.exists()
@@ -96,7 +97,7 @@ class TestCreate:
 class TestRead:
     def test_all(self) -> None:
         run = run_folder.read(write(Path("version_0")))
-        assert run.config == CONFIG and run.manifest["status"] == "interrupted"
+        assert run.config == CONFIG and run.manifest.status == "interrupted"
         np.testing.assert_array_equal(run.metrics["val/acc"], [0.5, np.nan])
 
     def test_no_run_folder(self) -> None:
@@ -238,7 +239,7 @@ class TestConfigurationsOfEarlierVersions:
 
         resumed = run(f"fit --config {trained}/config.yaml --resume must")
         assert resumed.code == 0, resumed.err
-        assert run_folder.read(trained).manifest["status"] == "finished"
+        assert run_folder.read(trained).manifest.status == "finished"
         again = run(f"fit --config={trained}/config.yaml")
         assert again.code == 0, again.err
         saved = yaml.safe_load((trained.with_name("version_1") / "config.yaml").read_text())

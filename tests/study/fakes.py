@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
+
+from lenet_lightning.store import run_folder
+from lenet_lightning.store.manifest import Data, Git, Hardware, Manifest, Status
 
 CLASSES = ["zero", "one", "two", "three"]
 
@@ -19,7 +21,7 @@ def write_run(
     accuracy: float = 0.9,
     seed: int = 0,
     epochs: int = 12,
-    status: str = "finished",
+    status: Status = "finished",
     protocol: str = "watch",
     noise: float = 0.01,
     error: str | None = None,
@@ -78,34 +80,26 @@ def write_run(
             "acc_negative": float(np.mean(negative == labels)),
             "loss_negative": 7.0,
         }
-    manifest = {
-        "status": status,
-        "error": error,
-        "command": ["fit"],
-        "seed": seed,
-        "protocol": protocol,
-        "best_epoch": best,
-        "epochs": done,
-        "test": test,
-        "seconds": seconds,
-        "epoch_seconds": seconds / epochs,
-        "started": started,
-        "versions": {"python": "3.11.0", "torch": "2.15.0"},
-        "hardware": {"cpu": "a processor", "cores": 2, "threads": 1, "device": "cpu", "gpu": None},
-        "data": {
-            "name": "Digits",
-            "digests": {"digits.csv.gz": "sha256:0123"},
-            "classes": CLASSES,
-            "train_size": 1000,
-            "val_size": 100,
-            "test_size": test_size,
-        },
-        "git": {"revision": "0123456789abcdef", "dirty": False},
-        "parameters": 61_706,
-        "code": "0123456789abcdef",
-        "notes": [],
-    }
-    (folder / "run.json").write_text(json.dumps(manifest))
+    manifest = Manifest(
+        status=status,
+        error=error,
+        command=["fit"],
+        seed=seed,
+        protocol=protocol,
+        best_epoch=best,
+        epochs=done,
+        test=test,
+        seconds=seconds,
+        epoch_seconds=seconds / epochs,
+        started=started,
+        versions={"python": "3.11.0", "torch": "2.15.0"},
+        hardware=Hardware("a processor", 2, 1, "cpu"),
+        data=Data("Digits", {"digits.csv.gz": "sha256:0123"}, CLASSES, 1000, 100, test_size),
+        git=Git("0123456789abcdef"),
+        parameters=61_706,
+        code="0123456789abcdef",
+    )
+    run_folder.write_manifest(folder, manifest)
     config = {
         "seed_everything": seed,
         "name": "fake",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ def test_run(run: Run, teachers: list[Path]) -> None:
     alone, other = (weights(path) for path in (teachers[0], FOLDER / "checkpoints/best.ckpt"))
     assert alone.keys() == other.keys()
     assert any((alone[name] != other[name]).any() for name in alone)
-    assert run_folder.read(teachers[0].parents[1]).manifest["teachers"] == {}
+    assert run_folder.read(teachers[0].parents[1]).manifest.teachers == {}
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
@@ -149,7 +150,7 @@ class TestRefused:
     def test_unfinished(self, run: Run, teachers: list[Path]) -> None:
         folder = teachers[1].parents[1]
         run_folder.write_manifest(
-            folder, run_folder.read(folder).manifest | {"status": "interrupted"}
+            folder, replace(run_folder.read(folder).manifest, status="interrupted")
         )
         assert f"The teacher {teachers[1]} is of a run that is not finished" in self.refused(
             run, TEACHERS

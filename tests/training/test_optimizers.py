@@ -299,4 +299,4 @@ def test_muon_trains_through_the_command_line(run):
         " --model.optimizer.lr 0.02 --model.optimizer.weight_decay 0 --name muon"
     )
     assert trained.code == 0, trained.err
-    assert run_folder.read("lightning_logs/muon/version_0").manifest["test"]["acc"] > 0.9
+    assert run_folder.read("lightning_logs/muon/version_0").manifest.test["acc"] > 0.9

@@ -151,9 +151,9 @@ def test_is_what_is_validated_and_tested(run: Run, config: None) -> None:
     run_ = run_folder.read(folder)
     best = folder / "checkpoints/best.ckpt"
     assert run(f"validate --ckpt_path {best}").code == run(f"test --ckpt_path {best}").code == 0
-    val, test = run_folder.read(folder).manifest["evaluations"]
-    assert val["loss"] == run_.metrics["val/loss"][run_.manifest["best_epoch"]]
-    assert test["loss"] == run_.manifest["test"]["loss"]
+    val, test = run_folder.read(folder).manifest.evaluations
+    assert val["loss"] == run_.metrics["val/loss"][run_.manifest.best_epoch]
+    assert test["loss"] == run_.manifest.test["loss"]
 
 
 def test_steps_per_execution_changes_nothing(run: Run, config: None) -> None:

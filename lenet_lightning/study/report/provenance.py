@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lenet_lightning import formatting
+from lenet_lightning.store.manifest import Git
 from lenet_lightning.study.report.document import Block, Bullets, Code, Heading, Paragraph, Table
 from lenet_lightning.study.results import Result, read_index
 
@@ -33,28 +35,26 @@ def section(folder: Path, results: Sequence[Result]) -> list[Block]:
 
 def _facts(results: Sequence[Result]) -> Iterable[str]:
     manifests = [result.manifest for result in results]
-    started = sorted(str(m["started"]) for m in manifests if m.get("started"))
+    started = sorted(m.started for m in manifests if m.started)
     if started:
         yield f"Started: {started[0][:16]}; the last run: {started[-1][:16]}."
-    seconds = [float(m.get("seconds") or 0) for m in manifests]
+    seconds = [m.seconds for m in manifests]
     yield (
         f"Time: {formatting.duration(sum(seconds))} of training and evaluation in all, "
         f"{formatting.duration(sum(seconds) / len(seconds))} a run."
     )
-    yield "Hardware: " + _each(_words(m.get("hardware", {})) for m in manifests)
-    yield "Versions: " + _each(_words(m.get("versions", {})) for m in manifests)
+    yield "Hardware: " + _each(_words(asdict(m.hardware)) for m in manifests)
+    yield "Versions: " + _each(_words(m.versions) for m in manifests)
     yield "Code: " + _each(
-        f"{m.get('code', 'unknown')}, git revision {_revision(m.get('git') or {})}"
-        for m in manifests
+        f"{m.code or 'unknown'}, git revision {_revision(m.git or Git())}" for m in manifests
     )
-    yield from sorted({str(note) for m in manifests for note in m.get("notes") or []})
 
 
 def _digests(results: Sequence[Result]) -> Table:
     rows = {
-        (str(data.get("name", "")), str(file), str(digest))
-        for data in (result.manifest.get("data", {}) for result in results)
-        for file, digest in (data.get("digests") or {}).items()
+        (data.name, file, digest)
+        for data in (result.manifest.data for result in results)
+        for file, digest in data.digests.items()
     }
     return Table(["Dataset", "File", "Digest"], sorted(rows), caption="The data, proved by digest.")
 
@@ -68,6 +68,6 @@ def _words(mapping: dict[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in mapping.items() if value not in (None, ""))
 
 
-def _revision(git: dict[str, Any]) -> str:
-    revision = str(git.get("revision") or "unknown")
-    return revision[:12] + (" with uncommitted changes" if git.get("dirty") else "")
+def _revision(git: Git) -> str:
+    revision = git.revision or "unknown"
+    return revision[:12] + (" with uncommitted changes" if git.dirty else "")

@@ -33,13 +33,13 @@ def run_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
             "status": result.status,
             "protocol": result.protocol,
             "folder": result.folder,
-            "epochs": manifest.get("epochs", ""),
-            "best_epoch": manifest.get("best_epoch", ""),
+            "epochs": manifest.epochs if result.folder else "",
+            "best_epoch": manifest.best_epoch,
         }
         row |= {name: result.measure(name) if result.complete else math.nan for name in MEASURES}
-        row["code"] = manifest.get("code", "")
-        row["device"] = manifest.get("hardware", {}).get("device", "")
-        row |= {name: manifest.get(name, "") for name in TIMING}
+        row["code"] = manifest.code
+        row["device"] = manifest.hardware.device
+        row |= {name: getattr(manifest, name) if result.folder else "" for name in TIMING}
         row["error"] = result.error
         rows.append(row)
     return rows

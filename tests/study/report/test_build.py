@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from lenet_lightning.errors import UserError
+from lenet_lightning.store.manifest import Data, Manifest
 from lenet_lightning.study import command, results
 from lenet_lightning.study.plan import Setting, load
 from lenet_lightning.study.report import build, plots, tables
@@ -103,7 +104,7 @@ def test_a_diverged_run_counts_at_chance_and_shows_no_loss(rows: list[float]) ->
     columns = ("test/acc", "test/loss", "test/loss_negative")
     result = Result(
         Setting("wild", "Wild", "", Path()), 0, status="nonfinite",
-        manifest={"protocol": "watch", "data": {"classes": list("abcde")}},
+        manifest=Manifest(protocol="watch", data=Data(classes=list("abcde"))),
         config={"trainer": {"max_epochs": 10}},
         metrics={name: np.array(rows) for name in columns} if rows else {},
     )  # fmt: skip
