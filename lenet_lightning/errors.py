@@ -35,6 +35,11 @@ def what_stopped(error: OSError) -> BaseException:
     )
 
 
+def printable(text: str) -> str:
+    """Return a text with U+FFFD for each character that would control a terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+
+
 def nearest(word: str, known: Iterable[str] | Mapping[str, str]) -> str:
     """Return ``"; did you mean X?"``, or an empty string if nothing is near.
 

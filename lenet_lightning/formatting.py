@@ -9,6 +9,19 @@ from lenet_lightning.statistics import Summary
 NONE = "\u2013"
 
 
+def csv_cell(text: str) -> str:
+    """A text as a cell that no spreadsheet takes for a formula: those begin with ``= + - @``.
+
+    Numbers stay as they are.
+    """
+    if text[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        try:
+            float(text)
+        except ValueError:
+            return f"'{text}"
+    return text
+
+
 def number(value: float, measure: str, signed: bool = False) -> str:
     """A value of a measure: ``98.76 %``, or ``0.4321`` for a loss; a dash for NaN."""
     if math.isnan(value):

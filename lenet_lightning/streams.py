@@ -4,6 +4,8 @@ import os
 import sys
 from contextlib import suppress
 
+from lenet_lightning.errors import printable
+
 
 def open_closed() -> None:
     """Direct standard streams that are closed to the null device.
@@ -26,7 +28,8 @@ def open_closed() -> None:
 def print_error(*words: object) -> None:
     """Print a line to stderr, for as long as there is someone to read it."""
     with suppress(OSError):
-        print("lenet_lightning:", *words, file=sys.stderr, flush=True)
+        said = printable(" ".join(map(str, words)))
+        print("lenet_lightning:", said, file=sys.stderr, flush=True)
 
 
 def drop_unwritable() -> None:

@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from lenet_lightning import files
+from lenet_lightning import files, formatting
 from lenet_lightning.data.datamodule import InputSpec
 from lenet_lightning.training.classifier import Classifier
 from lenet_lightning.training.metrics import mean_of
@@ -68,7 +68,7 @@ def table(files: Sequence[str], probabilities: Tensor, classes: Sequence[str]) -
     writer.writerow(COLUMNS)
     for i, file in enumerate(files):
         answers = [(classes[int(index[p, i])], f"{float(best[p, i]):.6f}") for p in (0, 1)]
-        writer.writerow([file, *answers[0], *answers[1]])
+        writer.writerow(map(formatting.csv_cell, [file, *answers[0], *answers[1]]))
     return text.getvalue()
 
 

@@ -147,6 +147,7 @@ class RunRecord(Checkpoint):
         """Add the epoch's row to metrics.csv, to the loggers and to the terminal."""
         metrics = trainer.callback_metrics
         values = {name: figure(value) for name, value in metrics.items()}
+        self.check_kept()
         row: dict[str, Any] = {
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
@@ -177,6 +178,25 @@ class RunRecord(Checkpoint):
         """Store the complete configuration beside the weights."""
         checkpoint[checkpoints.CONFIG_KEY] = self.config
 
+    def check_kept(self, best: str = "") -> None:
+        """Refuse to go on once a file of the run is gone, which a success would conceal.
+
+        Args:
+            best: the best checkpoint, if there is one.
+
+        Raises:
+            UserError: naming the file.
+        """
+        if self.folder is None or not self.begun:
+            return
+        names = [run_folder.CONFIG, f"checkpoints/{checkpoints.LAST}"]
+        names += [run_folder.METRICS] if self.rows else []
+        for path in [*(self.folder / name for name in names), *([Path(best)] if best else [])]:
+            if not path.exists():
+                raise UserError(
+                    f"{path} was removed while the run trained: start it anew, and keep its folder."
+                )
+
     def save(self) -> None:
         """Write metrics.csv and run.json as they stand."""
         assert self.folder is not None
@@ -201,6 +221,11 @@ class RunRecord(Checkpoint):
         """Record why the run stopped."""
         if not trainer.is_global_zero or self.folder is None:
             return
+        self.stop(exception)
+
+    def stop(self, exception: BaseException) -> None:
+        """Record why the run stopped; a folder in which nothing was recorded is removed."""
+        assert self.folder is not None
         if not self.begun:
             run_folder.discard(self.folder)
             self.release()
@@ -352,7 +377,7 @@ def write_predictions(folder: Path, classifier: Classifier) -> None:
         original=predicted[0],
         negative=predicted[1],
     )
-    files.replace(folder / "test_predictions.npz", content.getvalue())
+    files.replace(folder / run_folder.PREDICTIONS, content.getvalue())
 
 
 def add_evaluation(

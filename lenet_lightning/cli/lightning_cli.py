@@ -309,7 +309,13 @@ class Command(LightningCLI):
         # A checkpoint's weights are the average; the callback would put the last step's in place.
         callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
         callbacks[:] = [c for c in callbacks if not isinstance(c, WeightAveraging)]
-        if best := self.keeper.best.best_model_path:
+        best = self.keeper.best.best_model_path
+        try:
+            self.keeper.record.check_kept(best)
+        except UserError as error:
+            self.keeper.record.stop(error)
+            raise
+        if best:
             self.trainer.test(
                 self.model, self.datamodule, ckpt_path=best, weights_only=True, verbose=False
             )
@@ -396,7 +402,10 @@ class Command(LightningCLI):
             print(summary.networks_table(figures, paths, row))
         for path, own in zip(paths, figures, strict=True):
             if seen == size and (folder := run_folder.folder_of(path)):
-                add_evaluation(folder, Path(path).name, data.dataset, stage, own)
+                try:
+                    add_evaluation(folder, Path(path).name, data.dataset, stage, own)
+                except UserError as error:
+                    print(f"The result was not kept: {error}")
 
     def before_predict(self) -> None:
         """Read the pictures as the checkpoint's network wants them."""
@@ -409,7 +418,8 @@ class Command(LightningCLI):
             spec = checkpoints.spec_of(checkpoint)
             self.datamodule.read(spec, options.get("negate_border", True))
         self.table.networks = len(self.checkpoints)
-        self.table.folder = Path() if others else run_folder.folder_of(first) or Path()
+        folder = Path() if others else run_folder.folder_of(first) or Path()
+        self.table.folder = folder if os.access(folder, os.W_OK) else Path()
 
     def after_predict(self) -> None:
         """Let the other networks predict, where there are several; the last ends the table."""

@@ -8,6 +8,8 @@ import types
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from lenet_lightning.errors import printable
+
 Status = Literal["running", "finished", "interrupted", "nonfinite", "failed", "missing"]
 
 
@@ -171,10 +173,3 @@ def _typed(kind: Any, value: Any, key: str) -> Any:
     elif kind in (str, int, bool, types.NoneType) and type(value) is kind:
         return printable(value) if kind is str else value
     raise ValueError(f"{key} is not of type {getattr(kind, '__name__', kind)}")
-
-
-def printable(text: str) -> str:
-    """Return a text without what would control a terminal."""
-    return "".join(
-        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
-    )

@@ -12,6 +12,7 @@ import io
 import re
 import shutil
 import warnings
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -28,6 +29,7 @@ from lenet_lightning.store import manifest
 from lenet_lightning.store.manifest import Manifest
 
 CONFIG, MANIFEST, METRICS = "config.yaml", "run.json", "metrics.csv"
+PREDICTIONS = "test_predictions.npz"
 
 MAX_BYTES = 10_000_000
 
@@ -242,6 +244,41 @@ def parse_rows(text: str) -> list[dict[str, str]]:
         if not re.fullmatch(r"\d{1,9}", row["epoch"]):
             raise ValueError(f"{row['epoch']} is not an epoch")
     return rows
+
+
+def read_predictions(path: Path, classes: int) -> dict[str, np.ndarray]:
+    """Read a test_predictions.npz.
+
+    Args:
+        path: the file.
+        classes: how many classes there are.
+
+    Returns:
+        ``labels``, ``original`` and ``negative``, int64 ``[images]`` below ``classes``.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        content = io.BytesIO(files.read(path, MAX_BYTES))
+        with zipfile.ZipFile(content) as archive:
+            sizes = [member.file_size for member in archive.infolist()]
+        if sum(sizes) > 10 * MAX_BYTES:
+            raise ValueError("it unpacks to too much")
+        with np.load(content, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in ("labels", "original", "negative")}
+        for name, values in found.items():
+            whole = values.ndim == 1 and values.dtype.kind in "iu"
+            if not whole or len(values) != len(found["labels"]):
+                raise ValueError(f"{name} is not a whole number for each image")
+            if len(values) and not 0 <= values.min() <= values.max() < classes:
+                raise ValueError(f"{name} is not from 0 to {classes - 1}")
+    except UserError:
+        raise
+    except Exception as error:  # damaged archives raise whatever they like
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{path} is damaged ({reason}): restore it, or remove its run.") from error
+    return {name: values.astype(np.int64) for name, values in found.items()}
 
 
 def write_manifest(folder: Path, record: Manifest) -> None:

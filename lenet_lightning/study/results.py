@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet_lightning import statistics
-from lenet_lightning.errors import UserError
+from lenet_lightning.errors import UserError, printable
 from lenet_lightning.store import run_folder
 from lenet_lightning.store.manifest import Manifest
 from lenet_lightning.study.plan import Setting, Study, load
@@ -116,11 +117,10 @@ class Result:
 
     def predictions(self) -> dict[str, NDArray] | None:
         """Arrays ``labels``, ``original`` and ``negative``, each [N], or None."""
-        file = self.path / "test_predictions.npz"
+        file = self.path / run_folder.PREDICTIONS
         if not self.complete or not file.is_file():
             return None
-        with np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name].astype(np.int64) for name in arrays.files}
+        return run_folder.read_predictions(file, len(self.classes))
 
     @property
     def _chance(self) -> float:
@@ -171,12 +171,34 @@ def gather(study: Study, folder: Path) -> list[Result]:
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """What the last ``study`` wrote about its runs; empty if it wrote nothing readable."""
-    try:
-        content = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    """What the last ``study`` wrote about its runs; empty if it wrote nothing.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    if not (folder / INDEX).exists():
         return {}
-    return content if isinstance(content, dict) else {}
+    return run_folder.read_file(folder / INDEX, _parse_index)
+
+
+def _parse_index(text: str) -> dict[str, Any]:
+    """The command, and a folder and an error for each run."""
+    index: dict[str, Any] = json.loads(text)
+    if not isinstance(index, dict) or not isinstance(index.get("command", ""), str):
+        raise ValueError("it is not a mapping with a command")
+    entries = index.get("runs", {})
+    if not isinstance(entries, dict):
+        raise ValueError("runs is not a mapping")
+    for key, entry in entries.items():
+        if not isinstance(entry, dict):
+            raise ValueError(f"{key} is not a mapping")
+        values = [entry.get(name, "") for name in ("folder", "error")]
+        place = Path(str(values[0]))
+        if not all(isinstance(value, str) for value in values):
+            raise ValueError(f"{key} has no folder or error")
+        if place.is_absolute() or ".." in place.parts:
+            raise ValueError(f"the folder of {key} is not within the study's")
+    return index | {"command": printable(index.get("command", ""))}
 
 
 def _result(
@@ -210,13 +232,13 @@ def _result(
 def _read(folder: Path) -> run_folder.Run | None:
     try:
         return run_folder.read(folder)
-    except UserError:
+    except UserError as error:
+        warnings.warn(f"{error} It is passed over.", stacklevel=2)
         return None
 
 
 def _newest(parent: Path) -> run_folder.Run | None:
     """The newest complete run below a folder, or else the newest."""
-    versions = sorted(parent.glob("version_*"), key=lambda path: int(path.name[8:] or -1))
-    found = [run for run in map(_read, reversed(versions)) if run is not None]
+    found = run_folder.read_all(parent)
     complete = [run for run in found if run.manifest.status in COMPLETE]
     return next(iter([*complete, *found]), None)

@@ -27,4 +27,4 @@ def test_a_repository_around_an_installed_package_is_not_its_own(
     assert recorder.git_state() is None
     monkeypatch.setattr(recorder, "__file__", str(file.with_name("own.py")))
     state = recorder.git_state()
-    assert state is not None and state["dirty"] and len(state["revision"]) == 40
+    assert state is not None and state.dirty and len(state.revision) == 40

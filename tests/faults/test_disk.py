@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from lenet_lightning.store import checkpoints, run_folder
-from tests.conftest import DIGITS, Run
+from tests.conftest import DIGITS, PLAIN, Run
 
 
 def assert_one_sentence(err: str, *words: str) -> None:
@@ -147,3 +148,38 @@ def test_folder_vanishes_while_training(run: Run, monkeypatch: pytest.MonkeyPatc
     assert vanished.code == 2
     assert_one_sentence(vanished.err, str(folder), "No such file or directory")
     assert not folder.exists(), "a folder that somebody removed is not made again"
+
+
+@pytest.mark.parametrize(
+    "name", ["metrics.csv", "config.yaml", "checkpoints", "checkpoints/best.ckpt"]
+)
+def test_removed_while_training(name: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run whose files are gone at its end has not succeeded."""
+    path = Path("lightning_logs/digits/version_0", name)
+
+    def remove() -> None:
+        if path.is_dir():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
+
+    epoch = "metrics.csv" if name.startswith("checkpoints") else "best.ckpt"
+    with monkeypatch.context() as patch:
+        failing(patch, epoch, 3 if epoch == "metrics.csv" else 2, remove)
+        ended = run(PLAIN)
+    assert ended.code == 2
+    assert_one_sentence(ended.err, "was removed while the run trained")
+
+
+def test_checkpoint_in_a_read_only_folder(
+    run: Run, trained: Path, small_disk: Callable[[str], Path]
+) -> None:
+    """What it says is printed, and that it could not be kept; predictions go elsewhere."""
+    disk = small_disk("size=8m")
+    shutil.copytree(trained, disk / "run")
+    small_disk("ro")
+    tested = run(f"test --ckpt_path {disk}/run/checkpoints/best.ckpt")
+    assert tested.code == 0 and "The result was not kept" in tested.out
+    Path("pictures").mkdir()
+    Image.new("L", (8, 8)).save("pictures/a.png")
+    told = run(f"predict --data.root pictures --ckpt_path {disk}/run/checkpoints/best.ckpt")
+    assert told.code == 0 and Path("predictions.csv").is_file()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import tempfile
 import threading
 from pathlib import Path
 
@@ -10,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lenet_lightning.errors import UserError
 from lenet_lightning.store import run_folder
@@ -114,10 +119,80 @@ class TestRead:
         with pytest.raises(UserError, match=f"{name} is damaged"):
             run_folder.read(folder)
 
+    @pytest.mark.parametrize("name", ["run.json", "config.yaml", "metrics.csv"])
+    def test_pipes_links_and_folders(self, name: str) -> None:
+        folder = write(Path("version_0"))
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+        with pytest.raises(UserError, match=f"{name} is not a regular file"):
+            run_folder.read(folder)
+        (folder / name).unlink()
+        (folder / name).symlink_to("/dev/zero")
+        with pytest.raises(UserError, match=f"{name} is not a regular file"):
+            run_folder.read(folder)
+
+    @given(st.sampled_from(["run.json", "config.yaml", "metrics.csv"]), st.data())
+    @settings(max_examples=300, deadline=None)
+    def test_any_bytes(self, name: str, data: st.DataObject) -> None:
+        """A changed file is read, or refused in one sentence."""
+        with tempfile.TemporaryDirectory() as place:
+            folder = write(Path(place, "version_0"))
+            whole = (folder / name).read_bytes()
+            start = data.draw(st.integers(0, len(whole)))
+            noise = data.draw(
+                st.binary(max_size=20) | st.text("0123456789[]{},:&*-\n\" '").map(str.encode)
+            )
+            (folder / name).write_bytes(whole[:start] + noise + whole[start + len(noise) :])
+            try:
+                run_folder.read(folder)
+            except UserError as error:
+                assert name in str(error) and "\n" not in str(error)
+
     def test_folder_of(self) -> None:
         folder = write(Path("version_0"))
         assert run_folder.folder_of(folder / "checkpoints" / "best.ckpt") == folder
         assert run_folder.folder_of("best.ckpt") is None
+
+
+class TestPredictions:
+    @staticmethod
+    def save(**arrays: object) -> Path:
+        known = {name: np.zeros(3, np.int16) for name in ("labels", "original", "negative")}
+        np.savez_compressed("a.npz", **(known | arrays))  # type: ignore[arg-type]
+        return Path("a.npz")
+
+    def test_whole(self) -> None:
+        found = run_folder.read_predictions(self.save(labels=np.arange(3)), 3)
+        assert found["labels"].tolist() == [0, 1, 2] and found["original"].dtype == np.int64
+
+    @pytest.mark.parametrize(
+        "labels",
+        [
+            np.arange(4),
+            np.array([0, 1, 3]),
+            np.array([-1, 0, 0]),
+            np.zeros((3, 1), int),
+            np.zeros(3),
+            np.array([None] * 3),
+        ],
+    )
+    def test_damaged(self, labels: np.ndarray) -> None:
+        with pytest.raises(UserError, match=r"a\.npz is damaged"):
+            run_folder.read_predictions(self.save(labels=labels), 3)
+
+    @given(st.binary(max_size=50), st.integers(0, 100))
+    @settings(max_examples=300, deadline=None)
+    def test_any_bytes(self, noise: bytes, place: int) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            content, path = io.BytesIO(), Path(folder, "a.npz")
+            np.savez(content, **dict.fromkeys(("labels", "original", "negative"), np.arange(3)))
+            whole = content.getvalue()
+            start = len(whole) * place // 100
+            path.write_bytes(whole[:start] + noise + whole[start + len(noise) :])
+            try:
+                run_folder.read_predictions(path, 3)
+            except UserError as error:
+                assert "a.npz is damaged" in str(error)
 
 
 class TestHold:

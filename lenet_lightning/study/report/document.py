@@ -145,7 +145,9 @@ def to_text(table: Table) -> str:
 
 def to_markdown(title: str, blocks: Sequence[Block], place: str = "figures/") -> str:
     """The same in Markdown; pictures are expected in ``place``, empty for beside the text."""
-    return "\n\n".join([f"# {title}", *(_markdown(block, place) for block in blocks)]) + "\n"
+    return (
+        "\n\n".join([f"# {_plain(title)}", *(_markdown(block, place) for block in blocks)]) + "\n"
+    )
 
 
 def pictures(blocks: Sequence[Block]) -> list[Picture]:
@@ -214,17 +216,27 @@ def _html_table(table: Table) -> str:
 def _markdown(block: Block, place: str) -> str:
     match block:
         case Heading(text, level):
-            return f"{'#' * level} {text}"
+            return f"{'#' * level} {_plain(text)}"
         case Paragraph(text):
-            return text
+            return _plain(text)
         case Bullets(items):
-            return "\n".join(f"- {item}" for item in items)
+            return "\n".join(f"- {_plain(item)}" for item in items)
         case Code(text):
-            return f"```\n{text}\n```"
+            fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`*", text)))
+            return f"{fence}\n{text}\n{fence}"
         case Gallery(items):
             return _markdown_gallery(items, place)
         case Table():
             return _markdown_table(block)
+
+
+def _plain(text: str) -> str:
+    """Text in one line of which nothing but code is HTML, a link or a picture."""
+
+    def escaped(found: re.Match[str]) -> str:
+        return found[0] if found[0].startswith("`") else {"<": "&lt;", "](": "]\\("}[found[0]]
+
+    return re.sub(r"`[^`]*`|<|\]\(", escaped, " ".join(text.split("\n")))
 
 
 def _markdown_gallery(items: Sequence[Picture], place: str) -> str:
@@ -233,13 +245,13 @@ def _markdown_gallery(items: Sequence[Picture], place: str) -> str:
     images = "\n".join(
         f'<img src="{place}{p.name}.png" alt="{html.escape(p.alt)}"{width}>' for p in items
     )
-    return images + "\n\n" + "; ".join(p.caption.rstrip(".") for p in items) + "."
+    return images + "\n\n" + "; ".join(_plain(p.caption).rstrip(".") for p in items) + "."
 
 
 def _markdown_table(table: Table) -> str:
     def row(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        return "| " + " | ".join(_plain(cell).replace("|", "\\|") for cell in cells) + " |"
 
     rule = ["---:" if column in table.numeric else "---" for column in range(len(table.columns))]
     lines = [row(table.columns), row(rule), *map(row, table.rows)]
-    return "\n".join([*([table.caption, ""] if table.caption else []), *lines])
+    return "\n".join([*([_plain(table.caption), ""] if table.caption else []), *lines])

@@ -73,7 +73,7 @@ def to_csv(rows: Sequence[dict[str, Any]]) -> str:
     def plain(value: Any) -> Any:
         if isinstance(value, float):
             return "" if math.isnan(value) else f"{value:.6f}".rstrip("0").rstrip(".")
-        return "" if value is None else value
+        return "" if value is None else formatting.csv_cell(str(value))
 
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")

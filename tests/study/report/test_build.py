@@ -186,6 +186,25 @@ def test_the_index_says_which_version_counts(tmp_path: Path) -> None:
     assert {result.status for result in found[1:]} == {"missing"}
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["[", "[1]", '{"runs": []}', '{"runs": {"a": 1}}', '{"runs": {"a": {"folder": "../b"}}}'],
+)
+def test_a_damaged_index_is_one_sentence(tmp_path: Path, text: str) -> None:
+    folder = write_study(tmp_path / "fake", seeds=1)
+    (folder / results.INDEX).write_text(text)
+    with pytest.raises(UserError, match=r"study\.json is damaged"):
+        build.write(folder)
+
+
+def test_a_damaged_run_is_passed_over(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "fake", seeds=1)
+    (folder / "easy_adam/seed_0/version_0/run.json").write_text("[1]")
+    study = load(folder / "study.yaml", check_base=False)
+    with pytest.warns(UserWarning, match=r"run\.json is damaged.*It is passed over"):
+        assert results.gather(study, folder)[0].status == "missing"
+
+
 @pytest.mark.parametrize("protocol", ["holdout", "report"])
 def test_other_protocols_show_what_they_have(tmp_path: Path, protocol: str) -> None:
     folder = write_study(tmp_path / "fake", seeds=2, protocol=protocol)
