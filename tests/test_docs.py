@@ -25,3 +25,13 @@ def test_page(page: Path) -> None:
     for match in LINK.finditer(text):
         target = match[1] or match[2]
         assert (page.parent / target).exists(), target
+
+
+def test_every_test_that_reliability_names_exists() -> None:
+    page = (REPOSITORY / "docs/reliability.md").read_text()
+    paths = set(re.findall(r"`(tests/[\w/]+\.py)`", page))
+    names = set(re.findall(r"`(test_\w+)`", page))
+    assert paths and names
+    assert all((REPOSITORY / path).exists() for path in paths)
+    code = "\n".join(path.read_text() for path in (REPOSITORY / "tests").rglob("test_*.py"))
+    assert all(re.search(rf"def {name}\b", code) for name in names)
