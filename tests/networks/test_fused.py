@@ -157,7 +157,8 @@ def test_any_memory_layout():
         "expanded": [x, weight, dy[:1, :, :1, :1].expand_as(dy)],
     }
     for name, (x2, weight2, dy2) in layouts.items():
-        ours = evaluate(fused.conv_pool, x2, weight2, bias, dy2, "relu")
+        bias2 = torch.stack([bias, bias], 1)[:, 0]
+        ours = evaluate(fused.conv_pool, x2, weight2, bias2, dy2, "relu")
         if name == "expanded":
             theirs = evaluate(reference, x, weight, bias, dy2, "relu", dtype=torch.float64)
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True)), name
@@ -211,12 +212,34 @@ def test_supports():
     assert fused.supports(x, weight)
     assert fused.supports(x[:, :, :6, :6], weight)
     assert not fused.supports(x[:, :, :5], weight)
+    assert not fused.supports(x[..., :5], weight)
     assert not fused.supports(x[0], weight)
     assert not fused.supports(x[:, :1], weight)
     assert not fused.supports(x, weight[..., :3, :3])
     assert not fused.supports(x.double(), weight.double())
+    assert not fused.supports(x, weight.double())
+    assert not fused.supports(x, weight.to("meta"))
+    assert not fused.supports(x.to_sparse(), weight)
     assert not fused.supports(x.to("meta"), weight.to("meta"))
     assert not fused.supports(x[:, None], weight[None])
+
+
+@pytest.mark.parametrize("module", [(torch.compiler, "is_compiling"), (torch.jit, "is_tracing")])
+def test_supports_nothing_that_is_recorded(monkeypatch, module):
+    x, weight = torch.zeros(2, 3, 32, 32), torch.zeros(6, 3, 5, 5)
+    monkeypatch.setattr(*module, lambda: True)
+    assert not fused.supports(x, weight)
+
+
+@pytest.mark.parametrize("full", ["conv_pool_forward", "conv_pool_backward"])
+def test_without_memory_there_is_no_result(monkeypatch, full):
+    class Full:
+        conv_pool_forward = conv_pool_backward = staticmethod(lambda *_: 0)
+
+    monkeypatch.setattr(Full, full, lambda *_: 1)
+    monkeypatch.setattr(fused, "_library", Full)
+    with pytest.raises(MemoryError):
+        evaluate(fused.conv_pool, *case(2, 1, 6, 12, 12), "relu")
 
 
 # ---- compiling ----------------------------------------------------------------------------------
@@ -288,6 +311,8 @@ def test_source_that_does_not_compile_is_one_sentence(fresh, monkeypatch, tmp_pa
 def test_kernel_that_computes_wrongly_is_refused(fresh, monkeypatch):
     change_source(monkeypatch, b"value > best", b"value < best")
     assert "self-test" in (fused.unavailable() or "")
+    with pytest.raises(RuntimeError, match="self-test"):
+        evaluate(fused.conv_pool, *case(2, 1, 6, 12, 12), "relu")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

@@ -77,7 +77,19 @@ def test_another_source_compiler_or_processor_has_another_name(monkeypatch):
     names.add(fused_build._key(SOURCE, COMPILER))
     monkeypatch.setattr(fused_build, "OPTIONS", ["-O2"])
     names.add(fused_build._key(SOURCE, COMPILER))
-    assert len(names) == 5
+    monkeypatch.setattr(fused_build, "_run", lambda command: "another version")
+    names.add(fused_build._key(SOURCE, COMPILER))
+    assert len(names) == 6
+
+
+def test_flushed_before_it_gets_its_name(cache, monkeypatch):
+    calls = []
+    for name in ("fsync", "replace"):
+        original = getattr(os, name)
+        record = lambda *given, name=name, call=original: (calls.append(name), call(*given))  # noqa: E731
+        monkeypatch.setattr(os, name, record)
+    assert answer() == 42
+    assert calls == ["fsync", "replace"]
 
 
 def test_a_planted_library_would_be_found(cache):

@@ -112,12 +112,19 @@ def test_targets(smoothing, temperature, soft):
     assert_close(directly(module, *given), by_autograd(module, *given))
 
 
+def test_a_target_that_does_not_sum_to_one():
+    module, (images, target) = network(), batch(5, soft=True)
+    target *= torch.tensor([0, 0.5, 1, 1.5, 3]).unsqueeze(1)
+    assert_close(directly(module, images, target), by_autograd(module, images, target))
+
+
 @pytest.mark.parametrize(("l1", "l2"), [(0, 0.01), (0.002, 0), (0.001, 0.02)])
 def test_penalties(l1, l2):
     penalty = Penalty(l1, l2)
     module = network()
     with torch.no_grad():
-        module.conv2.weight[3] = 0.0  # of neither sign
+        for layer in (module.conv1, module.conv2, module.output):  # of neither sign
+            layer.weight[-1] = 0.0
     expected = by_autograd(module, *batch(9), penalty=penalty)
     assert_close(directly(module, *batch(9), penalty=penalty), expected)
 
