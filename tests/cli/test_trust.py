@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import jsonargparse
 import pytest
+import torch
 import yaml
 
 from lenet_lightning.cli import lightning_cli, roles, trust
@@ -98,6 +102,59 @@ def refuse(run: Run, key: str, value: Any, *options: str) -> str:
     assert not Path("marker").exists() and not Path("lightning_logs").exists()
     assert "foreign_module" not in sys.modules
     return said
+
+
+def refusal(config: dict[str, Any], *args: str) -> str:
+    """What is said of a parsed configuration; empty if it is taken."""
+    try:
+        trust.check(jsonargparse.Namespace(**config), list(args))
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("wrap", [lambda spec: spec, lambda spec: [1, spec], lambda spec: (spec,)])
+def test_classes_of_a_parsed_configuration(wrap: Any) -> None:
+    inner = {"class_path": "os.system"}
+    stopping = "lightning.pytorch.callbacks.EarlyStopping"
+    outer = {"class_path": stopping, "init_args": {"x": wrap(inner)}}
+    config = {"data": {"root": "s3://a"}, "trainer": {"callbacks": wrap(outer)}}
+    said = refusal(config)
+    assert "trainer.callbacks" in said and "os.system" in said
+    assert refusal(config, "--allow_imports", "os") == ""
+    assert refusal(config, "--allow_imports", "o") != ""
+    assert refusal({"trainer": {"callbacks": wrap(print)}}) != ""
+    del outer["init_args"]
+    assert refusal(config) == ""
+
+
+def test_addresses_of_a_parsed_configuration() -> None:
+    paths = {
+        "class_path": "lightning.pytorch.loggers.CSVLogger",
+        "init_args": {"save_dir": "a://b"},
+    }
+    assert "a://b, an address" in refusal({"trainer": {"logger": paths}})
+    assert refusal({"trainer": {"logger": paths}}, "--allow_imports", "lightning.pytorch") == ""
+    assert refusal({"data": {"root": "a://b"}, "name": "trainer://b"}) == ""
+
+
+def test_what_a_value_names() -> None:
+    plain = (
+        None,
+        True,
+        1,
+        1.0,
+        "a",
+        Path("a"),
+        timedelta(1),
+        torch.device("cpu"),
+        [print],
+        {"a": 1},
+    )
+    assert [trust.named(value) for value in plain] == [None] * len(plain)
+    assert trust.named({"class_path": "a.B"}) == "a.B"
+    assert trust.named(trust.named) == "lenet_lightning.cli.trust.named"
+    assert trust.named(SimpleNamespace()) == "types.SimpleNamespace"
 
 
 @pytest.mark.parametrize("target", TARGETS)
