@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
 
 from lenet_lightning.callbacks import resume
 from lenet_lightning.errors import UserError
@@ -118,7 +119,7 @@ def test_new_arguments_replace_those_of_the_checkpoint() -> None:
     groups = [{"lr": 0.1, "eps": 0.1, "betas": 1}, {"lr": 0.7, "eps": 0.1, "own_lr": "adam_lr"}]
     state = {"optimizer_states": [{"param_groups": groups}], "callbacks": {}}
     continuation = resume.Continuation(Path("run/checkpoints/last.ckpt"), changed)
-    continuation.on_load_checkpoint(SimpleNamespace(callbacks=[]), None, state)  # type: ignore
+    continuation.on_load_checkpoint(SimpleNamespace(callbacks=[]), None, state)
     assert groups[0] == {"lr": 0.2, "eps": 0.3, "betas": 1}
     assert groups[1] == {"lr": 0.7, "eps": 0.3, "own_lr": "adam_lr"}
 
@@ -144,3 +145,25 @@ def test_paths_follow_a_run_folder_that_was_moved() -> None:
         "last_model_path": f"{here}/last.ckpt",
         "best_k_models": {f"{here}/best.ckpt": 0.9},
     }
+
+
+def test_settings_of_callbacks_replace_those_of_the_checkpoint() -> None:
+    stopping = EarlyStopping("val/loss", patience=7)
+    keeping = ModelCheckpoint("mine/checkpoints")
+    best = {"dirpath": "/other", "best_model_path": "/other/best.ckpt"}
+    states = {
+        stopping.state_key: {"patience": 1, "wait_count": 1, "best_score": 0.5},
+        keeping.state_key: best,
+    }
+    trainer: Any = SimpleNamespace(callbacks=[stopping, keeping, Timer()])
+    state = {"optimizer_states": [{"param_groups": []}], "callbacks": dict(states)}
+    continuation = resume.Continuation(Path("mine/checkpoints/last.ckpt"), {})
+    elsewhere = resume.Continuation(Path("/run/checkpoints/last.ckpt"), {})
+    elsewhere.on_load_checkpoint(trainer, None, state)
+    expected = {"patience": 7, "wait_count": 1, "best_score": 0.5}
+    assert state["callbacks"] == {stopping.state_key: expected}
+    best |= {"kth_best_model_path": "", "last_model_path": "", "best_k_models": {}}
+    state["callbacks"] = dict(states)
+    continuation.on_load_checkpoint(trainer, None, state)
+    assert state["callbacks"].keys() == states.keys()
+    assert best["best_model_path"] == str(Path("mine/checkpoints/best.ckpt").resolve())
