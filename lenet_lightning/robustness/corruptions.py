@@ -45,7 +45,7 @@ def shot_noise(images: Tensor, draws: Draws) -> Tensor:
     rate = 3 * images
     none = by_numpy(np.exp, -rate)
     # Three photons or more are white, so that three steps of the distribution are all it takes.
-    steps = torch.stack([none, none * (1 + rate), none * (1 + rate + rate.square() / 2)])
+    steps = torch.stack([none, none * (1 + rate), none * (1 + rate + rate * rate / 2)])
     return (draws.uniform(*images.shape[1:]) >= steps).sum(0) / 3
 
 
@@ -82,7 +82,7 @@ def motion_blur(images: Tensor, draws: Draws) -> Tensor:
     angle = torch.deg2rad(90 * draws.uniform(1) - 45)
     taps = torch.arange(13.0)
     reach, (height, width) = len(taps) - 1, images.shape[-2:]
-    weights = torch.exp(-taps.square() / (2 * 3**2))
+    weights = [math.exp(-(tap**2) / (2 * 3**2)) for tap in range(len(taps))]
     padded = F.pad(images, [reach] * 4, mode="replicate")
     stride = padded.shape[-1]
     rows, columns = torch.arange(height).view(-1, 1), torch.arange(width)
@@ -90,8 +90,8 @@ def motion_blur(images: Tensor, draws: Draws) -> Tensor:
     down, right = ((taps * by_numpy(f, angle)).round() for f in (np.sin, np.cos))
     offsets = (down * stride + right).long()
     blurred = torch.zeros_like(images)
-    for weight, offset in zip(weights / weights.sum(), offsets.unbind(1), strict=True):
-        blurred += weight * pick(padded, places + offset.view(-1, 1)).view_as(images)
+    for weight, offset in zip(weights, offsets.unbind(1), strict=True):
+        blurred += weight / sum(weights) * pick(padded, places + offset.view(-1, 1)).view_as(images)
     return blurred.clamp_(0, 1)
 
 

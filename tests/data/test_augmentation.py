@@ -27,6 +27,7 @@ from lenet_lightning.data.augmentation import (
     views,
 )
 from tests.conftest import REPOSITORY
+from tests.rounding import inexact_operators
 
 SIZE = 32
 # Bilinear weights are exact to the rounding of coordinates in a 32-pixel image.
@@ -411,6 +412,21 @@ def test_an_image_does_not_depend_on_its_neighbours(options):
     assert not torch.equal(alone, augmented.images)
     for size in range(2, MOST + 1):
         assert torch.equal(augmented.in_parts(*range(size, MOST, size)), alone), size
+
+
+# A matrix product gives the same on some processors: this finds it on all.
+@pytest.mark.parametrize("options", CHANGES, ids=str)
+def test_no_operator_that_rounds_by_the_batch(options):
+    augmented = Augmented(options)
+    assert inexact_operators(lambda: augmented.of(0, MOST)) == set()
+    generator = torch.Generator()
+    assert inexact_operators(lambda: augmented.augmentation.draw(9, SIZE, generator)) == set()
+
+
+def test_operators_that_round_by_the_batch_are_found():
+    x = torch.rand(3, 3)
+    assert inexact_operators(lambda: x @ x) == {"matmul", "mm"}
+    assert inexact_operators(lambda: x.clone().exp_()) == {"exp"}
 
 
 @settings(max_examples=40, deadline=None)

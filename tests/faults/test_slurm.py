@@ -61,3 +61,17 @@ def test_requeue(tmp_path: Path) -> None:
     assert ended.code == 143, ended.err
     assert f"{folder}, continued" in ended.out
     assert len(run_folder.read(folder).metrics["epoch"]) >= done
+
+
+def install_srun() -> None:
+    srun = Path("bin/srun").absolute()
+    srun.parent.mkdir()
+    srun.write_text("#!/bin/sh\n")
+    srun.chmod(0o755)
+    os.environ["PATH"] = f"{srun.parent}{os.pathsep}{os.environ['PATH']}"
+
+
+def test_srun_is_installed(tmp_path: Path) -> None:
+    """Where it is, a command outside of a job is no mistake: nothing is said about it."""
+    ended = Command(fit(tmp_path, "--trainer.max_epochs", "1"), tmp_path, install_srun).wait()
+    assert (ended.code, ended.err) == (0, "")

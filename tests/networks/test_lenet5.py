@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from lenet_lightning.networks import fused
 from lenet_lightning.networks.lenet5 import ACTIVATIONS, LeNet5, Standardize
 from tests.networks.compiler import needs_kernel
+from tests.rounding import inexact_operators
 
 MONOTONE = ["relu", "leaky_relu", "elu", "tanh"]
 
@@ -170,6 +171,7 @@ def test_standardize_rounds_a_pixel_alike_wherever_it_lies():
     layer, x = Standardize((0.13,), (0.31,)), torch.rand(70, 1, 3, 3)
     alone = [layer(pixel) for pixel in x.flatten().split(1)]
     assert torch.equal(layer(x).flatten(), torch.stack(alone).flatten())
+    assert inexact_operators(lambda: layer(x)) == set()
 
 
 def test_standardize_is_saved_with_the_weights():

@@ -13,6 +13,7 @@ from lenet_lightning.robustness import corruptions
 from lenet_lightning.robustness.corruptions import CORRUPTIONS
 from lenet_lightning.robustness.draws import Draws
 from lenet_lightning.robustness.perturbations import LEVELS, Level
+from tests.rounding import inexact_operators
 
 RANDOM = (
     "shot_noise", "impulse_noise", "glass_blur", "motion_blur", "shear", "rotate", "translate",
@@ -80,6 +81,13 @@ def test_what_is_random(name: str) -> None:
     varies = not torch.equal(altered, altered[:1].expand_as(altered))
     assert varies == (name in RANDOM), "from image to image"
     assert torch.equal(altered, each.apply(images, seed=1)) == (name not in RANDOM)
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_no_operator_that_rounds_by_the_batch(name: str) -> None:
+    images, each = pictures(3), level("corruption", name)
+    found = inexact_operators(lambda: each.apply(images, 3))
+    assert found - ({"sum"} if name == "shot_noise" else set()) == set()  # it counts there
 
 
 def test_contrast() -> None:
