@@ -26,7 +26,7 @@ def trainer_of(*callbacks: Callback) -> Trainer:
 
 
 def fit(classifier: Classifier, *callbacks: Callback, subset: int = 128) -> dict[str, float]:
-    """Train one epoch; return its figures."""
+    """Train one epoch; return its metrics."""
     trainer = trainer_of(*callbacks)
     with warnings.catch_warnings():
         # Lightning's advice on worker processes; there are none.
@@ -48,13 +48,11 @@ class StopValidation(Callback):
 
 def restart(classifier: Classifier) -> None:
     """Put the weights back to where they began."""
-    assert classifier.spec is not None
-    torch.manual_seed(classifier.seed)
-    classifier.network.load_state_dict(classifier.build(classifier.spec).state_dict())
+    classifier.load_state_dict(Classifier(seed=classifier.seed).state_dict())
 
 
 @pytest.mark.parametrize("stop", [Stop(), StopValidation()])
-def test_figures_of_a_training_that_was_stopped_are_forgotten(stop: Callback) -> None:
+def test_metrics_of_a_training_that_was_stopped_are_forgotten(stop: Callback) -> None:
     expected = fit(Classifier())
     classifier = Classifier()
     with pytest.raises(RuntimeError, match="stopped"):
@@ -73,7 +71,9 @@ def test_a_loss_that_was_not_finite_is_forgotten() -> None:
 
 
 @pytest.mark.parametrize("stop", [[], [Stop()]])
-def test_teachers_teach_one_training(monkeypatch: pytest.MonkeyPatch, stop: list[Callback]) -> None:
+def test_distillation_ends_with_the_training(
+    monkeypatch: pytest.MonkeyPatch, stop: list[Callback]
+) -> None:
     monkeypatch.setattr("lenet_lightning.training.distillation.find", lambda _: [])
     classifier = Classifier()
     distillation = Distillation("none", temperature=2.0)
@@ -89,15 +89,9 @@ def test_teachers_teach_one_training(monkeypatch: pytest.MonkeyPatch, stop: list
 def test_weights_do_not_depend_on_torchs_default_device() -> None:
     """Lightning sets it to the device that trains."""
     networks = []
-    data = Digits(subset=128)
-    data.setup("fit")
     for device in ("cpu", "meta"):
-        classifier = Classifier()
-        classifier.trainer = trainer_of()
-        classifier.trainer.datamodule = data  # type: ignore[attr-defined]
         with torch.device(device):
-            classifier.configure_model()
-        networks.append(classifier.network)
+            networks.append(Classifier().network)
     one, other = (network.state_dict() for network in networks)
     assert all(torch.equal(one[name], other[name]) for name in one)
 

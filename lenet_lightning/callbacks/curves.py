@@ -10,7 +10,7 @@ from lenet_lightning.callbacks.tensorboard import add_picture
 from lenet_lightning.data.registry import DATASETS
 from lenet_lightning.errors import UserError
 from lenet_lightning.store import run_folder
-from lenet_lightning.training.classifier import metric_names
+from lenet_lightning.training.metrics import metric_names
 
 CURVES = "curves.png"
 

@@ -20,7 +20,8 @@ from lenet_lightning.data.datamodule import ImageDataModule
 from lenet_lightning.data.polarity import negate
 from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.store import run_folder
-from lenet_lightning.training.classifier import Classifier, metric_names
+from lenet_lightning.training.classifier import Classifier
+from lenet_lightning.training.metrics import metric_names
 
 POLARITIES = ("originals", "negatives")
 CHANNELS = {1: ("",), 3: ("red", "green", "blue")}

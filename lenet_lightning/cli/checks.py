@@ -19,8 +19,9 @@ from lenet_lightning.data import splits
 from lenet_lightning.data.datamodule import ImageDataModule, InputSpec
 from lenet_lightning.data.registry import DATASETS
 from lenet_lightning.errors import UserError, nearest
-from lenet_lightning.training.classifier import Classifier, metric_names
+from lenet_lightning.training.classifier import Classifier
 from lenet_lightning.training.distillation import Distillation, find
+from lenet_lightning.training.metrics import metric_names
 from lenet_lightning.training.schedulers import LinearCycles
 from lenet_lightning.training.weight_averaging import CycleAveraging
 

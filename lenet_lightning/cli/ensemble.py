@@ -101,7 +101,7 @@ class Ensemble:
         """Add a network whose test has ended."""
         self.classifier = classifier
         self.probabilities.append(classifier.test_logits.softmax(-1))
-        self.penalties.append(classifier.with_penalty(torch.zeros(()), 1))
+        self.penalties.append(classifier.penalty.add_to(torch.zeros(()), 1, classifier.kernels))
 
     def figures(self, labels: Tensor) -> dict[str, float]:
         """Return accuracies in [0, 1] and losses of the mean probabilities.

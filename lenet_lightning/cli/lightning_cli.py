@@ -34,7 +34,8 @@ from lenet_lightning.errors import UserError, what_stopped
 from lenet_lightning.networks import fused
 from lenet_lightning.signals import interruptible
 from lenet_lightning.store import checkpoints, run_folder
-from lenet_lightning.training.classifier import Classifier, metric_names
+from lenet_lightning.training.classifier import Classifier
+from lenet_lightning.training.metrics import metric_names
 
 EVALUATIONS = ("validate", "test", "predict")
 NO_CHECKPOINT = (
@@ -106,8 +107,24 @@ class Command(LightningCLI):
         # Another optimizer starts from defaults of its own, not from those of the default one.
         if optimizer := self.line.optimizer:
             parser.set_defaults({"model.optimizer": {"class_path": optimizer}})
+        for key, position in (("channels", 0), ("classes", 1)):
+            parser.link_arguments(
+                "data",
+                f"model.{key}",
+                lambda data, position=position: self.input_of(data)[position],
+                apply_on="instantiate",
+            )
         parser.link_arguments("seed_everything", "model.seed")
         parser.link_arguments("seed_everything", "data.init_args.seed")
+
+    def input_of(self, data: LightningDataModule) -> tuple[int, int]:
+        """Return channels and number of classes of the data, or of what a checkpoint was for."""
+        if isinstance(data, ImageDataModule):
+            return data.channels, len(data.classes)
+        for checkpoint in self.checkpoints.values():  # for pictures
+            spec = checkpoints.spec_of(checkpoint)
+            return spec.channels, len(spec.classes)
+        return 1, 10
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse ``self.args`` and prove the checkpoint they name, before Lightning opens it."""
@@ -462,7 +479,7 @@ def with_defaults(config: dict[str, Any]) -> dict[str, Any]:
 
     data = config["data"]
     arguments = complete(ImageDataModule, data["init_args"], "seed")
-    model = complete(Classifier, config["model"], "seed")
+    model = complete(Classifier, config["model"], "seed", "channels", "classes")
     return config | {"model": model, "data": data | {"init_args": arguments}}
 
 

@@ -38,16 +38,31 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Standardize(nn.Module):
-    """``(x - mean) / std`` per channel, on ``[batch, channels, height, width]``."""
+    """``(x - mean) / std`` per channel, on ``[batch, channels, height, width]``.
+
+    Args:
+        mean: of each channel, in input units.
+        std: standard deviation of each channel, > 0.
+
+    Attributes:
+        scale: ``1 / std``, a buffer ``[channels, 1, 1]``, saved with the weights.
+        shift: ``-mean / std``, likewise.
+    """
 
     scale: Tensor
     shift: Tensor
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
-        scale = 1 / torch.tensor(std).view(-1, 1, 1)
-        self.register_buffer("scale", scale)
-        self.register_buffer("shift", -torch.tensor(mean).view(-1, 1, 1) * scale)
+        self.register_buffer("scale", torch.ones(len(mean), 1, 1))
+        self.register_buffer("shift", torch.zeros(len(mean), 1, 1))
+        self.set_statistics(mean, std)
+
+    def set_statistics(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        """Replace mean and standard deviation, in place."""
+        scale = 1 / torch.tensor(std, device=self.scale.device).view(-1, 1, 1)
+        self.scale.copy_(scale)
+        self.shift.copy_(-torch.tensor(mean, device=scale.device).view(-1, 1, 1) * scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the standardised images, same shape and dtype."""

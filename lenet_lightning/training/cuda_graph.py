@@ -2,7 +2,7 @@
 
 A step of LeNet-5 is some hundred short kernels, and on a GPU it takes longer to launch them one by
 one than to compute them. A graph launches all at once (``torch.cuda.make_graphed_callables``).
-What comes before and after (teachers, penalty, clipping, optimiser, scheduler) is called as ever,
+What comes before and after (teachers, penalty, clipping, optimiser, scheduler) runs outside of it,
 so that any of them works.
 """
 
@@ -37,10 +37,10 @@ class BatchLoss(nn.Module):
         self.network = network
         self.options = loss, label_smoothing, temperature
 
-    def forward(self, images: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss, a scalar, and the logits."""
         logits = self.network(images)
-        return class_loss(logits, wanted, *self.options), logits.detach()
+        return class_loss(logits, target, *self.options), logits.detach()
 
 
 class GraphedLoss:
@@ -77,26 +77,26 @@ class GraphedLoss:
         self.graph: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
         self.kind: tuple[Any, ...] | None = None
 
-    def __call__(self, images: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return what :class:`BatchLoss` returns."""
-        kind = images.shape, wanted.shape, wanted.dtype
+        kind = images.shape, target.shape, target.dtype
         if self.kind is None:
             self.kind = kind
-            if refusal := self.prepare(images, wanted):
+            if refusal := self.prepare(images, target):
                 self.refuse(refusal)
         if self.graph is None or kind != self.kind:
-            return self.eager(images, wanted)
-        loss, logits = self.graph(images, wanted)
+            return self.eager(images, target)
+        loss, logits = self.graph(images, target)
         # The next replay writes to the same memory.
         return loss.clone(), logits.detach().clone()
 
-    def prepare(self, images: Tensor, wanted: Tensor) -> str | None:
-        """Capture the graph and prove it; return why it is not used."""
-        # One of its own: capturing puts the graph in the place of its forward.
+    def prepare(self, images: Tensor, target: Tensor) -> str | None:
+        """Capture the graph and verify it; return why it is not used, None if it is."""
+        # A module of its own: capturing replaces its forward by the graph.
         own = BatchLoss(self.eager.network, *self.eager.options)
         try:
-            graph = self.capture(own, (images.clone(), wanted.clone()))
-            off = self.distance(graph, images.flip(-1), wanted.roll(1, 0))
+            graph = self.capture(own, (images.clone(), target.clone()))
+            off = self.distance(graph, images.flip(-1), target.roll(1, 0))
         except RuntimeError as error:
             return f"capturing failed ({str(error).splitlines()[0]})"
         if not off < TOLERANCE:
@@ -106,11 +106,11 @@ class GraphedLoss:
         torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
         return None
 
-    def distance(self, graph: Callable[..., Any], images: Tensor, wanted: Tensor) -> float:
+    def distance(self, graph: Callable[..., Any], images: Tensor, target: Tensor) -> float:
         """Return how far replayed gradients are from eager ones, as a share of their norm."""
         parameters = list(self.eager.network.parameters())
         expected, found = (
-            flat(torch.autograd.grad(each(images, wanted)[0], parameters))
+            flat(torch.autograd.grad(each(images, target)[0], parameters))
             for each in (self.eager, graph)
         )
         return float((found - expected).norm() / expected.norm())

@@ -1,9 +1,9 @@
-"""Knowledge distillation: trained networks teach another of their kind (Hinton et al. 2015).
+"""Knowledge distillation: a student learns the predictions of teachers (Hinton et al. 2015).
 
-Teachers are sure of some images and torn over others, and several together err less than any one.
-A network with no room to learn every image by heart learns more from that than from classes, and
-goes on learning from it for longer, if it sees the images as its teachers do, augmented (Beyer et
-al. 2022, "Knowledge distillation: a good teacher is patient and consistent").
+The probabilities that teachers predict hold more than a label: how similar an image is to each
+class. An ensemble of teachers errs less than any of them. The student sees the same augmented
+images as its teachers, and gains from long training (Beyer et al. 2022, "Knowledge distillation: a
+good teacher is patient and consistent").
 """
 
 import glob
@@ -31,7 +31,7 @@ Share = restricted_number_type("Share", float, [(">", 0), ("<=", 1)])
 
 
 class Distillation(Callback):
-    """Trains towards what teachers predict for each image, as it is augmented.
+    """Trains a student on the predictions of teachers for each augmented image.
 
     The target becomes ``(1 - weight)`` times the class plus ``weight`` times the softmax of the
     teachers' mean logits, these and the network's divided by the temperature. Only training
@@ -42,8 +42,8 @@ class Distillation(Callback):
         teachers: their checkpoints: a file, or a pattern with ``*`` for several. Of several runs
             of one name (``version_N``) the newest counts.
         weight: the teachers' share of the target, in (0, 1].
-        temperature: above 1 more is learned from what teachers hold to be unlikely, and of how
-            unlikely; the loss is multiplied by its square, which leaves gradients their size.
+        temperature: divides the logits of teachers and student, > 0; above 1, unlikely classes
+            weigh more. The loss is multiplied by its square, which keeps the size of gradients.
 
     Attributes:
         digests: the SHA-256 of each teacher's checkpoint by its path.
@@ -74,27 +74,27 @@ class Distillation(Callback):
         self.networks.clear()
         for path in find(self.teachers):
             network, checkpoint, config = pretrained.load(path, classifier.kernel)
-            same_images(path, checkpoints.spec_of(checkpoint), config, data)
+            check_teacher(path, checkpoints.spec_of(checkpoint), config, data)
             self.digests[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
             self.networks.append(network.to(trainer.strategy.root_device))
         classifier.teacher, classifier.temperature = self.target, self.temperature
         count = len(self.networks)
-        classifier.print(f"Taught by {count} network{'s' * (count > 1)}: {self.teachers}")
+        classifier.print(f"Distilled from {count} teacher{'s' * (count > 1)}: {self.teachers}")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave the network without teachers, for whatever it is trained on next."""
+        """Remove the teachers from the classifier."""
         classifier = cast(Classifier, pl_module)
         classifier.teacher, classifier.temperature = None, 1.0
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Leave it without teachers too."""
+        """Remove the teachers from the classifier."""
         self.teardown(trainer, pl_module, "fit")
 
     @torch.no_grad()
     def target(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Return the probability that training asks for each class.
+        """Return the target of training: the probability of each class.
 
         Args:
             images: float32 ``[batch, channels, 32, 32]`` in [0, 1].
@@ -130,16 +130,18 @@ def find(pattern: str) -> list[Path]:
     return sorted(newest.values())
 
 
-def same_images(path: Path, spec: InputSpec, config: dict[str, Any], data: ImageDataModule) -> None:
-    """Refuse a teacher of other images, or one that knows the validation images."""
+def check_teacher(
+    path: Path, spec: InputSpec, config: dict[str, Any], data: ImageDataModule
+) -> None:
+    """Refuse a teacher of another dataset, or one that has trained on validation images."""
     if spec.name != data.dataset:
         raise UserError(
             f"The teacher {path} was trained on {spec.name}, but data is {data.dataset}: choose "
             f"teachers of {data.dataset}."
         )
     options = config["data"]["init_args"]
-    learned = type(data)(**{key: options[key] for key in SPLIT_OPTIONS if key in options})
-    known, _ = learned.split(data.train_images.labels.cpu().numpy())
+    trained = type(data)(**{key: options[key] for key in SPLIT_OPTIONS if key in options})
+    known, _ = trained.split(data.train_images.labels.cpu().numpy())
     seen = len(np.intersect1d(known, data.val_index.numpy()))
     if seen:
         raise UserError(

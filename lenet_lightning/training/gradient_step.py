@@ -1,20 +1,25 @@
-"""A training batch's gradients on the CPU in one call, in place of autograd's eighty."""
+"""Gradients of a training batch: by one call in C on the CPU, a CUDA graph, or autograd."""
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from lenet_lightning.networks import fused
 from lenet_lightning.networks.lenet5 import LeNet5
-from lenet_lightning.training.losses import Loss, Penalty
+from lenet_lightning.training.cuda_graph import GraphedLoss
+from lenet_lightning.training.losses import Loss, Objective, Penalty, class_loss, kernels
 
-# Of more images calls cost nothing, and layer by layer less memory is in use at a time.
+NO_GRAPH = "model.cuda_graph: kernels are launched one by one, since {}."
+
+# With more images the cost of calls vanishes, and layer by layer less memory is in use at a time.
 MOST_IMAGES = 512
 
 
 def takes(network: nn.Module, loss: Loss) -> bool:
-    """Whether :class:`DirectLoss` knows a network, its options and parameters, and a loss."""
+    """Whether :class:`DirectLoss` supports a network, its options and parameters, and a loss."""
     if loss != "cross_entropy" or not isinstance(network, LeNet5):
         return False
     return (
@@ -57,7 +62,7 @@ class DirectLoss:
         self.parameters = [p for layer in layers for p in (layer.weight, layer.bias)]
 
     def __call__(
-        self, images: Tensor, wanted: Tensor, scale: float
+        self, images: Tensor, target: Tensor, scale: float
     ) -> tuple[Tensor, Tensor] | None:
         """Replace the gradients by those of ``scale`` times the loss, and of the penalty.
 
@@ -65,7 +70,7 @@ class DirectLoss:
 
         Args:
             images: float32 ``[batch, channels, 32, 32]``.
-            wanted: as the target of ``losses.class_loss``.
+            target: as the target of ``losses.class_loss``.
             scale: a factor.
 
         Returns:
@@ -85,5 +90,100 @@ class DirectLoss:
             images = torch.cat([images, 1 - images])
         images = self.network.standardize(images)
         return fused.lenet5_gradients(
-            images, self.parameters, wanted, gradients, scale, *self.options
+            images, self.parameters, target, gradients, scale, *self.options
         )
+
+
+class GradientStep:
+    """Sets the gradients of a network's parameters for one training batch.
+
+    Chooses the fastest way that gives the same gradients as autograd: :class:`DirectLoss` or
+    :class:`cuda_graph.GraphedLoss` where they apply, else autograd.
+
+    Args:
+        network: maps images to logits; in the place in memory in which it trains.
+        objective: what is minimised.
+        trainer: its precision and number of devices rule out the faster ways.
+        cuda_graph: use a CUDA graph if possible.
+        backward: backpropagates a loss where Lightning has something to add.
+        tell: is told in one sentence why no CUDA graph is used, if one was requested.
+
+    Attributes:
+        direct: the single call in C, None where it does not apply.
+        graphed: the CUDA graph, None where it does not apply.
+    """
+
+    def __init__(
+        self,
+        network: LeNet5,
+        objective: Objective,
+        trainer: Trainer,
+        cuda_graph: bool,
+        backward: Callable[[Tensor], None],
+        tell: Callable[[str], None],
+    ) -> None:
+        self.network, self.objective = network, objective
+        self.kernels = kernels(network)
+        loss, label_smoothing, penalty, temperature = objective
+        single = trainer.world_size == 1 and trainer.precision == "32-true"
+        # Past Lightning's hooks where they have nothing to do.
+        self.backward = torch.Tensor.backward if single else backward
+        device = self.kernels[0].device
+        self.direct: DirectLoss | None = None
+        if single and device.type == "cpu" and takes(network, loss):
+            self.direct = DirectLoss(network, penalty, label_smoothing, temperature)
+        self.graphed: GraphedLoss | None = None
+        if not cuda_graph:
+            return
+        if reason := why_no_graph(trainer, device, network.dropout.p):
+            tell(NO_GRAPH.format(reason))
+        else:
+            self.graphed = GraphedLoss(
+                network,
+                loss,
+                label_smoothing,
+                refuse=lambda reason: tell(NO_GRAPH.format(reason)),
+                temperature=temperature,
+            )
+
+    def __call__(self, images: Tensor, target: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        """Replace the gradients by those of ``scale`` times the loss, and of the penalty.
+
+        Args:
+            images: float32 ``[batch, channels, 32, 32]``.
+            target: as for ``losses.class_loss``.
+            scale: a factor of the loss, not of the penalty.
+
+        Returns:
+            Loss and penalty summed over the batch, a scalar, and the logits
+            ``[batch, classes]``; neither carries a gradient.
+        """
+        if self.direct and (done := self.direct(images, target, scale)):
+            return done
+        self.network.zero_grad()
+        loss, logits = self.loss(images, target)
+        self.backward(loss * scale)
+        penalty = self.objective.penalty
+        loss = penalty.add_to(loss.detach(), len(images), self.kernels)
+        if penalty:
+            penalty.add_gradients(self.kernels)
+        return loss, logits
+
+    def loss(self, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sum of a batch's losses, and its logits without a gradient."""
+        if self.graphed:
+            return self.graphed(images, target)
+        logits = self.network(images)
+        loss, label_smoothing, _, temperature = self.objective
+        return class_loss(logits, target, loss, label_smoothing, temperature), logits.detach()
+
+
+def why_no_graph(trainer: Trainer, device: torch.device, dropout: float) -> str | None:
+    """Return what in the configuration rules out a CUDA graph, as a clause; None if nothing."""
+    if device.type != "cuda":
+        return f"the device is {device.type}"
+    if dropout:
+        return "dropout is drawn anew in every step"
+    if trainer.world_size > 1:
+        return "several devices train"
+    return None if trainer.precision == "32-true" else f"trainer.precision is {trainer.precision}"

@@ -1,7 +1,7 @@
 """Losses on class targets and penalties on kernels, with Keras's meaning."""
 
 from collections.abc import Iterable
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -88,6 +88,10 @@ class Penalty:
         penalty = self.l2 * norms(weights, 2).square().sum()
         return penalty + self.l1 * norms(weights, 1).sum() if self.l1 else penalty
 
+    def add_to(self, loss: Tensor, count: int, weights: list[nn.Parameter]) -> Tensor:
+        """Return a loss summed over ``count`` images, with the penalty of each, as in Keras."""
+        return loss + count * self.value(weights) if self else loss
+
     @torch.no_grad()
     def add_gradients(self, weights: Iterable[nn.Parameter]) -> None:
         """Add the penalty's gradient to each weight's ``.grad``; absent gradients stay absent."""
@@ -98,3 +102,19 @@ class Penalty:
                 weight.grad.add_(weight, alpha=2 * self.l2)
             if self.l1:
                 weight.grad.add_(weight.sign(), alpha=self.l1)
+
+
+class Objective(NamedTuple):
+    """What training minimises.
+
+    Attributes:
+        loss: as for :func:`class_loss`.
+        label_smoothing: likewise.
+        penalty: on the kernels.
+        temperature: as for :func:`class_loss`.
+    """
+
+    loss: Loss
+    label_smoothing: float
+    penalty: Penalty
+    temperature: float = 1.0

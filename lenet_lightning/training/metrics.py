@@ -14,7 +14,7 @@ class Sums(Metric):
     """Loss and accuracy over an epoch, one column per polarity; exact on any number of devices.
 
     Args:
-        columns: 1 for training or views, 2 for originals and negatives.
+        columns: 1 for training or test-time augmentation, 2 for originals and negatives.
     """
 
     full_state_update = False
@@ -45,6 +45,12 @@ class Sums(Metric):
         columns = range(len(self.loss))
         values = {f"loss{POLARITIES[i]}": self.loss[i] / self.count for i in columns}
         return values | {f"acc{POLARITIES[i]}": self.correct[i] / self.count for i in columns}
+
+
+def metric_names(stage: str) -> list[str]:
+    """Return the names under which a stage (``train``, ``val``, ``test``) is reported."""
+    suffixes = POLARITIES[:1] if stage == "train" else POLARITIES
+    return [f"{stage}/{kind}{suffix}" for suffix in suffixes for kind in ("loss", "acc")]
 
 
 def mean_of(outputs: Sequence[Tensor]) -> Tensor:

@@ -61,7 +61,10 @@ def build(checkpoint: dict[str, Any], config: dict[str, Any], kernel: Kernel = "
     try:
         model = config["model"]
         settings = {key: model[key] for key in NETWORK if key in model}
-        network = Classifier(**settings, kernel=kernel).build(checkpoints.spec_of(checkpoint))
+        spec = checkpoints.spec_of(checkpoint)
+        network = Classifier(
+            **settings, kernel=kernel, channels=spec.channels, classes=len(spec.classes)
+        ).network
         weights = {
             name.removeprefix("network."): value
             for name, value in checkpoint["state_dict"].items()

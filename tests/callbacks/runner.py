@@ -13,7 +13,8 @@ from lenet_lightning.callbacks.curves import Curves
 from lenet_lightning.callbacks.recorder import RunRecord
 from lenet_lightning.callbacks.tensorboard import TensorBoardPictures
 from lenet_lightning.data.datasets import Digits
-from lenet_lightning.training.classifier import Classifier, metric_names
+from lenet_lightning.training.classifier import Classifier
+from lenet_lightning.training.metrics import metric_names
 
 MODEL = {
     "activation": "relu",

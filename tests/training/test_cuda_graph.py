@@ -8,11 +8,12 @@ from typing import Any, cast
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from lenet_lightning.networks.lenet5 import LeNet5
-from lenet_lightning.training.classifier import Classifier
 from lenet_lightning.training.cuda_graph import BatchLoss, GraphedLoss
+from lenet_lightning.training.gradient_step import why_no_graph
 from tests.conftest import PLAIN, Run
 
 
@@ -148,5 +149,5 @@ class TestFit:
         self, device: str, dropout: float, devices: int, precision: str, reason: str | None
     ) -> None:
         trainer = SimpleNamespace(world_size=devices, precision=precision)
-        classifier = SimpleNamespace(device=torch.device(device), dropout=dropout, trainer=trainer)
-        assert Classifier.no_graph_for(cast(Classifier, classifier)) == reason
+        found = why_no_graph(cast(Trainer, trainer), torch.device(device), dropout)
+        assert found == reason

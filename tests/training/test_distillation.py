@@ -1,4 +1,4 @@
-"""Trained networks teach another: what they ask for, which of them are taken, which refused."""
+"""Knowledge distillation: the target, which teachers are used and which are refused."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from tests.conftest import PLAIN, Run
 from tests.test_interrupt import interrupt_at, same_run
 
 TEACHERS = "lightning_logs/teacher/*/version_*/checkpoints/best.ckpt"
-TAUGHT = f"{PLAIN} --trainer.callbacks Distillation --trainer.callbacks.teachers"
-FOLDER = Path("lightning_logs/taught/version_0")
+DISTILLED = f"{PLAIN} --trainer.callbacks Distillation --trainer.callbacks.teachers"
+FOLDER = Path("lightning_logs/distilled/version_0")
 
 
 @pytest.fixture
@@ -62,9 +62,9 @@ def test_certain_targets_are_labels(loss, smoothing) -> None:
 
 def test_run(run: Run, teachers: list[Path]) -> None:
     """It is a run like any other, knows its teachers, and has learned something else."""
-    taught = run(TAUGHT, TEACHERS, "--name taught")
-    assert taught.code == 0, taught.err
-    assert f"Taught by 2 networks: {TEACHERS}\n" in taught.out
+    distilled = run(DISTILLED, TEACHERS, "--name distilled")
+    assert distilled.code == 0, distilled.err
+    assert f"Distilled from 2 teachers: {TEACHERS}\n" in distilled.out
     manifest = json.loads((FOLDER / "run.json").read_text())
     assert list(manifest["teachers"]) == [str(path) for path in teachers]
     for path, digest in manifest["teachers"].items():
@@ -89,33 +89,33 @@ def test_temperature(loss) -> None:
 def test_the_temperature_reaches_training(run: Run, teachers: list[Path]) -> None:
     for degrees in ("1", "3"):
         options = f"--trainer.callbacks.temperature {degrees} --name at_{degrees}"
-        assert run(TAUGHT, TEACHERS, options).code == 0
+        assert run(DISTILLED, TEACHERS, options).code == 0
     one, other = (metrics(Path(f"lightning_logs/at_{d}/version_0"))[-1] for d in ("1", "3"))
     assert float(other["train/loss"]) > 2 * float(one["train/loss"])  # times the square of 3
     assert one["val/loss"] != other["val/loss"]
 
 
 def test_teachers_are_not_needed_afterwards(run: Run, teachers: list[Path]) -> None:
-    assert run(TAUGHT, TEACHERS, "--name taught").code == 0
+    assert run(DISTILLED, TEACHERS, "--name distilled").code == 0
     shutil.rmtree("lightning_logs/teacher")
     for command in ("test", "validate", "predict --data Digits"):
         done = run(f"{command} --ckpt_path {FOLDER}/checkpoints/best.ckpt --trainer.logger false")
         assert done.code == 0, done.err
 
 
-def test_goes_on_as_it_began(run: Run, monkeypatch: pytest.MonkeyPatch, teachers) -> None:
-    assert run(TAUGHT, TEACHERS, "--name whole").code == 0
+def test_resumed_run_is_the_same(run: Run, monkeypatch: pytest.MonkeyPatch, teachers) -> None:
+    assert run(DISTILLED, TEACHERS, "--name whole").code == 0
     with monkeypatch.context() as patch:
         interrupt_at(patch, lightning_cli.Classifier, "training_step", 3, signal.SIGINT)
-        assert run(TAUGHT, TEACHERS, "--name cut").code == 130
-    assert run(TAUGHT, TEACHERS, "--name cut --resume must").code == 0
+        assert run(DISTILLED, TEACHERS, "--name cut").code == 130
+    assert run(DISTILLED, TEACHERS, "--name cut --resume must").code == 0
     same_run(Path("lightning_logs/cut/version_0"), Path("lightning_logs/whole/version_0"))
 
 
 def test_steps_per_execution_changes_nothing(run: Run, teachers: list[Path]) -> None:
     for steps in (1, 16):
         options = f"--data.steps_per_execution {steps} --name steps_{steps}"
-        assert run(TAUGHT, TEACHERS, options).code == 0
+        assert run(DISTILLED, TEACHERS, options).code == 0
     one, many = (Path(f"lightning_logs/steps_{steps}/version_0") for steps in (1, 16))
     assert metrics(one) == metrics(many)
 
@@ -138,7 +138,7 @@ class TestRefused:
     """Before training, in one sentence, and no folder is left."""
 
     def refused(self, run: Run, *options: str) -> str:
-        outcome = run(TAUGHT, *options, "--name taught")
+        outcome = run(DISTILLED, *options, "--name distilled")
         assert outcome.code == 2 and outcome.err.count("\n") == 1, outcome.err
         assert not FOLDER.exists()
         return outcome.err
@@ -167,7 +167,7 @@ class TestRefused:
         assert "that validate this run" in message
 
     def test_fewer_validation_images_of_the_same_are_fine(self, run: Run, teachers) -> None:
-        assert run(TAUGHT, TEACHERS, "--data.val_size 100 --name taught").code == 0
+        assert run(DISTILLED, TEACHERS, "--data.val_size 100 --name distilled").code == 0
 
     def test_other_dataset(self, run: Run, teachers, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Digits, "dataset", "MNIST")

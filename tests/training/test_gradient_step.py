@@ -42,13 +42,13 @@ def batch(size: int, soft: bool = False) -> tuple[Tensor, Tensor]:
 def by_autograd(
     module: nn.Module,
     images: Tensor,
-    wanted: Tensor,
+    target: Tensor,
     *options: float,
     penalty: Penalty = Penalty(0, 0),  # noqa: B008
 ) -> list[Tensor]:
     """Return loss, logits and gradients."""
     logits = module(images)
-    loss = class_loss(logits, wanted, "cross_entropy", *options)
+    loss = class_loss(logits, target, "cross_entropy", *options)
     module.zero_grad()
     (SCALE * loss).backward()
     penalty.add_gradients(kernels(module))
@@ -59,12 +59,12 @@ def by_autograd(
 def directly(
     module: LeNet5,
     images: Tensor,
-    wanted: Tensor,
+    target: Tensor,
     *options: float,
     penalty: Penalty = Penalty(0, 0),  # noqa: B008
 ) -> list[Tensor]:
     """Likewise."""
-    done = DirectLoss(module, penalty, *options)(images, wanted, SCALE)
+    done = DirectLoss(module, penalty, *options)(images, target, SCALE)
     assert done is not None
     loss, logits = done
     assert not loss.requires_grad and not logits.requires_grad
@@ -165,11 +165,11 @@ def test_an_empty_batch_has_no_loss():
 
 
 def test_any_memory_layout():
-    module, (images, wanted) = network(), batch(6, soft=True)
-    expected = directly(module, images, wanted)
+    module, (images, target) = network(), batch(6, soft=True)
+    expected = directly(module, images, target)
     layouts = images.to(memory_format=torch.channels_last), images.mT.contiguous().mT
     for layout in layouts:
-        found = directly(module, layout, wanted.T.contiguous().T)
+        found = directly(module, layout, target.T.contiguous().T)
         assert all(map(torch.equal, found, expected))
 
 
@@ -335,10 +335,10 @@ class TestInTraining:
     def test_weights_are_those_of_autograd(self, monkeypatch):
         options = {"l2": 0.001, "label_smoothing": 0.1}
         found = train(**options)
-        assert found.direct is not None
+        assert found.gradient_step is not None and found.gradient_step.direct is not None
         monkeypatch.setattr(gradient_step, "takes", lambda *_: False)
         expected = train(**options)
-        assert expected.direct is None
+        assert expected.gradient_step is not None and expected.gradient_step.direct is None
         assert_same_weights(found, expected)
 
     def test_what_is_left_to_autograd_is_trained_by_it(self, monkeypatch):
@@ -349,4 +349,5 @@ class TestInTraining:
         assert_same_weights(found, expected)
 
     def test_not_in_double_precision(self):
-        assert train(steps=1, precision="64-true").direct is None
+        found = train(steps=1, precision="64-true").gradient_step
+        assert found is not None and found.direct is None

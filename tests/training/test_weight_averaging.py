@@ -194,16 +194,16 @@ def test_goes_on_after_a_stop(run: Run, config: None) -> None:
         assert torch.equal(value, saved("on")[name])
 
 
-def test_with_teachers(run: Run, config: None, trained: Path) -> None:
+def test_with_distillation(run: Run, config: None, trained: Path) -> None:
     teachers = f"""\
     - class_path: lenet_lightning.Distillation
       init_args: {{teachers: "{trained}/checkpoints/best.ckpt"}}
 model:
 """
     Path("cycles.yaml").write_text(CYCLES.replace("model:\n", teachers))
-    done = run(f"{FIT} --name taught --trainer.max_epochs 3")
+    done = run(f"{FIT} --name distilled --trainer.max_epochs 3")
     assert (done.code, done.err) == (0, "")
-    average, last = saved("taught"), saved("taught", key="current_model_state")
+    average, last = saved("distilled"), saved("distilled", key="current_model_state")
     assert (
         average.keys()
         == last.keys()
