@@ -66,7 +66,7 @@ def test_lenet_layers_are_exact(channels, out, side, batch, activation):
 
 @pytest.mark.parametrize("channels", [1, 2, 5])
 @pytest.mark.parametrize("out", [1, 7, 8, 9, 16, 17, 33])
-@pytest.mark.parametrize(("height", "width"), [(6, 6), (7, 6), (6, 11), (28, 13)])
+@pytest.mark.parametrize(("height", "width"), [(6, 6), (7, 6), (6, 11), (28, 13), (8, 36)])
 def test_any_shape_is_exact(height, width, out, channels):
     assert_exact(*case(3, channels, out, height, width), ["none", "relu", "absolute"][out % 3])
 
