@@ -6,12 +6,13 @@ Lightning is about to restore with the trainer, network, optimizers and schedule
 
 import copy
 import re
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.optim import Optimizer
@@ -144,6 +145,18 @@ def check_state(checkpoint: dict[str, Any], trainer: Trainer, module: LightningM
                 if "best_k_models" in own:  # by path
                     own["best_k_models"] = {}
                 _alike(state, own, f"callbacks.{type(callback).__name__}")
+                _try(callback, state)
+
+
+def _try(callback: Callback, state: dict[str, Any]) -> None:
+    """Restore a copy of a callback: some check their state themselves, each in its own way."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # said when it is restored
+            copy.copy(callback).load_state_dict(copy.deepcopy(state))
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise SchemaError(f"callbacks.{type(callback).__name__}: {reason}") from error
 
 
 def check_weights(weights: Mapping[str, Tensor], module: torch.nn.Module) -> None:

@@ -59,6 +59,10 @@ JUNK = [
 ]
 
 
+# A folder of another name, which is none of this test's.
+pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed:UserWarning")
+
+
 class Network(LightningModule):
     """Two layers, whose optimizer and scheduler are put in place by the test."""
 

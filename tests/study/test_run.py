@@ -201,9 +201,9 @@ def seeds_of(name: str) -> list[int]:
     """The seeds in a study's folder, each of which has one finished run."""
     folders = sorted(Path(f"lightning_logs/{name}/repeats").iterdir())
     finished = [run_folder.read(next(folder.glob("version_*"))).manifest for folder in folders]
-    assert {run["status"] for run in finished} == {"finished"}
+    assert {run.status for run in finished} == {"finished"}
     assert not list(Path("lightning_logs").glob(f"{name}/repeats/*/version_1"))
-    return [run["seed"] for run in finished]
+    return [run.seed for run in finished]
 
 
 class TestSeedsOfAConfiguration:
