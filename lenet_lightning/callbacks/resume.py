@@ -127,6 +127,7 @@ class Continuation(Callback):
 
     def __init__(self, checkpoint: Path, changed: Changes) -> None:
         self.folder = checkpoint.parent.resolve()
+        self.checkpoint: dict[str, Any] = {}
         self.optimizer = {
             key.removeprefix(OPTIMIZER): new
             for key, (_, new) in changed.items()

@@ -198,33 +198,41 @@ def check_optimizers(checkpoint: dict[str, Any], trainer: Trainer) -> None:
 
 
 def _check_optimizer(state: dict[str, Any], optimizer: Optimizer) -> None:
-    """Compare with the state that this very optimizer has after one step without gradient."""
-    own = after_a_step(optimizer)
+    """Compare with the state that a copy of the optimizer has after a step, and let it restore."""
+    twin = copy.deepcopy(optimizer)
+    step(twin)
+    own = twin.state_dict()
     key = "optimizer_states.param_groups"
     require(len(state["param_groups"]) == len(own["param_groups"]), f"{key} are too few or many")
     for group, known in zip(state["param_groups"], own["param_groups"], strict=True):
-        require("params" in group and "lr" in group, f"{key} have no params or lr")
-        numbers = group["params"]
+        numbers = group.get("params")
         whole = isinstance(numbers, list) and all(map(_is_count, numbers))
         require(whole and numbers == known["params"], f"{key}.params are other parameters")
         require(group.keys() <= known.keys(), f"{key} hold unknown arguments")
+        # Of schedulers and of this package's optimizers; torch has defaults for some of its own.
+        missing = known.keys() - group.keys() - optimizer.defaults.keys()
+        require(not missing, f"{key} have no {', '.join(sorted(missing))}")
         _alike({**known, **group}, known, key)
     for number, values in state["state"].items():
         where = f"optimizer_states.state.{number}"
         require(number in own["state"], f"{where} is of no parameter")
         if _mapping(values, where):
             _alike(values, own["state"][number], where)
+    try:
+        twin.load_state_dict(state)
+        step(twin)
+    except Exception as error:  # which arguments may be absent depends on the optimizer
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise SchemaError(f"optimizer_states: {reason}") from error
 
 
-def after_a_step(optimizer: Optimizer) -> dict[str, Any]:
-    """Return the state of a copy of an optimizer after a step of gradients of 0."""
-    twin = copy.deepcopy(optimizer)
-    for group in twin.param_groups:
+def step(optimizer: Optimizer) -> None:
+    """Let an optimizer step with gradients of 0."""
+    for group in optimizer.param_groups:
         for parameter in group["params"]:
             parameter.grad = torch.zeros_like(parameter)
     # Of the class: a scheduler puts a counter around the instance's method.
-    type(twin).step(twin)
-    return twin.state_dict()
+    type(optimizer).step(optimizer)
 
 
 def _alike(value: Any, known: Any, key: str) -> None:

@@ -119,6 +119,8 @@ class Session:
         for parameter in self.network.parameters():
             parameter.grad = torch.ones_like(parameter)
         self.optimizer.step()
+        if self.scheduler.last_epoch + 1 > getattr(self.scheduler, "total_steps", math.inf):
+            return  # OneCycleLR has ended
         plateau = isinstance(self.scheduler, lr_scheduler.ReduceLROnPlateau)
         self.scheduler.step(*[1.0] * plateau)
 
@@ -148,11 +150,11 @@ class Session:
     def take(self, checkpoint: dict[str, Any]) -> None:
         """Restore a checkpoint as Lightning does, and train on."""
         self.network.load_state_dict(checkpoint["state_dict"])
-        for name, state in checkpoint["loops"].items():
+        for name, state in checkpoint.get("loops", {}).items():
             if name in checkpoint_schema.LOOPS:
                 getattr(self.lightning, name).load_state_dict(state)
         for callback in self.callbacks:
-            if state := checkpoint["callbacks"].get(callback.state_key):
+            if state := checkpoint.get("callbacks", {}).get(callback.state_key):
                 callback.load_state_dict(state)
         self.optimizer.load_state_dict(checkpoint["optimizer_states"][0])
         self.scheduler.load_state_dict(checkpoint["lr_schedulers"][0])
