@@ -219,7 +219,7 @@ def _check_optimizer(state: dict[str, Any], optimizer: Optimizer) -> None:
         if _mapping(values, where):
             _alike(values, own["state"][number], where)
     try:
-        twin.load_state_dict(state)
+        twin.load_state_dict(copy.deepcopy(state))  # its tensors would be changed in place
         step(twin)
     except Exception as error:  # which arguments may be absent depends on the optimizer
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]

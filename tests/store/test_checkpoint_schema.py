@@ -189,8 +189,10 @@ def test_every_optimizer(optimizer: str, steps: int) -> None:
     for _ in range(steps):
         session.step()
     checkpoint = session.checkpoint()
-    again = Session(optimizer)
+    again, before = Session(optimizer), copy.deepcopy(checkpoint["optimizer_states"][0]["state"])
     again.check(checkpoint)
+    now = checkpoint["optimizer_states"][0]["state"]
+    torch.testing.assert_close(now, before, rtol=0, atol=0)
     again.take(checkpoint)
     for state in checkpoint["optimizer_states"][0]["state"].values():
         for key, value in list(state.items()):
