@@ -129,6 +129,13 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def _represent(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    """Quote a text so that Unicode's line breaks are escaped; PyYAML would fold them to spaces."""
+    style = '"' if any(c in text for c in "\x85\u2028\u2029") else None
+    return dumper.represent_scalar(f"{TAG}str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent)
 _Dumper.add_implicit_resolver(f"{TAG}float", re.compile(f"^(?:{FLOAT})$"), [*"-+.0123456789"])
 
 

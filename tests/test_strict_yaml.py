@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lenet_lightning import strict_yaml
@@ -104,8 +104,10 @@ def test_nothing_but_yaml_errors(text):
 
 
 @given(VALUES)
+@example("\x85")
+@example("a\u2028b\u2029")
 def test_what_is_dumped_is_read_again(value):
-    text = yaml.safe_dump(value, allow_unicode=True)
+    text = strict_yaml.dumps(value)
     try:
         loaded = strict_yaml.loads(text)
     except yaml.YAMLError as error:
