@@ -63,8 +63,11 @@ def explain(message: str, parser: ArgumentParser) -> str:
     """
     keys = re.findall(r'Parser key "([^"]+)"', message)
     key = full_key(keys)
-    if found := re.search(r"Importing '([^']+)' is not allowed", message):
-        return forbidden(key, found[1])
+    # The parser also tries the base class that an argument is of, which nobody has named.
+    bases = re.findall(r"\.(\w+)[\],'>]", " ".join(re.findall(r"Subtypes: .*", message)))
+    for name in re.findall(r"Importing '([^']+)' is not allowed", message):
+        if name.rpartition(".")[2] not in bases:
+            return forbidden(key, name)
     if found := re.search(r"unrecognized arguments: (\S+)", message):
         return unknown_option(found[1], parser)
     found = re.search(r"(?:Group '(\S+)' does not accept o|O|o)ption '(\S+)'", message)
