@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
-from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.callbacks import DeviceStatsMonitor, EMAWeightAveraging, LearningRateMonitor
 from lightning.pytorch.cli import ReduceLROnPlateau as Plateau
 from lightning.pytorch.plugins.environments import TorchElasticEnvironment
 
@@ -107,6 +107,11 @@ def hardware(trainer: dict[str, Any]) -> None:
                 f"trainer.accelerator is {accelerator}, but torch finds none on this machine: "
                 "choose cpu or auto."
             )
+    if getattr(getattr(strategy, "init_args", None), "start_method", "popen") != "popen":
+        raise UserError(
+            f"trainer.strategy.start_method is {strategy.init_args.start_method}, whose processes "
+            "do not know the run's folder: expected popen."
+        )
     if isinstance(strategy, str):
         # Others split the network, or start processes that do not know the run's folder.
         choose("trainer.strategy", strategy, ["auto", "ddp"])
@@ -120,6 +125,16 @@ def teachers(trainer: Trainer) -> None:
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Distillation):
             find(callback.teachers)
+
+
+def loggers(trainer: Trainer) -> None:
+    """Refuse callbacks that write to a logger where there is none."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, LearningRateMonitor | DeviceStatsMonitor):
+            raise UserError(
+                f"trainer.callbacks has {type(callback).__name__}, which writes to a logger, but "
+                "trainer.logger is false: leave trainer.logger out, or give CSVLogger."
+            )
 
 
 def averaging(trainer: Trainer, classifier: Classifier, scheduler: Any, batches: int) -> None:
@@ -270,7 +285,7 @@ def duration(trainer: Trainer, batches: int) -> tuple[int, int]:
     """
     limits = ((trainer.max_epochs or -1) * batches, trainer.max_steps)
     steps = min((limit for limit in limits if limit > 0), default=-1)
-    return (-(-steps // batches) if steps > 0 else -1), steps
+    return (-(-steps // batches) if steps > 0 and batches else -1), steps
 
 
 def lengths(trainer: Trainer, classifier: Classifier, scheduler: Any, batches: int) -> None:
@@ -283,6 +298,11 @@ def lengths(trainer: Trainer, classifier: Classifier, scheduler: Any, batches: i
         batches: that an epoch trains on.
     """
     check = trainer.val_check_interval
+    if not batches:
+        raise UserError(
+            f"trainer.limit_train_batches is {trainer.limit_train_batches}, which leaves no batch "
+            "of an epoch: give a larger share, or a whole number of batches."
+        )
     if isinstance(check, int) and check > batches:
         raise UserError(
             f"trainer.val_check_interval is {check}, but an epoch has {batches} batches: give at "

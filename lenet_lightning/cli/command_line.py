@@ -55,11 +55,17 @@ class CommandLine(NamedTuple):
     Attributes:
         args: the subcommand and its options, the content of every file in its place, files first.
         optimizer: the class of the optimizer, if one is named.
+        scheduler: the class of the learning rate scheduler, if one is named.
+        scheduler_options: the arguments of the scheduler that are given.
+        named: the classes that the options of the trainer name, each with its key.
         kept: a sentence if another class of data keeps the options that a file gives; or empty.
     """
 
     args: list[str]
     optimizer: str | None
+    scheduler: str | None
+    scheduler_options: frozenset[str]
+    named: list[tuple[str, str]]
     kept: str
 
 
@@ -80,10 +86,34 @@ def read(args: list[str]) -> CommandLine:
             was, now = class_of(old.get("data")), class_of(new.get("data"))
             if was and now and not words and not same_class(was, now):
                 kept = f"data is {now} in place of {was}: the options given for {was} are kept."
-    models = [new.get("model") for _, new, _ in layers]
-    named = [class_of(model.get("optimizer")) for model in models if isinstance(model, dict)]
+    models = [new["model"] for _, new, _ in layers if isinstance(new.get("model"), dict)]
+    optimizers = [class_of(model.get("optimizer")) for model in models]
+    optimizer = ([None, *filter(None, optimizers)])[-1]
+    schedule = last_schedule(models)
     words = [w for _, new, own in layers for w in own or ("--config", strict_yaml.dumps(new))]
-    return CommandLine([args[0], *words], ([None, *filter(None, named)])[-1], kept)
+    trainers = [new["trainer"] for _, new, _ in layers if isinstance(new.get("trainer"), dict)]
+    named = [
+        (f"trainer.{key.rstrip('+')}", name)
+        for trainer in trainers
+        for key, value in trainer.items()
+        for each in (value if isinstance(value, list) else [value])
+        if (name := class_of(each))
+    ]
+    return CommandLine([args[0], *words], optimizer, *schedule, named, kept)
+
+
+def last_schedule(models: list[dict[str, Any]]) -> tuple[str | None, frozenset[str]]:
+    """Return the scheduler that the last of several models names, and its arguments of them all."""
+    name, given = None, frozenset[str]()
+    for model in models:
+        value = model.get("scheduler", {})
+        if value is None:
+            name, given = None, frozenset()
+        name = class_of(value) or name
+        if isinstance(value, dict):
+            arguments = value.get("init_args")
+            given |= {*value, *(arguments if isinstance(arguments, dict) else ())}
+    return name, given
 
 
 def layer(option: Option) -> tuple[int, dict[str, Any], list[str]]:

@@ -24,7 +24,16 @@ from lenet_lightning.callbacks.predictions import PredictionTable
 from lenet_lightning.callbacks.progress import StepBar
 from lenet_lightning.callbacks.recorder import add_evaluation, figure, images_seen
 from lenet_lightning.callbacks.run_callbacks import Keeper
-from lenet_lightning.cli import checks, command_line, ensemble, messages, summary, trust
+from lenet_lightning.cli import (
+    chance,
+    checks,
+    command_line,
+    ensemble,
+    messages,
+    schedule_length,
+    summary,
+    trust,
+)
 from lenet_lightning.cli.command_line import CommandLine
 from lenet_lightning.cli.parser import MODE, PURPOSES, TRANSIENT, Parser, add_run, add_seed
 from lenet_lightning.data.datamodule import ImageDataModule
@@ -64,6 +73,7 @@ class Command(LightningCLI):
     def __init__(self, line: CommandLine, run: bool = True) -> None:
         self.line, self.args = line, line.args
         self.folder: Path | None = None
+        self.disagreement = ""
         self.checkpoints: dict[str, dict[str, Any]] = {}
         super().__init__(
             Classifier,
@@ -128,7 +138,11 @@ class Command(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse ``self.args`` and prove the checkpoint they name, before Lightning opens it."""
-        self.config = expanded(parser.parse_args(self.args))
+        line = self.line
+        self.untold = schedule_length.left_out(line.scheduler, line.scheduler_options)
+        # Any length; it is known once the rest is.
+        length = [f"--model.scheduler.{self.untold}=1"] if self.untold else []
+        self.config = expanded(parser.parse_args([*self.args, *length]))
         self.options = self.config.get(self.config.get("subcommand"), self.config)
         trust.check(self.options, self.args)
         if given := self.options.get("ckpt_path"):
@@ -146,6 +160,9 @@ class Command(LightningCLI):
     def instantiate_classes(self) -> None:
         """Build data, model and trainer; without a subcommand, data and model only."""
         try:
+            if self.untold and self.subcommand in (None, "fit"):
+                arguments = self.options.model.scheduler.init_args
+                arguments[self.untold] = schedule_length.of_training(self.options, self.untold)
             if not self.subcommand:
                 self.parser.instantiate_classes(self.config)
                 return
@@ -184,7 +201,8 @@ class Command(LightningCLI):
         own_io = WeightsIO if self.subcommand in EVALUATIONS else checkpoints.DurableCheckpointIO
         plugins.append(own_io())
         # Lightning's default logger would make a folder before anything is checked.
-        logger = options.trainer.logger or False
+        logger = options.trainer.logger
+        logger = bool(options.trainer.fast_dev_run) if logger is None else logger
         distributed.count_tasks_per_node()
         if TorchElasticEnvironment.detect() and options.trainer.devices == "auto":
             kwargs["devices"] = os.environ.get("LOCAL_WORLD_SIZE", "auto")
@@ -204,6 +222,9 @@ class Command(LightningCLI):
             checks.monitors(self.trainer, scheduler, self.datamodule)
             if self.subcommand == "fit":
                 checks.lengths(self.trainer, self.model, scheduler, batches)
+                self.disagreement = self.schedule_words(scheduler, batches)
+                if self.options.trainer.logger in (False, []):
+                    checks.loggers(self.trainer)
                 checks.averaging(self.trainer, self.model, scheduler, batches)
             for path, checkpoint in self.checkpoints.items():
                 checks.same_input(checkpoints.spec_of(checkpoint), path, self.datamodule)
@@ -217,6 +238,13 @@ class Command(LightningCLI):
             checks.teachers(self.trainer)
         if self.subcommand == "predict":
             checks.one_device(self.trainer, "predict")
+
+    def schedule_words(self, scheduler: Any, batches: int) -> str:
+        """Say so if the schedule of learning rates is not as long as the training."""
+        interval = self.model.scheduler_interval
+        epochs, steps = checks.duration(self.trainer, batches)
+        length = steps if interval == "step" else epochs
+        return schedule_length.disagreement(scheduler, length, interval)
 
     def check_checkpoints(self) -> None:
         """Refuse checkpoints of other networks than the model, or that do not go together."""
@@ -266,6 +294,8 @@ class Command(LightningCLI):
             raise
         options.ckpt_path = resumed or options.ckpt_path
         self.keeper.open(self.folder, config)
+        profiler: Any = self.trainer.profiler  # type: ignore[attr-defined]
+        profiler.dirpath = profiler.dirpath or self.folder
         if self.options.trainer.logger is None:
             self.trainer.logger = TensorBoardLogger(
                 self.folder.parent, name="", version=self.folder.name, default_hp_metric=False
@@ -279,7 +309,8 @@ class Command(LightningCLI):
             )
         if self.trainer.is_global_zero:
             print(f"Run folder {self.folder}" + (", continued" if resumed else ""))
-            for line in filter(None, [self.line.kept, *resume.lines(changed)]):
+            said = [self.line.kept, self.disagreement, *resume.lines(changed)]
+            for line in filter(None, said):
                 print(line)
 
     def changed_settings(self, config: dict[str, Any]) -> resume.Changes:
@@ -320,7 +351,9 @@ class Command(LightningCLI):
 
     def after_fit(self) -> None:
         """Test the best checkpoint, once, and print the result."""
-        if self.options.trainer.fast_dev_run:
+        if batches := self.options.trainer.fast_dev_run:
+            if self.trainer.is_global_zero:
+                print(summary.trial_words(int(batches)))
             return
         figures = None
         # A checkpoint's weights are the average; the callback would put the last step's in place.
@@ -352,7 +385,26 @@ class Command(LightningCLI):
                 self.test_words(manifest.best_epoch),
                 summary.table(figures, images_seen(self.trainer, "test")[0]),
             ]
+            lines += self.chance_words(figures, manifest.best_epoch)
         return "\n".join(lines)
+
+    def chance_words(self, figures: dict[str, float], chosen: int) -> list[str]:
+        """Return a line if neither validation nor test is better than chance; else none."""
+        rows, data = self.keeper.record.rows, self.datamodule
+        best = next(row for row in rows if int(row["epoch"]) == chosen)
+        test = images_seen(self.trainer, "test")[0]
+        val = len(data.val_index) or test  # protocol report validates on the test set
+        accuracies = [
+            pair
+            for name in ("acc", "acc_negative")
+            for pair in ((float(best[f"val/{name}"]), val), (figures[name], test))
+        ]
+        labels = data.train_images.labels[data.train_index]
+        if not chance.is_chance(accuracies, labels):
+            return []
+        rate = max(float(row["lr"]) for row in rows)
+        logits = self.model.test_logits[0]
+        return [chance.words(self.options.model.initializer, rate, figures["loss"], logits)]
 
     def test_words(self, chosen: int) -> str:
         """Say what the test at the end of ``fit`` was made of, and how its epoch was chosen."""
@@ -547,6 +599,7 @@ def parse(args: list[str]) -> dict[str, Any]:
         UserError: a key, a value or a combination is wrong.
     """
     line = command_line.read(args)
+    trust.check_names(line.named, args)
     trust.limit_imports(args)
     return Command(line._replace(args=line.args[1:]), run=False).complete_config
 
@@ -563,6 +616,7 @@ def main(args: list[str] | None = None) -> None:
     """
     args = with_run_config(sys.argv[1:] if args is None else args)
     line = command_line.read(args)
+    trust.check_names(line.named, args)
     trust.limit_imports(args)
     process.quiet()
     process.spare_gpu_checks()

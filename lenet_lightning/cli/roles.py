@@ -43,8 +43,7 @@ ROLES: dict[str, tuple[str, ...]] = {
         *_of(
             "lightning.pytorch.callbacks",
             "EarlyStopping EMAWeightAveraging LearningRateMonitor DeviceStatsMonitor ModelSummary "
-            "RichModelSummary TQDMProgressBar RichProgressBar ModelCheckpoint "
-            "OnExceptionCheckpoint",
+            "RichModelSummary TQDMProgressBar RichProgressBar ModelCheckpoint",
         ),
         "lenet_lightning.Distillation",
         "lenet_lightning.CycleAveraging",
@@ -84,6 +83,8 @@ UNFIT: dict[str, str] = {
         "callbacks.LearningRateFinder": "learning rates are compared by a study, on validation "
         "images",
         "callbacks.ModelPruning": "it prunes layers before they are built: train a smaller network",
+        "callbacks.OnExceptionCheckpoint": "checkpoints/last.ckpt is saved every epoch, and "
+        "--resume must goes on from it",
         "callbacks.SpikeDetection": "it needs automatic optimization: a loss that is not finite "
         "stops this training, and model.gradient_clip_val limits large gradients",
         "callbacks.StochasticWeightAveraging": "its average is not what is saved: use "
@@ -147,5 +148,8 @@ def spellings(key: str) -> frozenset[str]:
 
 
 def entry(table: dict[str, str], name: str) -> str | None:
-    """Return what a table of import paths says of a class, by whatever path it is named."""
-    return next((said for path, said in table.items() if name in (path, definition(path))), None)
+    """Return what a table of Lightning's classes says of one, by whatever path it is named."""
+    package, _, last = name.rpartition(".")
+    if package.partition(".")[0] != "lightning":
+        return None
+    return next((said for path, said in table.items() if path.rpartition(".")[2] == last), None)

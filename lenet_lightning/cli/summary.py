@@ -56,3 +56,12 @@ def networks_table(
         cells = (f"{own[key]:{form}}" if key in own else "" for key, form in forms.items())
         lines.append(f"{label:{width}}" + "".join(f"{cell:>12}" for cell in cells).rstrip())
     return "\n".join(lines)
+
+
+def trial_words(batches: int) -> str:
+    """Return the line that ends a ``trainer.fast_dev_run`` of so many batches."""
+    count = "1 batch" if batches == 1 else f"{batches} batches"
+    return (
+        f"trainer.fast_dev_run: trained on {count} and validated {count} without an error; nothing "
+        "was tested or saved."
+    )

@@ -20,7 +20,16 @@ import torch
 
 from lenet_lightning.cli.command_line import values
 from lenet_lightning.cli.messages import forbidden
-from lenet_lightning.cli.roles import FURTHER, PACKAGES, ROLES, UNFIT, definition, entry, spellings
+from lenet_lightning.cli.roles import (
+    FURTHER,
+    PACKAGES,
+    ROLES,
+    SERVICES,
+    UNFIT,
+    definition,
+    entry,
+    spellings,
+)
 from lenet_lightning.errors import UserError, full_key, nearest
 
 FLAGS = ("--allow_imports", "--allow_imports+")
@@ -91,7 +100,6 @@ def _check(node: Any, key: str, prefixes: set[str], trusted: bool) -> None:
         trusted = below(name, prefixes)
         if entry(UNFIT, name) or (not trusted and name not in spellings(key)):
             raise UserError(forbidden(key, name))
-        installed(key, name)
         further_arguments(key, name, node)
     if isinstance(node, dict):
         for part, value in node.items():
@@ -101,6 +109,25 @@ def _check(node: Any, key: str, prefixes: set[str], trusted: bool) -> None:
             _check(value, key, prefixes, trusted)
     elif isinstance(node, str) and "://" in node and key.startswith("trainer.") and not trusted:
         raise UserError(f"{full_key([key])} is {node}, an address: expected a path on this disk.")
+
+
+def check_names(named: list[tuple[str, str]], args: list[str]) -> None:
+    """Refuse what Lightning has and this training cannot use, before arguments are looked at.
+
+    Args:
+        named: keys of the trainer, and what stands there, perhaps a class.
+        args: the command line.
+
+    Raises:
+        UserError: naming the key, the class and the reason, or the package that is missing.
+    """
+    short = {path.rpartition(".")[2]: path for path in (*UNFIT, *PACKAGES)}
+    for key, name in named:
+        path = short.get(name, name)
+        needs_flag = entry(SERVICES, path) and not below(path, opened(args))
+        if key in ROLES and (entry(UNFIT, path) or needs_flag):
+            raise UserError(forbidden(key, path))
+        installed(key, path)
 
 
 def installed(key: str, name: str) -> None:

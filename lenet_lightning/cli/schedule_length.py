@@ -1,0 +1,103 @@
+"""How long a learning rate schedule lasts: as long as the training, unless told otherwise."""
+
+import pydoc
+from types import SimpleNamespace
+from typing import Any, cast
+
+from lightning.pytorch import Trainer
+from torch.optim.lr_scheduler import (
+    ConstantLR,
+    CosineAnnealingLR,
+    LinearLR,
+    OneCycleLR,
+    PolynomialLR,
+)
+
+from lenet_lightning.cli import checks
+from lenet_lightning.errors import UserError
+from lenet_lightning.training.schedulers import LinearCycles
+
+# The argument that says when a schedule has come to its end.
+LENGTHS: dict[type, str] = {
+    CosineAnnealingLR: "T_max",
+    LinearLR: "total_iters",
+    PolynomialLR: "total_iters",
+    OneCycleLR: "total_steps",
+}
+
+
+def left_out(name: str | None, given: frozenset[str]) -> str | None:
+    """Return the argument for the length of a schedule, if it has one that was not given.
+
+    Args:
+        name: of the scheduler, alone or with its package; None without one.
+        given: its arguments.
+    """
+    for kind, argument in LENGTHS.items():
+        if name and name.rpartition(".")[2] == kind.__name__:
+            return None if given & {argument, "epochs", "steps_per_epoch"} else argument
+    return None
+
+
+def of_training(options: Any, argument: str) -> int:
+    """Return the length of the training in the scheduler's own interval.
+
+    Args:
+        options: the parsed configuration of ``fit``.
+        argument: of the scheduler, that is to be this length.
+
+    Raises:
+        UserError: the training has no limit.
+    """
+    trainer, data, batches = options.trainer, options.data, 1
+    if options.model.scheduler_interval == "step" or trainer.max_steps > 0:
+        module = cast(Any, pydoc.locate(data.class_path))(**vars(data.init_args))
+        part = trainer.overfit_batches or trainer.limit_train_batches
+        limit = SimpleNamespace(limit_train_batches=1.0 if part is None else part)
+        batches = checks.epoch_batches(cast(Trainer, limit), checks.sizes(module))
+    epochs, steps = checks.duration(trainer, batches)
+    length = steps if options.model.scheduler_interval == "step" else epochs
+    if length < 1:
+        raise UserError(
+            f"model.scheduler.{argument} is required: it is the length of the training by default, "
+            "which has no limit here."
+        )
+    return length
+
+
+def disagreement(scheduler: Any, length: int, interval: str) -> str:
+    """Return a sentence if a schedule is not as long as the training; else an empty one.
+
+    Args:
+        scheduler: of learning rates, or None.
+        length: of the training, in ``interval``; -1 without a limit.
+        interval: epoch or step.
+    """
+    if length < 1:
+        return ""
+    if isinstance(scheduler, LinearCycles):
+        first, every = scheduler.first, scheduler.every
+        if length >= first and (length - first) % every == 0:
+            return ""
+        return (
+            f"model.scheduler has first {first} and every {every}, but training takes {length} "
+            f"{interval}s: it ends within a cycle, before the learning rate is back at 0."
+        )
+    kinds = {**LENGTHS, ConstantLR: "total_iters"}
+    argument = next((name for kind, name in kinds.items() if isinstance(scheduler, kind)), "")
+    ends = getattr(scheduler, argument, length) if argument else length
+    if ends > length:
+        effect = "it ends before the learning rate has come to its end"
+    elif ends < length and isinstance(scheduler, CosineAnnealingLR):
+        effect = "the learning rate rises again after that"
+    elif ends < length and (
+        isinstance(scheduler, PolynomialLR) or getattr(scheduler, "end_factor", 1.0) == 0
+    ):
+        effect = "the learning rate is 0 after that, and nothing is learnt"
+    else:
+        return ""
+    remedy = f"give {length}" + (", or leave it out" if type(scheduler) in LENGTHS else "")
+    return (
+        f"model.scheduler.{argument} is {ends}, but training takes {length} {interval}s: "
+        f"{effect}; {remedy}."
+    )
