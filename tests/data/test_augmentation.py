@@ -140,6 +140,16 @@ def test_a_rotated_mirror_image_is_not_deformed():
     assert set(torch.det(maps).round().tolist()) == {-1.0, 1.0}
 
 
+def test_rotation_leaves_the_size_drawn():
+    turned, upright = (
+        draw(Augmentation(rotation=90, zoom=0.5), 50),
+        draw(Augmentation(zoom=0.5), 50),
+    )
+    areas = [torch.linalg.det(maps[:, :, :2]) for maps in (turned, upright)]
+    torch.testing.assert_close(*areas)
+    assert areas[0].std() > 0.1
+
+
 def test_rotation_keeps_the_centre():
     spot = torch.zeros(20, 1, SIZE, SIZE)
     spot[:, :, 15:17, 15:17] = 1
