@@ -66,7 +66,7 @@ class RunRecord(Checkpoint):
     def hold(self, folder: Path) -> bool:
         """Take a folder for this process; false if another one runs in it."""
         self.release()
-        self.lock = run_folder.hold(folder)
+        self.lock, self.held = run_folder.hold(folder), folder
         return self.lock is not None
 
     def release(self) -> None:
@@ -78,7 +78,7 @@ class RunRecord(Checkpoint):
     def abandon(self) -> None:
         """Give the folder back, and remove it if nothing was recorded in it."""
         if self.lock is not None:
-            run_folder.discard(Path(self.lock.name).parent)
+            run_folder.discard(self.held)
         self.release()
 
     def open(self, folder: Path, config: str) -> None:
