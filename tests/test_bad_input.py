@@ -341,7 +341,7 @@ class TestCheckpoint:
             refuse(run, f"{command} --ckpt_path nowhere.ckpt", "The checkpoint nowhere.ckpt cannot")
 
     def test_folder(self, run: Run, trained: Path) -> None:
-        refuse(run, f"test --ckpt_path {trained}", "cannot be read (Is a directory)")
+        refuse(run, f"test --ckpt_path {trained}", "trained", "is not a regular file")
 
     def test_address(self, run: Run) -> None:
         address = "https://example.org/best.ckpt"
