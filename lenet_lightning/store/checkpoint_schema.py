@@ -195,6 +195,10 @@ def check_optimizers(checkpoint: dict[str, Any], trainer: Trainer) -> None:
             known = name in own or not hasattr(scheduler, name)
             require(known, f"lr_schedulers.{name} is not of this scheduler")
         _alike({**own, **{k: v for k, v in state.items() if k in own}}, own, "lr_schedulers")
+        try:
+            copy.copy(scheduler).load_state_dict(copy.deepcopy(state))
+        except Exception as error:  # each scheduler checks values of its own, such as a mode
+            raise SchemaError(f"lr_schedulers: {_reason(error)}") from error
 
 
 def _check_optimizer(state: dict[str, Any], optimizer: Optimizer) -> None:
@@ -222,8 +226,12 @@ def _check_optimizer(state: dict[str, Any], optimizer: Optimizer) -> None:
         twin.load_state_dict(copy.deepcopy(state))  # its tensors would be changed in place
         step(twin)
     except Exception as error:  # which arguments may be absent depends on the optimizer
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise SchemaError(f"optimizer_states: {reason}") from error
+        raise SchemaError(f"optimizer_states: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Return an exception as one short line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def step(optimizer: Optimizer) -> None:
@@ -255,7 +263,8 @@ def _alike(value: Any, known: Any, key: str) -> None:
     elif isinstance(known, Tensor) and known.dim():
         _check_tensor(value, known, key)
     elif isinstance(known, str):
-        require(value is None or isinstance(value, str), phrase)
+        # A scheduler's words, such as a mode, are its arguments, which cannot change half-way.
+        require(isinstance(value, str) and (value == known or "lr_schedulers" not in key), phrase)
     elif isinstance(known, bool):
         require(value is None or isinstance(value, bool), phrase)
     elif isinstance(known, int):

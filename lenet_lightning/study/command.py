@@ -39,8 +39,11 @@ def main(args: Sequence[str]) -> int:
 
 
 def _study(args: Sequence[str]) -> int:
-    options, rest = _parser().parse_known_args(args)
+    parser = _parser()
+    options, rest = parser.parse_known_args(args)
     if not options.config:
+        if rest:
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
         raise UserError("study needs --config FILE, such as configs/studies/smoke.yaml")
     if len(options.config) > 1:
         raise UserError("study takes one --config: put everything into one file")
