@@ -260,6 +260,16 @@ def test_changed(path: tuple[Any, ...], value: Any, phrase: str) -> None:
         session.check(checkpoint)
 
 
+def test_a_list_that_holds_itself() -> None:
+    session = Session("Adam")
+    session.step()
+    checkpoint = session.checkpoint()
+    checkpoint["epoch"] = cycle = []
+    cycle.append(cycle)
+    with pytest.raises(SchemaError, match="too deep"):
+        session.check(checkpoint)
+
+
 def changes_at_random(data: st.DataObject, optimizer: str, scheduler: str) -> None:
     """Change one to three places: what is not refused can be restored, and training goes on."""
     session = Session(optimizer, scheduler)
@@ -267,7 +277,9 @@ def changes_at_random(data: st.DataObject, optimizer: str, scheduler: str) -> No
     checkpoint = session.checkpoint()
     for _ in range(data.draw(st.integers(1, 3))):
         path = data.draw(st.sampled_from(places(checkpoint)))
-        change(checkpoint, path, data.draw(st.sampled_from(["removed", *JUNK])))
+        # A copy: a later change may reach into it.
+        junk = copy.deepcopy(data.draw(st.sampled_from(["removed", *JUNK])))
+        change(checkpoint, path, junk)
     try:
         session.check(checkpoint)
     except SchemaError as error:
