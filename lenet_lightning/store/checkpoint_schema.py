@@ -9,6 +9,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 # Keys of a checkpoint: what its network must know of its input (``InputSpec``), and the complete
 # configuration of its run, as YAML.
@@ -196,8 +198,16 @@ def check_optimizers(checkpoint: dict[str, Any], trainer: Trainer) -> None:
             require(known, f"lr_schedulers.{name} is not of this scheduler")
         _alike({**own, **{k: v for k, v in state.items() if k in own}}, own, "lr_schedulers")
         try:
-            copy.copy(scheduler).load_state_dict(copy.deepcopy(state))
-        except Exception as error:  # each scheduler checks values of its own, such as a mode
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the copy's optimizer has not stepped
+                twin = copy.deepcopy(scheduler)
+                twin.load_state_dict(copy.deepcopy(state))
+                with suppress(ValueError):  # a schedule of fixed length may have ended
+                    if isinstance(twin, ReduceLROnPlateau):
+                        twin.step(0.0)
+                    else:
+                        twin.step()
+        except Exception as error:  # each scheduler has values of its own, such as a period
             raise SchemaError(f"lr_schedulers: {_reason(error)}") from error
 
 

@@ -1,5 +1,7 @@
 """Learning rate schedulers that torch lacks."""
 
+from typing import Any
+
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -24,15 +26,28 @@ class LinearCycles(LambdaLR):
     """
 
     def __init__(self, optimizer: Optimizer, first: int, every: int, peak: float = 0.33) -> None:
-        for name, value in (("first", first), ("every", every)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}: expected a whole number above 0")
-        if not 0 < peak <= 1:
-            raise ValueError(f"peak is {peak}: expected a share above 0 and up to 1")
         self.first = first
         self.every = every
         self.peak = peak
+        self.check()
         super().__init__(optimizer, lambda epoch: self.share(epoch))
+
+    def check(self) -> None:
+        """Refuse arguments that are out of range."""
+        for name, value in (("first", self.first), ("every", self.every)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}: expected a whole number above 0")
+        if not 0 < self.peak <= 1:
+            raise ValueError(f"peak is {self.peak}: expected a share above 0 and up to 1")
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned, which holds the arguments too.
+
+        Raises:
+            ValueError: one is out of range.
+        """
+        super().load_state_dict(state_dict)
+        self.check()
 
     def share(self, epoch: int) -> float:
         """Return the share of its learning rates at which an epoch trains; epochs count from 0."""

@@ -88,6 +88,8 @@ SCHEDULERS: dict[str, Callable[[Any], Any]] = {
     "SequentialLR": lambda o: lr_scheduler.SequentialLR(
         o, [lr_scheduler.LinearLR(o), lr_scheduler.ExponentialLR(o, 0.9)], [2]
     ),
+    "StepLR": lambda o: lr_scheduler.StepLR(o, 2),
+    "CosineAnnealingLR": lambda o: lr_scheduler.CosineAnnealingLR(o, 5),
     "LinearCycles": lambda o: LinearCycles(o, 2, 2),
 }
 
@@ -268,6 +270,28 @@ def test_a_list_that_holds_itself() -> None:
     cycle.append(cycle)
     with pytest.raises(SchemaError, match="too deep"):
         session.check(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "name"),
+    [("LinearCycles", "every"), ("StepLR", "step_size"), ("CosineAnnealingLR", "T_max")],
+)
+def test_period_of_zero(scheduler: str, name: str) -> None:
+    session = Session("SGD", scheduler)
+    session.step()
+    checkpoint = session.checkpoint()
+    checkpoint["lr_schedulers"][0][name] = 0
+    with pytest.raises(SchemaError, match="lr_schedulers: "):
+        session.check(checkpoint)
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_a_schedule_at_its_end_can_be_restored(scheduler: str) -> None:
+    """A run that is resumed for its last test takes no step any more."""
+    session = Session("SGD", scheduler)
+    for _ in range(150):
+        session.step()
+    Session("SGD", scheduler).check(session.checkpoint())
 
 
 def changes_at_random(data: st.DataObject, optimizer: str, scheduler: str) -> None:
