@@ -1,4 +1,4 @@
-"""Going on from a checkpoint with other settings: each one takes effect or is refused.
+"""Resume from a checkpoint with other settings: each one takes effect or is refused.
 
 Lightning restores the optimiser's arguments, the schedule and the callbacks' settings from the
 checkpoint, over those of the new configuration, and says nothing. Here the new ones win.
@@ -33,10 +33,10 @@ TUNABLE = ("lr", "adam_lr", "betas", "eps", "epsilon", "weight_decay")
 
 
 def check(changed: Changes, config: dict[str, Any], checkpoint: dict[str, Any]) -> None:
-    """Refuse settings that would have no effect on a training that goes on.
+    """Refuse settings that would have no effect on a resumed training.
 
     Args:
-        changed: ``key: (old, new)``, from ``runs.changes``.
+        changed: ``key: (old, new)``, from ``run_folder.changes``.
         config: the new configuration, complete.
         checkpoint: Lightning's checkpoint dictionary.
 

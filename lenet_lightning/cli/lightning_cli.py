@@ -589,6 +589,18 @@ def description(stored: dict[str, Any], path: str) -> dict[str, Any]:
     return config
 
 
+def trusted_line(args: list[str]) -> CommandLine:
+    """Read a command line, and limit what its configuration may import.
+
+    Raises:
+        UserError: a file is not valid, or a class is named that this training cannot use.
+    """
+    line = command_line.read(args)
+    trust.check_names(line.named, args)
+    trust.limit_imports(args)
+    return line
+
+
 def parse(args: list[str]) -> dict[str, Any]:
     """Return the complete configuration that ``fit`` with these arguments would save.
 
@@ -598,9 +610,7 @@ def parse(args: list[str]) -> dict[str, Any]:
     Raises:
         UserError: a key, a value or a combination is wrong.
     """
-    line = command_line.read(args)
-    trust.check_names(line.named, args)
-    trust.limit_imports(args)
+    line = trusted_line(args)
     return Command(line._replace(args=line.args[1:]), run=False).complete_config
 
 
@@ -615,9 +625,7 @@ def main(args: list[str] | None = None) -> None:
         Interrupted: a signal stopped the run, whose folder says so.
     """
     args = with_run_config(sys.argv[1:] if args is None else args)
-    line = command_line.read(args)
-    trust.check_names(line.named, args)
-    trust.limit_imports(args)
+    line = trusted_line(args)
     process.quiet()
     process.spare_gpu_checks()
     with interruptible(), process.silent_writers(), process.denormals_are_zero():

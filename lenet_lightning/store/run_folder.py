@@ -163,8 +163,13 @@ def read_file(path: Path, parse: Callable[[str], Any]) -> Any:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): make it readable.") from error
     except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{path} is damaged ({reason}): restore it, or remove its run.") from error
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: Exception) -> UserError:
+    """Return the sentence for a file of a run folder that cannot be understood."""
+    reason = " ".join(str(error).split())[:300]
+    return UserError(f"{path} is damaged ({reason}): restore it, or remove its run.")
 
 
 def parse_config(text: str) -> dict[str, Any]:
@@ -276,8 +281,7 @@ def read_predictions(path: Path, classes: int) -> dict[str, np.ndarray]:
     except UserError:
         raise
     except Exception as error:  # damaged archives raise whatever they like
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{path} is damaged ({reason}): restore it, or remove its run.") from error
+        raise damaged(path, error) from error
     return {name: values.astype(np.int64) for name, values in found.items()}
 
 

@@ -7,19 +7,19 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 class LinearCycles(LambdaLR):
-    """Learning rates that fall to 0 in a straight line, again and again.
+    """Cyclic learning rate: each cycle decays linearly to 0.
 
-    The first descent starts from the optimiser's learning rates, every further one from a share of
-    them. A restart that is not too high leaves what was learnt and comes to rest nearby, so that
-    the weights at the ends may be averaged (``callbacks.averaging.CycleAveraging``). After
-    Loshchilov & Hutter 2017, "SGDR: stochastic gradient descent with warm restarts", whose descent
-    is a cosine.
+    The first cycle starts from the optimiser's learning rates, each further one from a fraction of
+    them. After a moderate restart the training ends near the previous minimum, so the weights at
+    the ends of cycles can be averaged (``weight_averaging.CycleAveraging``). After Loshchilov &
+    Hutter 2017, "SGDR: stochastic gradient descent with warm restarts", where the decay is a
+    cosine.
 
     Args:
         optimizer: whose learning rates change.
-        first: epochs of the first descent (steps, with ``model.scheduler_interval`` step), >= 1.
-        every: those of each further one, >= 1.
-        peak: share of the learning rates at which further descents start, in (0, 1].
+        first: epochs of the first cycle (steps, with ``model.scheduler_interval`` step), >= 1.
+        every: epochs or steps of each further cycle, >= 1.
+        peak: fraction of the learning rates at which further cycles start, in (0, 1].
 
     Raises:
         ValueError: an argument is out of range.
@@ -50,11 +50,11 @@ class LinearCycles(LambdaLR):
         self.check()
 
     def share(self, epoch: int) -> float:
-        """Return the share of its learning rates at which an epoch trains; epochs count from 0."""
+        """Return the factor of the learning rates in an epoch; epochs count from 0."""
         if epoch < self.first:
             return 1 - epoch / self.first
         return self.peak * (1 - (epoch - self.first) % self.every / self.every)
 
     def ended(self, epochs: int) -> int:
-        """Return how many descents have ended after so many epochs."""
+        """Return the number of cycles that have ended after ``epochs`` epochs."""
         return max(0, (epochs - self.first) // self.every + 1)

@@ -81,16 +81,17 @@ def from_first_update(kind: type[WeightAveraging], *args: Any, **kwargs: Any) ->
 
 
 class CycleAveraging(FromFirstUpdate):
-    """Averages the weights of the ends of ``schedulers.LinearCycles`` (Izmailov et al. 2018).
+    """Stochastic weight averaging (SWA) over the minima of ``schedulers.LinearCycles``.
 
-    The average does nearly what the ensemble of these networks does, at the price of one of them
-    ("Averaging weights leads to wider optima and better generalization"). It is what is validated,
-    saved and tested. Until the first descent ends it is the network itself, and then stays as it
-    is from the end of one descent to the end of the next.
+    Izmailov et al. 2018, "Averaging weights leads to wider optima and better generalization": the
+    mean of the weights at the end of each cycle is nearly as accurate as the ensemble of those
+    networks, at the cost of one. The average is validated, saved and tested. Until the end of the
+    first cycle it is the network itself; then it changes at the end of each cycle only.
 
     Attributes:
-        ends: how many ends it is the mean of.
-        averages_epochs: it changes at the end of an epoch only, so steps may be taken together.
+        ends: number of cycles that the mean is over.
+        averages_epochs: it changes at the end of an epoch only, so several optimizer steps may run
+            in one training step.
     """
 
     averages_epochs = True
@@ -101,13 +102,13 @@ class CycleAveraging(FromFirstUpdate):
         self.now = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Begin without an end, also if this object has averaged another training."""
+        """Reset the number of cycles, also if this object has averaged another training."""
         super().setup(trainer, pl_module, stage)
         if stage == "fit":
             self.ends = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Learn when descents end."""
+        """Find the schedule, which tells when cycles end."""
         self.cycles = cast(LinearCycles, trainer.lr_scheduler_configs[0].scheduler)
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
@@ -123,7 +124,7 @@ class CycleAveraging(FromFirstUpdate):
         return self.now and super().should_update(step_idx, epoch_idx)
 
     def average(self, average: Tensor, weights: Tensor, _: Any) -> Tensor:
-        """Return the average with the newest weights among it."""
+        """Return the running mean updated with the newest weights."""
         return torch.lerp(average, weights, 1 / self.ends)
 
     def state_dict(self) -> dict[str, Any]:
@@ -131,6 +132,6 @@ class CycleAveraging(FromFirstUpdate):
         return super().state_dict() | {"ends": self.ends}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up :meth:`state_dict`."""
+        """Restore :meth:`state_dict`."""
         super().load_state_dict(state_dict)
         self.ends = state_dict["ends"]
