@@ -15,6 +15,7 @@ import torch
 
 from lenet_lightning.__main__ import main
 from lenet_lightning.distributed import drop_stray_variables
+from tests.browser import Page, chromium
 
 drop_stray_variables()  # before a test module imports Lightning
 
@@ -118,6 +119,13 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
         return Outcome(code, *capfd.readouterr())
 
     return run
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    """A page in Chromium, for tests marked ``browser``."""
+    with chromium() as page:
+        yield page
 
 
 @pytest.fixture(scope="session")
