@@ -6,7 +6,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lenet_lightning.callbacks.tensorboard import add_picture
+from lenet_lightning import files
+from lenet_lightning.callbacks.tensorboard import add_figure
 from lenet_lightning.data.registry import DATASETS
 from lenet_lightning.errors import UserError
 from lenet_lightning.store import run_folder
@@ -52,19 +53,19 @@ class Curves(Callback):
             return
         if not (self.folder / run_folder.METRICS).exists():
             return
-        from lenet_lightning.callbacks import plots
+        from lenet_lightning import plotting
 
         run = run_folder.read(self.folder)
         protocol = run.manifest.protocol
-        picture = plots.curves(
+        figure = plotting.run_curves(
             run.metrics,
             title(run),
             run.manifest.best_epoch,
             None if protocol == "report" else test,
             "validation (the test set)" if protocol == "report" else "validation",
         )
-        plots.save(picture, self.folder / CURVES)
-        add_picture(trainer, "visuals/curves", picture)
+        files.replace(self.folder / CURVES, plotting.to_png(figure, dpi=100))
+        add_figure(trainer, "visuals/curves", figure)
 
 
 def title(run: run_folder.Run) -> str:

@@ -1,16 +1,16 @@
 """What a run shows in TensorBoard beside its scalars."""
 
+from __future__ import annotations
+
 import copy
 import warnings
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
-from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
@@ -22,6 +22,9 @@ from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.store import run_folder
 from lenet_lightning.training.classifier import Classifier
 from lenet_lightning.training.metrics import metric_names
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 POLARITIES = ("originals", "negatives")
 CHANNELS = {1: ("",), 3: ("red", "green", "blue")}
@@ -70,8 +73,8 @@ class TensorBoardPictures(Callback):
             return
         classifier = cast(Classifier, pl_module)
         network = classifier.network
-        add_picture(trainer, "visuals/samples", samples(classifier.datamodule))
-        add_picture(trainer, "visuals/filters", first_filters(network))
+        add_figure(trainer, "visuals/samples", samples(classifier.datamodule))
+        add_figure(trainer, "visuals/filters", first_filters(network))
         add_graph(logger, network)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -81,10 +84,15 @@ class TensorBoardPictures(Callback):
             return
         classifier = cast(Classifier, pl_module)
         data, logits = classifier.datamodule, classifier.test_logits.cpu()
-        add_picture(trainer, "visuals/filters", first_filters(classifier.network))
+        add_figure(trainer, "visuals/filters", first_filters(classifier.network))
         if len(set(images_seen(trainer, "test"))) == 1:
-            add_picture(trainer, "visuals/confusion", confusion(logits, data))
-            add_picture(trainer, "visuals/worst_mistakes", worst_mistakes(logits, data))
+            for polarity, name in enumerate(POLARITIES):
+                confused, worst = (
+                    confusion(logits, data, polarity),
+                    mistakes(logits, data, polarity),
+                )
+                add_figure(trainer, f"visuals/confusion_{name}", confused)
+                add_figure(trainer, f"visuals/worst_mistakes_{name}", worst)
         test = {name: float(trainer.callback_metrics[name]) for name in metric_names("test")}
         add_result(logger, self.hyperparameters, run_folder.read(self.folder), test)
 
@@ -96,10 +104,13 @@ def tensorboard(trainer: Trainer) -> TensorBoardLogger | None:
     return next((x for x in trainer.loggers if isinstance(x, TensorBoardLogger)), None)
 
 
-def add_picture(trainer: Trainer, tag: str, picture: NDArray[np.uint8]) -> None:
-    """Show uint8 ``[height, width, 3]`` in TensorBoard, if the trainer logs there."""
+def add_figure(trainer: Trainer, tag: str, figure: Figure) -> None:
+    """Show a figure in TensorBoard, if the trainer logs there."""
+    from lenet_lightning import plotting
+
     if logger := tensorboard(trainer):
-        logger.experiment.add_image(tag, picture, trainer.global_step, dataformats="HWC")
+        pixels = plotting.to_pixels(figure)
+        logger.experiment.add_image(tag, pixels, trainer.global_step, dataformats="HWC")
 
 
 def hyperparameters(config: dict[str, Any]) -> dict[str, Any]:
@@ -125,9 +136,9 @@ def class_name(config: dict[str, Any] | None) -> str:
     return config["class_path"].rsplit(".", 1)[-1] if config else "none"
 
 
-def samples(data: ImageDataModule) -> NDArray[np.uint8]:
+def samples(data: ImageDataModule) -> Figure:
     """Draw the first training images of each class above their negatives."""
-    from lenet_lightning.callbacks import plots
+    from lenet_lightning import plotting
 
     labels = data.train_images.labels.cpu()[data.train_index]
     count = len(data.classes)
@@ -140,7 +151,7 @@ def samples(data: ImageDataModule) -> NDArray[np.uint8]:
         place = slice(len(index)), column
         originals[place], negatives[place] = pair(data.train_images, index)
     names = [data.classes[label] for label in chosen]
-    return plots.samples(originals.numpy(), negatives.numpy(), names)
+    return plotting.samples(originals.numpy(), negatives.numpy(), names)
 
 
 def pair(images: Images, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,13 +160,13 @@ def pair(images: Images, index: Tensor) -> tuple[Tensor, Tensor]:
     return originals, negate(originals, images.border)
 
 
-def first_filters(network: LeNet5) -> NDArray[np.uint8]:
+def first_filters(network: LeNet5) -> Figure:
     """Draw the kernels of the first convolution."""
-    from lenet_lightning.callbacks import plots
+    from lenet_lightning import plotting
 
     weight = network.conv1.weight.detach().cpu().numpy()
     channels = weight.shape[1]
-    return plots.filters(weight, CHANNELS.get(channels, tuple(map(str, range(channels)))))
+    return plotting.filters(weight, CHANNELS.get(channels, tuple(map(str, range(channels)))))
 
 
 def add_graph(logger: TensorBoardLogger, network: LeNet5) -> None:
@@ -169,33 +180,31 @@ def add_graph(logger: TensorBoardLogger, network: LeNet5) -> None:
         logger.experiment.add_graph(traced, image)
 
 
-def confusion(logits: Tensor, data: ImageDataModule) -> NDArray[np.uint8]:
-    """Draw the confusion matrices of both polarities from logits ``[2, size, classes]``."""
-    from lenet_lightning.callbacks import plots
+def confusion(logits: Tensor, data: ImageDataModule, polarity: int) -> Figure:
+    """Draw the confusion matrix of one polarity from logits ``[2, size, classes]``."""
+    from lenet_lightning import plotting
 
     labels = data.test_images.labels.cpu()[data.test_index]
     metric = MulticlassConfusionMatrix(logits.shape[2])
-    matrices = [metric(each.argmax(1), labels).numpy() for each in logits]
-    counts = {f"Test {name}": m for name, m in zip(POLARITIES, matrices, strict=True)}
-    return plots.confusion(counts, data.classes)
+    matrix = metric(logits[polarity].argmax(1), labels).numpy()
+    accuracy = matrix.trace() / max(1, matrix.sum())
+    title = f"Test {POLARITIES[polarity]}: {accuracy:.2%} correct"
+    return plotting.confusion({title: matrix}, data.classes)
 
 
-def worst_mistakes(logits: Tensor, data: ImageDataModule) -> NDArray[np.uint8]:
-    """Draw the misclassified test images with the largest cross-entropy, of both polarities."""
-    from lenet_lightning.callbacks import plots
+def mistakes(logits: Tensor, data: ImageDataModule, polarity: int) -> Figure:
+    """Draw the misclassified test images of one polarity, those of largest cross-entropy first."""
+    from lenet_lightning import plotting
 
-    found = {}
-    for polarity, (name, each) in enumerate(zip(POLARITIES, logits, strict=True)):
-        labels = data.test_images.labels.cpu()[data.test_index]
-        index, predicted, probability = rank_mistakes(each, labels)
-        images = pair(data.test_images, data.test_index[index])[polarity]
-        captions = [
-            f"{data.classes[int(labels[i])]}\n→ {data.classes[int(p)]} ({float(q):.0%})"
-            for i, p, q in zip(index, predicted, probability, strict=True)
-        ]
-        title = f"Worst mistakes on {name}: true class → predicted class and its probability"
-        found[title] = (images.numpy(), captions)
-    return plots.mistakes(found)
+    labels = data.test_images.labels.cpu()[data.test_index]
+    index, predicted, probability = rank_mistakes(logits[polarity], labels)
+    images = pair(data.test_images, data.test_index[index])[polarity]
+    captions = [
+        f"{rank}. {data.classes[int(labels[i])]}\n→ {data.classes[int(p)]} ({float(q):.0%})"
+        for rank, (i, p, q) in enumerate(zip(index, predicted, probability, strict=True), 1)
+    ]
+    title = f"Worst mistakes on {POLARITIES[polarity]}: true → predicted class (probability)"
+    return plotting.mistakes(images.numpy(), captions, title)
 
 
 def rank_mistakes(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:

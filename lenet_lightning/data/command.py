@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from pathlib import Path
 
@@ -107,9 +106,7 @@ def _show(name: str, options: argparse.Namespace) -> int:
     print("\n".join(f"  {line}" for line in show.statistics_table(found)))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture = io.BytesIO()
-        show.show_figure(dataset, found).savefig(picture, format="png")
-        with files.written(path, picture.getbuffer()):
+        with files.written(path, show.picture(dataset, found)):
             pass
     except OSError as error:
         raise UserError(

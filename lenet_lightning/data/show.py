@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +17,8 @@ from lenet_lightning.data.input_size import to_input_size
 from lenet_lightning.data.readers import Pixels
 from lenet_lightning.data.registry import DATASETS
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 POLARITIES = ("original", "negative")
+COLOURS = {"grey": "0.25", "red": "C3", "green": "C2", "blue": "C0"}
 _CHUNK = 5_000  # images in memory at once
 
 
@@ -124,63 +120,33 @@ def statistics_table(found: Statistics) -> list[str]:
     return [*rows, f"largest |x + negative - 255|: {found.residual}"]
 
 
-def show_figure(dataset: Dataset, found: Statistics | None = None) -> Figure:
-    """Return a figure of test images beside their negatives, both histograms and statistics.
+def picture(dataset: Dataset, found: Statistics | None = None) -> bytes:
+    """Return a PNG of test images beside their negatives, both histograms and statistics.
 
     Args:
         dataset: the dataset; the first test image of each class is drawn.
         found: its `statistics`, computed here if not given.
     """
-    from matplotlib.figure import Figure
+    from lenet_lightning import plotting
 
     found = found or statistics(dataset)
-    figure = Figure(figsize=(11, 6.2), dpi=120, layout="constrained")
-    grid = figure.add_gridspec(2, 1, height_ratios=(0.9, 1.05))
-    upper, lower = (figure.add_subfigure(grid[row]) for row in range(2))
-    upper.suptitle(f"{DATASETS[dataset.name].title}: test images and negatives", fontsize=14)
-    _draw_pictures(dataset, upper.subplots(2, len(dataset.classes), squeeze=False))
-    axes = lower.subplots(1, 2, sharex=True, sharey=True)
-    for polarity, axis in zip(POLARITIES, axes, strict=True):
-        _draw_histogram(found, polarity, axis)
-    axes[0].set_ylabel("share of the test pixels")
-    lower.supxlabel(f"largest |x + negative - 255| of all pixels: {found.residual}", fontsize=11)
-    return figure
-
-
-def _draw_pictures(dataset: Dataset, axes: npt.NDArray[np.object_]) -> None:
+    pictures = []
     for label, name in enumerate(dataset.classes):
         where = np.flatnonzero(dataset.test.labels == label)[:1]
         images = to_input_size(dataset.test.images[where])
-        for axis, image in zip(axes[:, label], (images, negative(images)), strict=True):
-            axis.set(xticks=[], yticks=[])
-            if len(where):
-                axis.imshow(image[0].transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255)
-        axes[0, label].set_title(name, fontsize=10)
-    for axis, polarity in zip(axes[:, 0], POLARITIES, strict=True):
-        axis.set_ylabel(polarity, fontsize=11)
-
-
-def _draw_histogram(found: Statistics, polarity: str, axis: Axes) -> None:
-    chosen = [c for c in found.channels if c.split == "test" and c.polarity == polarity]
-    for line, channel in enumerate(chosen):
-        colour = {"grey": "0.25", "red": "C3", "green": "C2", "blue": "C0"}[channel.channel]
-        share = channel.counts / channel.counts.sum()
-        axis.stairs(share, np.arange(257) - 0.5, color=colour, fill=len(chosen) == 1)
-        axis.axvline(channel.mean, color=colour, linestyle="--", linewidth=1)
-        axis.annotate(
-            f"{channel.channel:6}min{channel.min:4}  max{channel.max:4}  "
-            f"mean {channel.mean:7.3f}  std {channel.std:6.3f}",
-            xy=(0.5, 0),
-            xytext=(0, -40 - 14 * line),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            family="monospace",
-            color=colour,
-            ha="center",
-            va="top",
-        )
-    # A background of one value would hide all others on a linear scale.
-    axis.set_yscale("log" if len(chosen) == 1 else "linear")
-    axis.set(title=polarity, xlabel="value (dashed: mean)", xlim=(-2, 257))
-    axis.set_xticks(range(0, 256, 51))
-    axis.grid(alpha=0.25)
+        pictures.append((name, [*images, *negative(images)]))
+    histograms = {
+        polarity: [
+            (
+                COLOURS[c.channel],
+                c.counts,
+                f"{c.channel:6}min{c.min:4}  max{c.max:4}  mean {c.mean:7.3f}  std {c.std:6.3f}",
+            )
+            for c in found.channels
+            if (c.split, c.polarity) == ("test", polarity)
+        ]
+        for polarity in POLARITIES
+    }
+    title = f"{DATASETS[dataset.name].title}: test images and negatives"
+    note = f"largest |x + negative - 255| of all pixels: {found.residual}"
+    return plotting.to_png(plotting.negatives(title, pictures, histograms, note), dpi=120)

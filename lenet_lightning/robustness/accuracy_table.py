@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
+from lenet_lightning.plotting import Points
 from lenet_lightning.robustness.evaluate import Row
 from lenet_lightning.statistics import Summary, summarise
 
@@ -38,10 +41,12 @@ class Measured:
         """Accuracy at one level, over seeds."""
         return summarise(self.accuracies[setting][perturbation][level])
 
-    def curve(self, setting: str, perturbation: str) -> list[Summary]:
-        """Accuracy at every level, over seeds."""
+    def points(self, setting: str, perturbation: str) -> Points:
+        """Mean and deviation over seeds at every level; a deviation of 0 for one seed."""
         levels = self.levels(setting, perturbation)
-        return [self.summary(setting, perturbation, level) for level in levels]
+        found = [self.summary(setting, perturbation, level) for level in levels]
+        sd = np.nan_to_num([summary.sd for summary in found])
+        return Points(levels, np.array([summary.mean for summary in found]), sd)
 
     def corrupted(self, setting: str) -> Summary:
         """Each network's mean over MNIST-C's fifteen corruptions, over seeds."""

@@ -12,8 +12,6 @@ from lenet_lightning.errors import UserError
 from lenet_lightning.signals import interruptible
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import SubFigure
     from torch import Tensor
 
     from lenet_lightning.networks.lenet5 import LeNet5
@@ -142,40 +140,16 @@ def first_stage(network: LeNet5, images: Tensor) -> Tensor:
 
 def figure(panels: Sequence[Panels]) -> bytes:
     """Return a PNG of four rows: for each network the image, then the negative, with their maps."""
-    import matplotlib
-    from matplotlib.figure import Figure
+    from lenet_lightning import plotting
 
-    from lenet_lightning.study.report.plots import RC, to_png
-
-    with matplotlib.rc_context({**RC, "axes.grid": False}):
-        whole = Figure(figsize=(8.8, 3.1 * len(panels)), layout="constrained")
-        parts = whole.subfigures(len(panels), 1, squeeze=False)[:, 0]
-        for part, each in zip(parts, panels, strict=True):
-            draw(part, each)
-        return to_png(whole)
-
-
-def draw(part: SubFigure, panels: Panels) -> None:
-    """Draw one network's two rows on one scale of greys."""
-    low, high = float(panels.maps.min()), float(panels.maps.max())
-    part.suptitle(
-        f"{panels.title}: maps of the first stage, black {low:.2f} to white {high:.2f}", fontsize=11
-    )
-    part.supxlabel(
-        f"largest difference between the negative's maps and the image's: {panels.difference:.3g}",
-        fontsize=10,
-    )
-    grid = part.subplots(2, 1 + panels.maps.shape[1])
-    for row, label in enumerate(("image", "negative")):
-        show(grid[row, 0], panels.images[row], 0, 1)
-        grid[row, 0].set_ylabel(label)
-        for number, answer in enumerate(panels.maps[row]):
-            show(grid[row, 1 + number], answer.unsqueeze(0), low, high)
-            if row == 0:
-                grid[row, 1 + number].set_title(f"map {1 + number}", fontsize=9)
-
-
-def show(axes: Axes, picture: Tensor, low: float, high: float) -> None:
-    """Show ``[1 or 3, height, width]`` without axes."""
-    axes.imshow(picture.permute(1, 2, 0).numpy(), cmap="gray", vmin=low, vmax=high)
-    axes.set(xticks=[], yticks=[])
+    networks = []
+    for each in panels:
+        note = "largest difference between the negative's maps and the image's"
+        rows = [
+            [image.permute(1, 2, 0).numpy(), *maps.numpy()]
+            for image, maps in zip(each.images, each.maps, strict=True)
+        ]
+        networks.append(
+            (f"{each.title}: maps of the first stage", f"{note}: {each.difference:.3g}", rows)
+        )
+    return plotting.to_png(plotting.feature_maps(networks))

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import date
 
 import torch
+from matplotlib.figure import Figure
 
-from lenet_lightning import formatting
+from lenet_lightning import formatting, plotting
 from lenet_lightning.callbacks.recorder import cpu_name
-from lenet_lightning.robustness import plots
 from lenet_lightning.robustness.accuracy_table import Measured, seeds_of
 from lenet_lightning.robustness.evaluate import Row
 from lenet_lightning.study.plan import Setting, Study
@@ -25,6 +25,11 @@ from lenet_lightning.study.report.document import (
 )
 from lenet_lightning.study.results import Result
 
+AXES = {
+    "contrast": "contrast\n(1 original, 0 grey, \N{MINUS SIGN}1 negative)",
+    "brightness": "brightness added\n(clipped)",
+    "inversion": "share of the columns\nreplaced by their negative",
+}
 CONTRASTS = (1.0, 0.5, 0.0, -0.5, -1.0)
 MEASURED = (
     "Accuracy on altered test images of the networks that validation chose (`best.ckpt`), mean ± "
@@ -75,13 +80,23 @@ def _group(study: Study, group: str, results: Sequence[Result], rows: Sequence[R
         f"sides, the dotted line is chance; {rows[0].images:,} test images."
     )
     alt = f"{title}: accuracy against contrast, brightness, partial inversion, and by corruption"
-    png = plots.overview(settings, measured, 1 / classes)
+    png = plotting.to_png(_overview(settings, measured, 1 / classes))
     return [
         Heading(title),
         contrast_table(settings, measured),
         alterations_table(settings, measured),
         Gallery([Picture(f"robustness_{group or study.name}", caption, alt, png, wide=True)]),
     ]
+
+
+def _overview(settings: Sequence[Setting], measured: Measured, chance: float) -> Figure:
+    """Accuracy of settings of one dataset against each perturbation."""
+
+    def points(perturbation: str) -> dict[str, plotting.Points]:
+        return {s.title: measured.points(s.name, perturbation) for s in settings}
+
+    curves = {label: points(perturbation) for perturbation, label in AXES.items()}
+    return plotting.robustness(curves, points("corruption"), chance, measured.highest)
 
 
 def contrast_table(settings: Sequence[Setting], measured: Measured) -> Table:

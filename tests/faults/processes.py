@@ -17,8 +17,8 @@ import torch.utils.tensorboard
 import yaml
 from jsonargparse import Namespace
 
-import lenet_lightning.callbacks.plots
 import lenet_lightning.cli.lightning_cli
+import lenet_lightning.plotting
 from lenet_lightning.__main__ import main
 
 LOADED = (matplotlib.pyplot, torch.utils.tensorboard, lenet_lightning, Namespace)

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from lenet_lightning import files
+from lenet_lightning import files, plotting
 from lenet_lightning.study.claims import NOT_REPRODUCED, REPRODUCED, UNDECIDED
 from lenet_lightning.study.plan import Study
-from lenet_lightning.study.report import class_tables, figure_sections, plots, provenance, tables
+from lenet_lightning.study.report import charts, class_tables, figure_sections, provenance, tables
 from lenet_lightning.study.report.document import (
     Block,
     Bullets,
@@ -80,9 +80,9 @@ def write(folder: Path, output: Path | None = None) -> Path:
     results = gather(study, folder)
     blocks = build(study, results, folder)
     output = output or folder
-    plots = files.make_folder(output / "figures")
+    figures = files.make_folder(output / "figures")
     for picture in pictures(blocks):
-        files.replace(plots / f"{picture.name}.png", picture.png)
+        files.replace(figures / f"{picture.name}.png", picture.png)
     texts = {
         "results.csv": tables.to_csv(tables.run_rows(results)),
         "summary.csv": tables.to_csv(tables.summary_rows(study, results)),
@@ -159,7 +159,9 @@ def _by_group(study: Study, results: Sequence[Result]) -> list[Block]:
         if any(curves.values()):
             name = f"comparison_{group or study.name}"
             caption = f"{title or study.title}: every setting, mean and range over seeds."
-            png = plots.comparison(curves)
+            columns = 2 if max(map(len, curves)) <= 22 else 1
+            figure = plotting.panels(charts.comparison(curves), legend_columns=columns)
+            png = plotting.to_png(figure)
             blocks.append(Gallery([Picture(name, caption, caption, png)]))
     return blocks
 
@@ -197,7 +199,8 @@ def _classes(study: Study, results: Sequence[Result]) -> list[Block]:
             class_tables.class_table(item),
         ]
         caption = f"{item.title}: confusion matrix of {item.setting.title}."
-        png = plots.confusion_matrix(item.shares, item.classes)
+        counts = {item.setting.title: item.counts.sum(axis=0)}
+        png = plotting.to_png(plotting.confusion(counts, item.classes))
         name = f"confusion_{item.setting.group or item.setting.name}"
         blocks.append(Gallery([Picture(name, caption, caption, png)]))
     return blocks

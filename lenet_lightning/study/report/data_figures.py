@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,11 +38,9 @@ def write(study: Study, configs: Mapping[str, Mapping[str, Any]], folder: Path) 
             continue
         dataset = datasets.load(*_dataset(config))
         found = show.statistics(dataset)
-        buffer = io.BytesIO()
-        show.show_figure(dataset, found).savefig(buffer, format="png")
         files.make_folder(target.parent)
         files.replace(target.with_suffix(".txt"), "\n".join(show.statistics_table(found)) + "\n")
-        files.replace(target, buffer.getvalue())
+        files.replace(target, show.picture(dataset, found))
 
 
 def _dataset(config: Mapping[str, Any]) -> tuple[str, str, bool]:

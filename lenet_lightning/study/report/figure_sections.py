@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from lenet_lightning import plotting
 from lenet_lightning.study.claim_schema import Figure
 from lenet_lightning.study.plan import Study
-from lenet_lightning.study.report import plots, tables
+from lenet_lightning.study.report import charts, tables
 from lenet_lightning.study.report.document import Block, Code, Gallery, Heading, Paragraph, Picture
 from lenet_lightning.study.results import Result
 
@@ -41,7 +42,8 @@ def _generic(study: Study) -> list[Figure]:
 def _draw(figure: Figure, study: Study, results: Sequence[Result], folder: Path) -> list[Block]:
     if figure.kind == "activation_functions":
         caption = "ReLU, LeakyReLU and ELU; LeakyReLU's usual slope of 0.01 is too flat to be seen."
-        return [Gallery([Picture(stem(figure), caption, caption, plots.activation_functions())])]
+        png = plotting.to_png(plotting.activation_functions())
+        return [Gallery([Picture(stem(figure), caption, caption, png)])]
     if figure.kind == "negative_example":
         return _negative_example(figure, folder)
     pictures = []
@@ -53,13 +55,15 @@ def _draw(figure: Figure, study: Study, results: Sequence[Result], folder: Path)
         title = ": ".join(filter(None, (study.groups[setting.group], setting.title)))
         seeds = f"{len(own)} seeds" if len(own) > 1 else f"seed {own[0].seed}"
         if figure.kind == "accuracy":
-            png, what = plots.accuracy(own), "accuracy"
+            rows, what = charts.accuracy(own), "accuracy"
         else:
-            png = plots.accuracy_and_loss(own, figure.images)
+            rows = charts.accuracy_and_loss(own, figure.images)
             what = f"accuracy and loss, {figure.images} test images"
         caption = f"{f'{letter}: ' if letter else ''}{title} ({seeds})"
         alt = f"{title}: {what} against the epoch"
-        pictures.append(Picture(stem(figure, letter), caption, alt, png))
+        pictures.append(
+            Picture(stem(figure, letter), caption, alt, plotting.to_png(plotting.panels(rows)))
+        )
     return [Gallery(pictures)] if pictures else []
 
 

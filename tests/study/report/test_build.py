@@ -19,7 +19,7 @@ from lenet_lightning.errors import UserError
 from lenet_lightning.store.manifest import Data, Manifest
 from lenet_lightning.study import command, results
 from lenet_lightning.study.plan import Setting, load
-from lenet_lightning.study.report import build, plots, tables
+from lenet_lightning.study.report import build, tables
 from lenet_lightning.study.results import Result
 from tests.study.fakes import write_run, write_study
 
@@ -90,12 +90,6 @@ def test_numbers_are_those_of_the_runs(tmp_path: Path) -> None:
         assert float(row["honest_accuracy"]) == pytest.approx(manifest["test"]["acc"], abs=1e-6)
         assert float(row["best_accuracy"]) == pytest.approx(max(test), abs=1e-6)
         assert float(row["last_accuracy"]) == pytest.approx(test[-1], abs=1e-6)
-
-
-def test_runs_that_ended_early_count_until_then() -> None:
-    curves = [np.array([0.1, 0.2, 0.6]), np.array([0.3])]
-    np.testing.assert_array_equal(plots.side_by_side(curves)[1], [0.3, np.nan, np.nan])
-    np.testing.assert_allclose(plots.mean_curve(curves), [0.2, 0.2, 0.6])
 
 
 @pytest.mark.parametrize("rows", [[], [0.4, 0.5]])
