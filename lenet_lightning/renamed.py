@@ -1,6 +1,12 @@
-"""Old import paths of classes, which configurations of earlier runs name."""
+"""Old names in configurations: import paths of classes, and keys of options.
+
+A stored configuration (run folder, checkpoint, kept study) is brought up to date and goes on
+working. In what a user types or writes, an old import path works and an old key is an error.
+"""
 
 from typing import Any
+
+from lenet_lightning.errors import UserError
 
 CLASS_PATHS = {
     "lenet_lightning.callbacks.averaging.CycleAveraging": "lenet_lightning.CycleAveraging",
@@ -15,15 +21,95 @@ CLASS_PATHS = {
     "lenet_lightning.schedulers.LinearCycles": "lenet_lightning.LinearCycles",
 }
 
+KEYS = {
+    f"data.{name}": f"data.augmentation.{name}"
+    for name in (
+        "rotation",
+        "translation",
+        "horizontal_flip",
+        "invert",
+        "interpolation",
+        "padding",
+        "zoom",
+        "cutout",
+        "elastic",
+        "distortion_epochs",
+    )
+}
+"""Old key of an option: its key today, both as typed after ``--``, without ``init_args``."""
 
-def current(node: Any) -> Any:
-    """Return a configuration with the import paths of today.
+
+def class_paths(node: Any) -> Any:
+    """Return a copy of a configuration, or of a part of one, with the import paths of today."""
+    if isinstance(node, dict):
+        return {key: class_paths(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [class_paths(value) for value in node]
+    return CLASS_PATHS.get(node, node) if isinstance(node, str) else node
+
+
+def current(config: Any) -> Any:
+    """Return a copy of a stored ``fit`` configuration with the import paths and keys of today.
 
     Args:
-        node: what a YAML file holds: mappings, lists and plain values.
+        config: what a YAML file holds: mappings, lists and plain values.
     """
-    if isinstance(node, dict):
-        return {key: current(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [current(value) for value in node]
-    return CLASS_PATHS.get(node, node) if isinstance(node, str) else node
+    config = class_paths(config)
+    for old, new in KEYS.items():
+        source, old_name = parent(config, old)
+        if old_name in source:
+            target, new_name = parent(config, new, create=True)
+            target.setdefault(new_name, source.pop(old_name))
+    return config
+
+
+def overrides(changes: dict[str, Any]) -> dict[str, Any]:
+    """Return the dotted overrides of a kept study with the keys of today."""
+    return {KEYS.get(key, key): value for key, value in changes.items()}
+
+
+def check(*configs: dict[str, Any]) -> None:
+    """Refuse old keys in configurations that a user typed or wrote.
+
+    Args:
+        configs: nested as in a ``fit`` configuration, or dotted keys to values.
+
+    Raises:
+        UserError: naming each old key and its new one.
+    """
+    found = []
+    for old, new in KEYS.items():
+        for config in configs:
+            holder, name = parent(config, old)
+            if name in holder or old in config:
+                found.append(f"{old} is now {new}")
+                break
+    if found:
+        raise UserError(f"{', '.join(found)}: use the new name{'s' * (len(found) > 1)}.")
+
+
+def parent(config: Any, key: str, create: bool = False) -> tuple[dict[str, Any], str]:
+    """Return the mapping that holds a dotted key, and the last part of the key.
+
+    Args:
+        config: a configuration.
+        key: as typed after ``--``: the ``init_args`` of classes on the way are not named.
+        create: whether to add mappings that are missing on the way.
+
+    Returns:
+        An empty mapping, which is not part of ``config``, if a value is in the way.
+    """
+    *groups, name = key.split(".")
+    node = arguments(config)
+    for group in groups:
+        if create:
+            node.setdefault(group, {})
+        node = arguments(node.get(group))
+    return node, name
+
+
+def arguments(node: Any) -> dict[str, Any]:
+    """Return the mapping that holds the options of a group: a class has them in ``init_args``."""
+    if isinstance(node, dict) and "init_args" in node:
+        node = node["init_args"]
+    return node if isinstance(node, dict) else {}

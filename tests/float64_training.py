@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch import Trainer
 
 from lenet_lightning import process
+from lenet_lightning.data.augmentation import Augmentation
 from lenet_lightning.data.datasets import Digits
 from lenet_lightning.training.classifier import Classifier
 
@@ -22,7 +23,10 @@ def train(processes: int, path: Path) -> None:
     """Save the weights, the metrics and the logits of the test images as rank 0 has them."""
     process.quiet()
     # 1,294 training images in batches of 50, 143 for validation, 360 for testing: no even shares.
-    data = Digits(batch_size=50, eval_batch_size=50, rotation=5, elastic=1, train_polarity="half")
+    augmentation = Augmentation(rotation=5, elastic=1)
+    data = Digits(
+        batch_size=50, eval_batch_size=50, augmentation=augmentation, train_polarity="half"
+    )
     classifier = Classifier(
         l2=0.001,
         gradient_clip_val=1,

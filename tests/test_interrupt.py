@@ -23,8 +23,9 @@ from tests.conftest import REPOSITORY, Run
 
 # Everything that has a state or draws random numbers is on.
 OPTIONS = (
-    "fit --data Digits --trainer.accelerator cpu --model.dropout 0.3 --data.rotation 5 "
-    "--data.translation 1 --data.train_polarity random --model.scheduler StepLR "
+    "fit --data Digits --trainer.accelerator cpu --model.dropout 0.3 "
+    "--data.augmentation.rotation 5 --data.augmentation.translation 1 "
+    "--data.train_polarity random --model.scheduler StepLR "
     "--model.scheduler.step_size 2 --trainer.callbacks EarlyStopping "
     "--trainer.callbacks.monitor val/loss --trainer.callbacks.patience 3"
 )
@@ -129,9 +130,10 @@ def test_a_recipe_goes_on_as_it_began(run: Run, monkeypatch: pytest.MonkeyPatch)
         "--model.scheduler.end_factor 0.1 --model.scheduler.total_iters 60 "
         "--model.scheduler_interval step --model.scaling centered --model.polarity absolute "
         "--model.activation silu --model.conv_activation absolute "
-        "--model.view_shift 1 --data.zoom 0.1 --data.translation 2 --data.padding reflection "
-        "--data.interpolation nearest --data.cutout 4 --data.elastic 0.5 "
-        "--data.distortion_epochs 2"
+        "--model.view_shift 1 --data.augmentation.zoom 0.1 --data.augmentation.translation 2 "
+        "--data.augmentation.padding reflection --data.augmentation.interpolation nearest "
+        "--data.augmentation.cutout 4 --data.augmentation.elastic 0.5 "
+        "--data.augmentation.distortion_epochs 2"
     )
     assert run(f"{recipe} --name whole").code == 0
     with monkeypatch.context() as patch:

@@ -3,6 +3,7 @@
 import inspect
 import pydoc
 import re
+from dataclasses import is_dataclass
 from pathlib import Path, PurePath
 from typing import Any, cast
 
@@ -80,10 +81,13 @@ def nulls(config: dict[str, Any]) -> None:
         for name, parameter in inspect.signature(kind).parameters.items():
             unset = (None, inspect.Parameter.empty)
             if parameter.default not in unset and values.get(name, parameter.default) is None:
-                raise UserError(
-                    f"{owner}.{name} is null: leave it out, or give it a value such as its "
-                    f"default, {getattr(parameter.default, '__name__', parameter.default)}."
+                default = getattr(parameter.default, "__name__", parameter.default)
+                like = (
+                    "options"
+                    if is_dataclass(default)
+                    else f"a value such as its default, {default}"
                 )
+                raise UserError(f"{owner}.{name} is null: leave it out, or give it {like}.")
     if config["logs"] is None:
         raise UserError("logs is null: leave it out, or give it a folder such as lightning_logs.")
 

@@ -11,9 +11,8 @@ from typing import Any, NamedTuple, cast
 
 import yaml
 
-from lenet_lightning import strict_yaml
+from lenet_lightning import renamed, strict_yaml
 from lenet_lightning.errors import UserError
-from lenet_lightning.renamed import current
 from lenet_lightning.store import run_folder
 
 GROUPS = ("--trainer", "--model", "--data")
@@ -79,6 +78,7 @@ def read(args: list[str]) -> CommandLine:
         UserError: a file cannot be read, is not valid YAML or is not a configuration.
     """
     layers = sorted(map(layer, options(args[1:])), key=lambda found: found[0])
+    renamed.check(*(content for _, content, _ in layers))
     kept = ""
     for number, (_, new, _) in enumerate(layers):
         for _, old, words in layers[:number]:
@@ -171,7 +171,9 @@ def mapping(value: str, name: str) -> dict[str, Any]:
         raise UserError(f"{name} is not valid YAML: {strict_yaml.reason(error)}.") from error
     if not isinstance(content, dict):
         raise UserError(f"{name} {value} holds no keys: expected keys and values, as fit writes.")
-    return cast(dict[str, Any], current(content))
+    # The configuration of a run is stored, not written by a user.
+    bring = renamed.current if run_folder.is_config(value) else renamed.class_paths
+    return cast(dict[str, Any], bring(content))
 
 
 def drop_replaced(old: dict[str, Any], new: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -525,9 +526,14 @@ def with_defaults(config: dict[str, Any]) -> dict[str, Any]:
     """Complete a run's configuration with options that its version of the code did not know."""
 
     def complete(kind: type, values: dict[str, Any], *linked: str) -> dict[str, Any]:
-        options = inspect.signature(kind).parameters
-        # What is linked to another option is none of its own.
-        return {name: o.default for name, o in options.items() if name not in linked} | values
+        complete = dict(values)
+        for name, option in inspect.signature(kind).parameters.items():
+            default, given = option.default, values.get(name, {})
+            if is_dataclass(default) and isinstance(given, dict):
+                complete[name] = asdict(cast(Any, default)) | given
+            elif name not in linked:  # what is linked to another option is none of its own
+                complete.setdefault(name, default)
+        return complete
 
     data = config["data"]
     arguments = complete(ImageDataModule, data["init_args"], "seed")

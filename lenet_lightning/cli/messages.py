@@ -3,6 +3,9 @@
 import inspect
 import pydoc
 import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from itertools import groupby
 from typing import cast
 
 from jsonargparse import ArgumentParser
@@ -61,7 +64,7 @@ def explain(message: str, parser: ArgumentParser) -> str:
         message: what jsonargparse reports, often several indented lines.
         parser: the parser that reports it, for the options it knows.
     """
-    keys = re.findall(r'Parser key "([^"]+)"', message)
+    keys = [key for key, _ in groupby(re.findall(r'Parser key "([^"]+)"', message))]
     key = full_key(keys)
     # The parser also tries the base class that an argument is of, which nobody has named.
     bases = re.findall(r"\.(\w+)[\],'>]", " ".join(re.findall(r"Subtypes: .*", message)))
@@ -69,7 +72,8 @@ def explain(message: str, parser: ArgumentParser) -> str:
         if name.rpartition(".")[2] not in bases:
             return forbidden(key, name)
     if found := re.search(r"unrecognized arguments: (\S+)", message):
-        return unknown_option(found[1], parser)
+        option = ".".join([key, found[1].lstrip("-")]) if key else found[1]
+        return unknown_option(option, parser)
     found = re.search(r"(?:Group '(\S+)' does not accept o|O|o)ption '(\S+)'", message)
     # Of several classes that were tried, the one that knows the option tells what is wrong with it.
     if found and found[2] not in keys[-1:]:
@@ -120,9 +124,17 @@ def option_names(parser: ArgumentParser) -> set[str]:
     owners |= {"trainer": [Trainer], "model": [Classifier]}
     owners["trainer.callbacks"] = classes("trainer.callbacks")
     for key, known in owners.items():
-        names |= {f"{key}.{n}" for c in known for n in inspect.signature(c).parameters}
+        names |= {f"{key}.{n}" for c in known for n in parameter_names(c)}
     # What optimisers and schedulers are given by the program.
     return names - {"model.optimizer.params", "model.scheduler.optimizer"}
+
+
+def parameter_names(kind: type) -> Iterator[str]:
+    """Yield the names of a class's parameters, and of the fields of those that are dataclasses."""
+    for name, parameter in inspect.signature(kind).parameters.items():
+        yield name
+        if is_dataclass(parameter.default):
+            yield from (f"{name}.{field.name}" for field in fields(parameter.default))
 
 
 def unknown_option(option: str, parser: ArgumentParser) -> str:

@@ -14,8 +14,18 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jsonargparse.typing import (
+    ClosedUnitInterval,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    restricted_number_type,
+)
 from torch import Tensor
 
+from lenet_lightning.errors import UserError
+
+BelowOne = restricted_number_type("BelowOne", float, [(">=", 0), ("<", 1)])
 Interpolation = Literal["bilinear", "nearest"]
 Padding = Literal["zeros", "border", "reflection"]
 
@@ -30,6 +40,9 @@ WARPED_TOGETHER = 64
 class Augmentation:
     """Random rotation, zoom, translation, warp, horizontal flip, cutout and grey-scale inversion.
 
+    These are the options ``data.augmentation.*``. Everything is drawn anew for each training image
+    in every epoch.
+
     Attributes:
         rotation: largest angle in degrees, drawn uniformly from [-rotation, rotation].
         translation: largest shift in pixels along each axis, drawn uniformly.
@@ -41,24 +54,36 @@ class Augmentation:
         padding: what comes in from outside: ``zeros`` (black), ``border`` (the nearest pixel) or
             ``reflection`` (the image mirrored at its edge), as ``grid_sample`` names them.
         zoom: largest change of size: sizes are drawn uniformly from [1 - zoom, 1 + zoom].
-        cutout: side in pixels of the square that :func:`cut_out` removes; 0 removes nothing.
+        cutout: side in pixels of a square at a random place that the image's mean replaces.
         elastic: standard deviation in pixels by which 5 by 5 points of an image move, what lies
             between them following smoothly (after Simard et al. 2003, "Best practices for
             convolutional neural networks applied to visual document analysis").
-        distortion_epochs: number of first epochs in which there is cutout and elastic; None for
-            all. See :meth:`at`.
+        distortion_epochs: number of first epochs in which there is cutout and elastic; all epochs
+            when null. See :meth:`at`.
+
+    Raises:
+        UserError: ``distortion_epochs`` is given without cutout and elastic.
     """
 
-    rotation: float = 0.0
-    translation: float = 0.0
-    horizontal_flip: float = 0.0
-    invert: float = 0.0
+    rotation: NonNegativeFloat = 0.0
+    translation: NonNegativeFloat = 0.0
+    horizontal_flip: ClosedUnitInterval = 0.0
+    invert: ClosedUnitInterval = 0.0
     interpolation: Interpolation = "bilinear"
     padding: Padding = "zeros"
-    zoom: float = 0.0
-    cutout: int = 0
-    elastic: float = 0.0
-    distortion_epochs: int | None = None
+    zoom: BelowOne = 0.0  # type: ignore[valid-type]
+    cutout: NonNegativeInt = 0
+    elastic: NonNegativeFloat = 0.0
+    distortion_epochs: PositiveInt | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a duration of distortions without any."""
+        if self.distortion_epochs and not (self.cutout or self.elastic):
+            raise UserError(
+                f"data.augmentation.distortion_epochs is {self.distortion_epochs}, but "
+                "data.augmentation.cutout and data.augmentation.elastic are 0: set one of them, or "
+                "leave distortion_epochs out."
+            )
 
     def at(self, epoch: int) -> "Augmentation":
         """Return what happens in an epoch, counted from 0.
@@ -68,7 +93,7 @@ class Augmentation:
         """
         if self.distortion_epochs is None or epoch < self.distortion_epochs:
             return self
-        return replace(self, cutout=0, elastic=0.0)
+        return replace(self, cutout=0, elastic=0.0, distortion_epochs=None)
 
     @property
     def moves(self) -> bool:
@@ -143,6 +168,9 @@ class Augmentation:
         if self.whole_pixels:
             return shift(images, affine, self.padding)
         return move(images, affine, self.interpolation, self.padding, warp)
+
+
+NO_AUGMENTATION = Augmentation()
 
 
 def move(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lenet_lightning.data.augmentation import Augmentation, cut_out
+from lenet_lightning.data.augmentation import NO_AUGMENTATION, Augmentation, cut_out
 from lenet_lightning.data.polarity import TrainPolarity, negate, reversed_images
 
 
@@ -150,7 +150,7 @@ class TrainBatches:
         steps_per_execution: int = 1,
         seed: int = 0,
         polarity: TrainPolarity = "original",
-        augmentation: Augmentation | None = None,
+        augmentation: Augmentation = NO_AUGMENTATION,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -160,7 +160,7 @@ class TrainBatches:
         self.steps_per_execution = steps_per_execution
         self.seed = seed
         self.polarity = polarity
-        self.planned = augmentation or Augmentation()
+        self.planned = augmentation
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0

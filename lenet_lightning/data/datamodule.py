@@ -5,18 +5,12 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from jsonargparse.typing import (
-    ClosedUnitInterval,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveInt,
-    restricted_number_type,
-)
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
 
 from lenet_lightning.data import fetch, splits
-from lenet_lightning.data.augmentation import Augmentation, Interpolation, Padding
+from lenet_lightning.data.augmentation import NO_AUGMENTATION, Augmentation
 from lenet_lightning.data.batches import EvaluationBatches, Images, TrainBatches
 from lenet_lightning.data.input_size import repeat_and_padding, to_input_size
 from lenet_lightning.data.polarity import TrainPolarity
@@ -24,7 +18,6 @@ from lenet_lightning.data.registry import DATASETS
 from lenet_lightning.errors import UserError
 
 Protocol = Literal["holdout", "report", "watch"]
-BelowOne = restricted_number_type("BelowOne", float, [(">=", 0), ("<", 1)])
 
 # Options that decide which training images train and which validate.
 SPLIT_OPTIONS = ("protocol", "val_size", "split_seed", "num_folds", "fold", "subset")
@@ -92,21 +85,7 @@ class ImageDataModule(LightningDataModule):
             ``half`` a seeded half fixed for the run (the report's), ``random`` each with
             probability one half in every epoch.
         negate_border: whether the negative reverses the padding too (the whole 32x32 input).
-        rotation: augmentation, largest angle in degrees.
-        translation: augmentation, largest shift in pixels.
-        horizontal_flip: augmentation, probability of mirroring.
-        invert: augmentation, probability of replacing an image by its negative.
-        interpolation: of augmentation: ``bilinear``, or ``nearest``, which without rotation,
-            zoom and elastic shifts by whole pixels.
-        padding: what augmentation brings in from outside: ``zeros`` (black), ``border`` (the
-            nearest pixel) or ``reflection`` (the image mirrored at its edge).
-        zoom: augmentation, largest change of size, as a share: 0.1 is from 90 to 110 %.
-        elastic: augmentation, standard deviation in pixels by which 5 by 5 points of an image
-            move, what lies between them following smoothly.
-        cutout: augmentation, side in pixels of a square at a random place that gives way to the
-            image's mean.
-        distortion_epochs: augmentation, number of first epochs in which there is cutout and
-            elastic; all when null.
+        augmentation: random changes of the training images; none by default.
         seed: of order, polarity and augmentation; the command line sets it from seed_everything.
 
     Raises:
@@ -130,16 +109,7 @@ class ImageDataModule(LightningDataModule):
         subset: PositiveInt | None = None,
         train_polarity: TrainPolarity = "original",
         negate_border: bool = True,
-        rotation: NonNegativeFloat = 0.0,
-        translation: NonNegativeFloat = 0.0,
-        horizontal_flip: ClosedUnitInterval = 0.0,
-        invert: ClosedUnitInterval = 0.0,
-        interpolation: Interpolation = "bilinear",
-        padding: Padding = "zeros",
-        zoom: BelowOne = 0.0,  # type: ignore[valid-type]
-        cutout: NonNegativeInt = 0,
-        elastic: NonNegativeFloat = 0.0,
-        distortion_epochs: PositiveInt | None = None,
+        augmentation: Augmentation = NO_AUGMENTATION,
         seed: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
@@ -156,26 +126,10 @@ class ImageDataModule(LightningDataModule):
         self.subset = subset
         self.train_polarity = train_polarity
         self.negate_border = negate_border
-        self.augmentation = Augmentation(
-            rotation,
-            translation,
-            horizontal_flip,
-            invert,
-            interpolation,
-            padding,
-            zoom,
-            cutout,
-            elastic,
-            distortion_epochs,
-        )
+        self.augmentation = augmentation
         self.seed = seed
         self.digests: dict[str, str] = {}
         self.check_folds()
-        if distortion_epochs and not (cutout or elastic):
-            raise UserError(
-                f"data.distortion_epochs is {distortion_epochs}, but data.cutout and data.elastic "
-                "are 0: set one of them, or leave data.distortion_epochs out."
-            )
 
     def check_folds(self) -> None:
         """Refuse combinations of split options that contradict each other."""

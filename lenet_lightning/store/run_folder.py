@@ -296,6 +296,12 @@ def folder_of(checkpoint: str | Path) -> Path | None:
     return folder if (folder / CONFIG).is_file() else None
 
 
+def is_config(path: str | Path) -> bool:
+    """Tell whether a path is the config.yaml of a run folder."""
+    path = Path(path)
+    return path.name == CONFIG and path.with_name(MANIFEST).is_file()
+
+
 def find(root: str | Path, name: str, config: dict[str, Any]) -> list[Run]:
     """Return the runs under ``root/name`` of this configuration and code, newest first."""
     return [

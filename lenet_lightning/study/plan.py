@@ -6,12 +6,12 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from lenet_lightning import strict_yaml
+from lenet_lightning import renamed, strict_yaml
 from lenet_lightning.arguments import MAX_SEED
 from lenet_lightning.errors import UserError
 from lenet_lightning.store.run_folder import NO_REPLICAS
@@ -168,7 +168,8 @@ def parse(content: dict[str, Any], path: Path, check_base: bool = True) -> Study
     Args:
         content: Its keys and values.
         path: The YAML file.
-        check_base: Whether base configs must exist; not needed to report on finished runs.
+        check_base: Whether base configs must exist, and keys be those of today; not needed to
+            report on finished runs.
 
     Raises:
         UserError: Anything in the file that cannot be run, with the key and what to do.
@@ -188,12 +189,18 @@ def parse(content: dict[str, Any], path: Path, check_base: bool = True) -> Study
     groups = _mapping(content.get("groups"), f"{path}: groups")
     settings = _settings(content, groups, path)
     if check_base:
+        renamed.check(*(setting.overrides for setting in settings.values()))
         for setting in settings.values():
             if not setting.base.is_file():
                 raise UserError(
                     f"{path}: base config {setting.base} of setting '{setting.name}' does not "
                     f"exist; paths are relative to the working directory or to the study file"
                 )
+    else:
+        settings = {
+            name: replace(setting, overrides=renamed.overrides(setting.overrides))
+            for name, setting in settings.items()
+        }
     titles = {key: str((value or {}).get("title", key)) for key, value in groups.items()}
     return Study(
         name=name,

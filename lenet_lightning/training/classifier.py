@@ -10,9 +10,9 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, Reduce
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from lenet_lightning.data.augmentation import views
+from lenet_lightning.data.augmentation import BelowOne, views
 from lenet_lightning.data.batches import EvaluationBatch, Execution, seed_from
-from lenet_lightning.data.datamodule import BelowOne, ImageDataModule, InputSpec
+from lenet_lightning.data.datamodule import ImageDataModule, InputSpec
 from lenet_lightning.errors import UserError
 from lenet_lightning.networks.initializers import Initializer
 from lenet_lightning.networks.lenet5 import (

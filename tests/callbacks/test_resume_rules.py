@@ -51,7 +51,10 @@ def test_settings_that_cannot_change(key: str) -> None:
 
 @pytest.mark.parametrize("name", resume.TUNABLE)
 def test_arguments_that_take_effect(name: str) -> None:
-    changed = {f"model.optimizer.init_args.{name}": (0.1, 0.2), "data.rotation": (0, 9)}
+    changed = {
+        f"model.optimizer.init_args.{name}": (0.1, 0.2),
+        "data.augmentation.rotation": (0, 9),
+    }
     resume.check(changed, config(), checkpoint())
     if name in ("lr", "adam_lr"):
         assert "sets the learning rate" in refusal(changed, scheduler={"class_path": "StepLR"})

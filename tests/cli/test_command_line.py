@@ -50,6 +50,26 @@ def test_a_config_of_an_earlier_version():
     assert found["class_path"].endswith(".Muon") and found["init_args"]["adam_lr"] == 0.5
 
 
+def test_old_keys_are_answered_by_the_new_ones():
+    content = {"data": {"class_path": "Digits", "init_args": {"rotation": 5, "zoom": 0.1}}}
+    file = write("c.yaml", content)
+    inline = "{init_args: {rotation: 5}}"
+    for line in (f"--config {file}", "--data.rotation 5", "--data.init_args.rotation=5", inline):
+        args = ["--data", line] if line is inline else line.split()
+        with pytest.raises(UserError, match=r"data\.rotation is now data\.augmentation\.rotation"):
+            read(["fit", *args])
+    with pytest.raises(UserError, match=r"data\.zoom is now data\.augmentation\.zoom"):
+        read(["fit", "--config", file])
+
+
+def test_the_configuration_of_a_run_may_have_old_keys():
+    content = {"data": {"class_path": "Digits", "init_args": {"rotation": 5}}}
+    write("version_0/run.json", {})
+    file = write("version_0/config.yaml", content)
+    data = lightning_cli.parse(["fit", "--config", file])["data"]
+    assert data["init_args"]["augmentation"]["rotation"] == 5
+
+
 def test_groups():
     model = write("m.yaml", {"dropout": 0.25})
     trainer = write("conf/t.yaml", {"max_epochs": 7})

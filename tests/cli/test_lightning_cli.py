@@ -213,7 +213,10 @@ class TestSecondRun:
         assert metrics("lightning_logs/trained/version_1") == metrics(trained)
 
     def test_same_seed_same_run(self, run: Run, trained: Path) -> None:
-        options = "--data.rotation 5 --data.invert 0.3 --data.train_polarity random"
+        options = (
+            "--data.augmentation.rotation 5 --data.augmentation.invert 0.3 "
+            "--data.train_polarity random"
+        )
         for _ in range(2):
             assert run(f"{PLAIN} --name again --model.dropout 0.3 {options}").code == 0
         first, second = (Path(f"lightning_logs/again/version_{i}") for i in (0, 1))
@@ -230,7 +233,7 @@ class TestSecondRun:
     def test_config_reproduces_the_run(self, run: Run) -> None:
         options = (
             "--model.dropout 0.2 --model.activation tanh --model.l2 0.001 --model.scheduler StepLR "
-            "--model.scheduler.step_size 1 --data.translation 2 --data.batch_size 50 "
+            "--model.scheduler.step_size 1 --data.augmentation.translation 2 --data.batch_size 50 "
             "--data.num_folds 4 --data.fold 3 --data.negate_border false --seed_everything 7"
         )
         assert run(f"{PLAIN} --name made {options}").code == 0

@@ -26,6 +26,7 @@ from lenet_lightning.data.augmentation import (
     smooth,
     views,
 )
+from lenet_lightning.errors import UserError
 from tests.conftest import REPOSITORY
 from tests.rounding import inexact_operators
 
@@ -264,7 +265,9 @@ def test_distortions_end_after_their_epochs():
     options = {"rotation": 9.0, "invert": 0.5, "translation": 2.0}
     distorted = Augmentation(cutout=4, elastic=1.0, distortion_epochs=3, **options)
     assert [distorted.at(epoch) == distorted for epoch in range(5)] == [True] * 3 + [False] * 2
-    assert distorted.at(3) == Augmentation(distortion_epochs=3, **options)
+    assert distorted.at(3) == Augmentation(**options)
+    with pytest.raises(UserError, match=r"distortion_epochs is 3, but data.augmentation.cutout"):
+        Augmentation(distortion_epochs=3)
     always = Augmentation(cutout=4, elastic=1.0)
     assert always.at(1000) == always
 

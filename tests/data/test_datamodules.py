@@ -14,6 +14,7 @@ from PIL import Image
 
 from lenet_lightning.cli import lightning_cli
 from lenet_lightning.data import fetch
+from lenet_lightning.data.augmentation import Augmentation
 from lenet_lightning.data.datamodule import ImageDataModule, InputSpec
 from lenet_lightning.data.datasets import CIFAR10, MNIST, Digits, FashionMNIST
 from lenet_lightning.data.image_folder import Pictures
@@ -127,7 +128,7 @@ class Contract:
         assert sums == pytest.approx(sorted(pixels.tolist()), rel=1e-6)
 
     def test_order_depends_on_seed_and_epoch_alone(self) -> None:
-        data = self.make(rotation=10.0, invert=0.5, train_polarity="random")
+        data = self.make(**ALL)
         first = epoch(data, 1)
         for other in (epoch(data, 1), epoch(self.make(**ALL), 1)):
             assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
@@ -158,7 +159,7 @@ class Contract:
         assert reversed_.sum() == int(share * len(images))
 
     def test_evaluation(self) -> None:
-        data = self.make(eval_batch_size=30, train_polarity="negative", rotation=20.0)
+        data = self.make(eval_batch_size=30, **ALL)
         for batches, images, index in (
             (data.val_dataloader(), data.train_images, data.val_index),
             (data.test_dataloader(), data.test_images, data.test_index),
@@ -205,7 +206,7 @@ class Contract:
                 self.module(**options)
 
 
-ALL = {"rotation": 10.0, "invert": 0.5, "train_polarity": "random"}
+ALL = {"augmentation": Augmentation(rotation=10.0, invert=0.5), "train_polarity": "random"}
 
 
 class TestMNIST(Contract):

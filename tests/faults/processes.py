@@ -52,7 +52,7 @@ CONFIG = {
         "init_args": {
             "batch_size": 12,
             "steps_per_execution": 5,
-            "rotation": 10.0,
+            "augmentation": {"rotation": 10.0},
             "train_polarity": "random",
         },
     },

@@ -46,6 +46,14 @@ def test_groups_times_settings(tmp_path: Path) -> None:
     assert [trial.key for trial in study.trials(["*sgd"])] == ["b_sgd/seed_0", "b_sgd/seed_1"]
 
 
+def test_old_keys_are_refused_in_a_file_and_renamed_in_a_kept_study(tmp_path: Path) -> None:
+    file = write(tmp_path, GOOD.replace("data.batch_size: 8", "data: {rotation: 8}"))
+    with pytest.raises(UserError, match=r"data\.rotation is now data\.augmentation\.rotation"):
+        plan.load(file)
+    kept = plan.load(file, check_base=False).settings["a_plain"]
+    assert kept.overrides["data.augmentation.rotation"] == 8
+
+
 def test_narrower_overrides_win_and_classes_come_before_their_arguments(tmp_path: Path) -> None:
     study = plan.load(write(tmp_path, GOOD))
     arguments = study.settings["b_sgd"].arguments()
