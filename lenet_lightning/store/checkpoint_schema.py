@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from lenet_lightning.errors import printable
+
 # Keys of a checkpoint: what its network must know of its input (``InputSpec``), and the complete
 # configuration of its run, as YAML.
 SPEC_KEY = "lenet_lightning_input"
@@ -28,6 +30,8 @@ MAX_VALUES = 100_000
 MAX_DEPTH = 20
 MAX_NUMBER = 2**53
 MAX_TEXT = 1_000_000
+MAX_TENSOR_BYTES = 1_000_000_000  # of all tensors together
+MAX_PHRASE = 300
 
 LOOPS = ("fit_loop", "validate_loop", "test_loop", "predict_loop")
 COUNTS = ("ready", "started", "processed", "completed")
@@ -37,6 +41,10 @@ VERSION = re.compile(r"2\.\d{1,4}(\.\d{1,4}){0,2}((a|b|rc|\.dev|\.post)\d{0,12})
 class SchemaError(Exception):
     """A checkpoint is not what ``fit`` wrote; the message is a phrase that says where and how."""
 
+    def __init__(self, phrase: str) -> None:
+        # A phrase may hold names from the checkpoint.
+        super().__init__(" ".join(printable(phrase).split())[:MAX_PHRASE])
+
 
 def require(condition: bool, phrase: str) -> None:
     """Raise a ``SchemaError`` unless a condition holds."""
@@ -44,17 +52,20 @@ def require(condition: bool, phrase: str) -> None:
         raise SchemaError(phrase)
 
 
-def check(checkpoint: Any) -> None:
+def check(checkpoint: Any) -> dict[str, Any]:
     """Check everything that can be known without network and trainer.
 
     Args:
         checkpoint: what ``torch.load`` returned.
 
+    Returns:
+        A copy of it, in which containers have no attributes and tensors share no memory.
+
     Raises:
         SchemaError: naming the key and what is wrong with it.
     """
     require(isinstance(checkpoint, dict), "it is not a mapping")
-    _check_plain(checkpoint, "", [MAX_VALUES])
+    checkpoint = _plain(checkpoint, "", _Left())
     check_spec(checkpoint.get(SPEC_KEY))
     for key in ("epoch", "global_step"):
         require(_is_count(checkpoint.get(key)), f"{key} is not a whole number from 0")
@@ -67,13 +78,19 @@ def check(checkpoint: Any) -> None:
     if "current_model_state" in checkpoint:  # of weight averaging
         own, average = checkpoint["current_model_state"], checkpoint["state_dict"]
         _check_weights(own, "current_model_state")
+        kinds = [
+            {name: (tensor.shape, tensor.dtype) for name, tensor in weights.items()}
+            for weights in (own, average)
+        ]
+        require(kinds[0] == kinds[1], "current_model_state has other tensors than state_dict")
+        state = _mapping(checkpoint.get("averaging_state"), "averaging_state")
+        count = state.get("n_averaged")
+        require(state.keys() == {"n_averaged"}, "averaging_state does not hold n_averaged alone")
         require(
-            {k: v.shape for k, v in own.items()} == {k: v.shape for k, v in average.items()},
-            "current_model_state has other tensors than state_dict",
-        )
-        count = _mapping(checkpoint.get("averaging_state"), "averaging_state").get("n_averaged")
-        require(
-            isinstance(count, Tensor) and count.shape == () and int(count) >= 0,
+            isinstance(count, Tensor)
+            and count.shape == ()
+            and count.dtype == torch.long
+            and int(count) >= 0,
             "averaging_state.n_averaged is not a whole number from 0",
         )
     for key in ("callbacks", "loops"):
@@ -95,6 +112,7 @@ def check(checkpoint: Any) -> None:
         _check_loops(checkpoint["loops"])
     config = checkpoint.get(CONFIG_KEY, "")
     require(isinstance(config, str), f"{CONFIG_KEY} is not text")
+    return dict(checkpoint)
 
 
 def check_spec(spec: Any) -> None:
@@ -293,28 +311,46 @@ def _check_tensor(value: Any, known: Tensor, key: str) -> None:
     )
 
 
-def _check_plain(value: Any, key: str, left: list[int], depth: int = 0) -> None:
-    """Check that all is plain, and neither large nor deep; ``left`` counts the values down."""
-    left[0] -= 1
-    require(left[0] > 0 and depth < MAX_DEPTH, "it holds too many values, or too deep ones")
+class _Left:
+    """How many values and bytes a checkpoint may still hold."""
+
+    values = MAX_VALUES
+    tensor_bytes = MAX_TENSOR_BYTES
+
+
+def _plain(value: Any, key: str, left: _Left, depth: int = 0) -> Any:
+    """Return a copy of what is plain, and neither large nor deep.
+
+    Only the copy is used: a mapping could have attributes in place of its methods, and a tensor
+    memory in common with others.
+    """
+    left.values -= 1
+    require(left.values > 0 and depth < MAX_DEPTH, "it holds too many values, or too deep ones")
     if isinstance(value, dict):
-        for name, each in value.items():
+        copied = {}
+        for name, each in dict.items(value):
             require(isinstance(name, str | int), f"{key or 'it'} has a key that is not a name")
-            _check_plain(each, f"{key}.{name}"[:200].lstrip("."), left, depth + 1)
-    elif isinstance(value, list | tuple):
-        for each in value:
-            _check_plain(each, key, left, depth + 1)
-    elif isinstance(value, Tensor):
+            inner = f"{key}.{name}"[:200].lstrip(".")
+            copied[name] = _plain(each, inner, left, depth + 1)
+        return Counter(copied) if isinstance(value, Counter) else copied
+    if isinstance(value, list | tuple):
+        items = [_plain(each, key, left, depth + 1) for each in value]
+        return items if isinstance(value, list) else tuple(items)
+    if isinstance(value, Tensor):
         whole = value.layout == torch.strided and value.device.type == "cpu"
         require(whole and not value.is_quantized, f"{key} is an unusual tensor")
         size = value.numel() * value.element_size()
         require(size <= value.untyped_storage().nbytes(), f"{key} is larger than its data")
-    elif isinstance(value, str):
+        left.tensor_bytes -= size
+        require(left.tensor_bytes >= 0, "its tensors are too large")
+        return value.detach().clone()
+    if isinstance(value, str):
         require(len(value) <= MAX_TEXT, f"{key} is too long")
     elif isinstance(value, int):
         require(abs(value) <= MAX_NUMBER, f"{key} is too large")
     else:
         require(value is None or isinstance(value, float), f"{key} is not a plain value")
+    return value
 
 
 def _check_weights(weights: Any, key: str) -> None:

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lenet_lightning import files
 from lenet_lightning.data.datamodule import InputSpec
 from lenet_lightning.errors import UserError
-from lenet_lightning.store import checkpoint_schema, run_folder
+from lenet_lightning.store import archive, checkpoint_schema, run_folder
 from lenet_lightning.store.checkpoint_schema import CONFIG_KEY, SPEC_KEY, SchemaError
 
 MAX_BYTES = 1_000_000_000
@@ -110,31 +109,16 @@ def load(path: str | Path) -> dict[str, Any]:
             f"The checkpoint {path} is damaged: it does not match {digest_path(path).name}; "
             "use another one of its folder."
         )
-    checkpoint = unpack(data)
+    checkpoint = archive.unpack(data)
     if not isinstance(checkpoint, dict) or SPEC_KEY not in checkpoint:
         raise UserError(
             f"{path} is damaged or no checkpoint of lenet_lightning: expected a .ckpt file that "
             "fit wrote; only tensors and plain values are ever read from it."
         )
     try:
-        checkpoint_schema.check(checkpoint)
+        return checkpoint_schema.check(checkpoint)
     except SchemaError as error:
         raise changed(path, error) from error
-    return checkpoint
-
-
-def unpack(data: bytes) -> Any:
-    """Return what ``torch.load`` makes of a file, of which nothing is executed; None if nothing."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            # torch stores without compression; what unpacks to more was made to fill the memory.
-            if sum(member.file_size for member in archive.infolist()) > len(data):
-                return None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's remarks on files that are refused
-            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception:  # damaged pickles raise whatever they like
-        return None
 
 
 def changed(path: str | Path, error: SchemaError) -> UserError:

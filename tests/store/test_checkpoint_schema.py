@@ -17,7 +17,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch.optim import lr_scheduler
 
-from lenet_lightning.store import checkpoint_schema, checkpoints
+from lenet_lightning.store import archive, checkpoint_schema, checkpoints
 from lenet_lightning.store.checkpoint_schema import CONFIG_KEY, SPEC_KEY, SchemaError
 from lenet_lightning.training.optimizers import KerasAdam, Muon
 from lenet_lightning.training.schedulers import LinearCycles
@@ -144,10 +144,11 @@ class Session:
         }
         return copy.deepcopy(state)
 
-    def check(self, checkpoint: Any) -> None:
-        checkpoint_schema.check(checkpoint)
+    def check(self, checkpoint: Any) -> dict[str, Any]:
+        checkpoint = checkpoint_schema.check(checkpoint)
         checkpoint_schema.check_state(checkpoint, self.trainer, self.network)
         checkpoint_schema.check_optimizers(checkpoint, self.trainer)
+        return checkpoint
 
     def take(self, checkpoint: dict[str, Any]) -> None:
         """Restore a checkpoint as Lightning does, and train on."""
@@ -305,11 +306,11 @@ def changes_at_random(data: st.DataObject, optimizer: str, scheduler: str) -> No
         junk = copy.deepcopy(data.draw(st.sampled_from(["removed", *JUNK])))
         change(checkpoint, path, junk)
     try:
-        session.check(checkpoint)
+        checked = session.check(checkpoint)
     except SchemaError as error:
-        assert "\n" not in str(error)
+        assert str(error).isprintable()
         return
-    session.take(checkpoint)
+    session.take(checked)
 
 
 @given(st.data(), st.sampled_from([*OPTIMIZERS]), st.sampled_from([*SCHEDULERS]))
@@ -332,7 +333,7 @@ def test_any_bytes(digits_run: Path, noise: bytes, place: int) -> None:
     whole = (digits_run / "checkpoints/best.ckpt").read_bytes()
     start = len(whole) * place // 100
     for content in (noise, whole[:start] + noise + whole[start + len(noise) :]):
-        checkpoint = checkpoints.unpack(content)
+        checkpoint = archive.unpack(content)
         if checkpoint is not None:
             try:
                 checkpoint_schema.check(checkpoint)
