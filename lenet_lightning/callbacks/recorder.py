@@ -24,6 +24,7 @@ from torch import Tensor
 
 import lenet_lightning
 from lenet_lightning import files
+from lenet_lightning.callbacks.threads import ThreadChooser
 from lenet_lightning.data.datamodule import ImageDataModule
 from lenet_lightning.errors import NonFiniteError, UserError
 from lenet_lightning.networks import fused
@@ -62,6 +63,7 @@ class RunRecord(Checkpoint):
         self.manifest = Manifest()
         self.begun = False
         self.seconds_before = 0.0
+        self.threads: ThreadChooser | None = None
 
     def hold(self, folder: Path) -> bool:
         """Take a folder for this process; false if another one runs in it."""
@@ -211,6 +213,8 @@ class RunRecord(Checkpoint):
         self.manifest.best_epoch = best_epoch(rows, self.monitor)
         seconds = [float(row["seconds"]) for row in rows]
         self.manifest.epoch_seconds = statistics.median(seconds) if rows else None
+        if self.threads is not None:
+            self.manifest.hardware.threads_used = self.threads.summary()
         elapsed = time.perf_counter() - self.started
         self.manifest.seconds = round(self.seconds_before + elapsed, 3)
         run_folder.write_manifest(self.folder, self.manifest)

@@ -25,6 +25,7 @@ from lenet_lightning.callbacks.predictions import PredictionTable
 from lenet_lightning.callbacks.progress import StepBar
 from lenet_lightning.callbacks.recorder import add_evaluation, figure, images_seen
 from lenet_lightning.callbacks.run_callbacks import Keeper
+from lenet_lightning.callbacks.threads import ThreadChooser
 from lenet_lightning.cli import (
     chance,
     checks,
@@ -41,7 +42,6 @@ from lenet_lightning.data.datamodule import ImageDataModule
 from lenet_lightning.data.image_folder import Pictures
 from lenet_lightning.data.registry import DATASETS
 from lenet_lightning.errors import UserError, what_stopped
-from lenet_lightning.networks import fused
 from lenet_lightning.signals import interruptible
 from lenet_lightning.store import checkpoints, run_folder
 from lenet_lightning.training.classifier import Classifier
@@ -177,10 +177,9 @@ class Command(LightningCLI):
         self.check_instances()
 
     def set_threads(self) -> None:
-        """Set the number of threads of this process."""
-        fused_kernel = self.options.model.kernel != "torch" and fused.unavailable() is None
-        if threads := self.options.threads or (1 if fused_kernel else None):
-            torch.set_num_threads(threads)
+        """Set the number of threads of this process, if it is not chosen by measurement."""
+        if self.options.threads not in ("auto", None):
+            torch.set_num_threads(self.options.threads)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the callbacks that keep a run's folder, and durable checkpoints."""
@@ -192,6 +191,9 @@ class Command(LightningCLI):
         bar = options.trainer.enable_progress_bar is not False
         bar = bar and not any(isinstance(callback, ProgressBar) for callback in given)
         callbacks: list[Any] = [StepBar()] if bar else []
+        if options.threads == "auto":
+            self.keeper.record.threads = ThreadChooser()
+            callbacks.append(self.keeper.record.threads)
         *folder, best, last = self.keeper.callbacks
         own: dict[str, list[Any]] = {"fit": folder, "predict": [self.table]}
         callbacks += own.get(str(self.subcommand), [])

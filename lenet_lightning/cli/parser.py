@@ -119,10 +119,10 @@ def add_run(parser: LightningArgumentParser) -> None:
     )
     add(
         "--threads",
-        type=PositiveInt | None,
-        default=None,
-        help="processor threads; by default 1 with the fused kernel, whose short steps gain "
-        "little from more and lose much where others compute too, else torch's own choice",
+        type=PositiveInt | Literal["auto"] | None,
+        default="auto",
+        help="processor threads; auto is what is measured to be the fastest with the fused kernel, "
+        "again and again while other programs come and go, and torch's own choice (null) without it",
     )
     add(
         "--allow_imports",

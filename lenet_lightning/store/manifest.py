@@ -36,11 +36,16 @@ class Data:
 
 @dataclass
 class Hardware:
-    """Where a run was trained; ``device`` is the kind of accelerator, ``gpu`` its name."""
+    """Where a run was trained; ``device`` is the kind of accelerator, ``gpu`` its name.
+
+    ``threads`` is the number when training began, ``threads_used`` says for how much of the last
+    session each number was in use, if it was chosen by measurement.
+    """
 
     cpu: str = ""
     cores: int | None = None
     threads: int | None = None
+    threads_used: str = ""
     device: str = ""
     gpu: str | None = None
 
