@@ -122,7 +122,7 @@ def add_run(parser: LightningArgumentParser) -> None:
         type=PositiveInt | Literal["auto"] | None,
         default="auto",
         help="processor threads; auto is what is measured to be the fastest with the fused kernel, "
-        "again and again while other programs come and go, and torch's own choice (null) without it",
+        "again and again while other programs come and go; null, or without it, torch's own choice",
     )
     add(
         "--allow_imports",
