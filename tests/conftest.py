@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from lenet_lightning.__main__ import main
 from lenet_lightning.distributed import drop_stray_variables
@@ -20,6 +21,19 @@ from tests.browser import Page, chromium
 drop_stray_variables()  # before a test module imports Lightning
 
 REPOSITORY = Path(__file__).parents[1]
+
+# For tests that set no number of examples, such as those marked fuzz; no limit of time on a busy
+# machine. Another profile is chosen by --hypothesis-profile.
+for profile, max_examples in (("quick", 200), ("nightly", 10_000)):
+    settings.register_profile(
+        profile,
+        max_examples=max_examples,
+        deadline=None,
+        database=None,
+        derandomize=False,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    )
+settings.load_profile("quick")
 
 # What Lightning and torch set for good: nothing a test could leak by mistake.
 PERMITTED_VARIABLES = (

@@ -95,6 +95,7 @@ def test_refused(text, words):
     assert "\n" not in strict_yaml.reason(error.value)
 
 
+@pytest.mark.fuzz
 @given(st.text(alphabet="ab:{}[]&*!|>-?<,'\"#%@` \n\t10.eE~"))
 def test_nothing_but_yaml_errors(text):
     try:
@@ -103,6 +104,7 @@ def test_nothing_but_yaml_errors(text):
         assert strict_yaml.reason(error)
 
 
+@pytest.mark.fuzz
 @given(VALUES)
 @example("\x85")
 @example("a\u2028b\u2029")

@@ -2,8 +2,8 @@
 
 PAGE = "docs/reliability.md"
 STATED = {
-    "5,000 to 10,000 in the nightly run": "tests/store",
-    "10,000 configurations in the nightly run": "tests/faults/test_config_properties.py",
+    "200 random examples": "tests/conftest.py",
+    "10,000 in the nightly run": "tests/conftest.py",
 }
 
 

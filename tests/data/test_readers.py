@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -362,38 +362,15 @@ def picture_bytes(kind: str) -> bytes:
     return buffer.getvalue()
 
 
-FUZZ = {
-    "deadline": None,
-    "database": None,
-    "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-}
-
-
 @pytest.mark.parametrize("kind", PARSERS)
-@settings(max_examples=300, derandomize=True, **FUZZ)
+@pytest.mark.fuzz
 @given(data=st.data())
 def test_parsers_on_damaged_files(kind: str, data: st.DataObject) -> None:
     check_parser(kind, data.draw(damaged(PARSERS[kind][1])))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-@settings(max_examples=300, derandomize=True, **FUZZ)
+@pytest.mark.fuzz
 @given(data=st.data())
 def test_pictures_on_damaged_files(tmp_path: Path, kind: str, data: st.DataObject) -> None:
-    check_picture(tmp_path / "picture", data.draw(damaged(picture_bytes(kind))))
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize("kind", PARSERS)
-@settings(max_examples=10_000, **FUZZ)
-@given(data=st.data())
-def test_parsers_on_many_damaged_files(kind: str, data: st.DataObject) -> None:
-    check_parser(kind, data.draw(damaged(PARSERS[kind][1])))
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-@settings(max_examples=10_000, **FUZZ)
-@given(data=st.data())
-def test_pictures_on_many_damaged_files(tmp_path: Path, kind: str, data: st.DataObject) -> None:
     check_picture(tmp_path / "picture", data.draw(damaged(picture_bytes(kind))))

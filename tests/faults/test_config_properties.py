@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lenet_lightning.__main__ import main
@@ -135,7 +135,11 @@ def as_argument(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()
 
 
-def check(changes: dict[str, Any], on_the_command_line: bool) -> None:
+@given(
+    changes=st.dictionaries(st.sampled_from(keys()), VALUES, min_size=1, max_size=3),
+    on_the_command_line=st.booleans(),
+)
+def test_any_setting(changes: dict[str, Any], on_the_command_line: bool) -> None:
     if on_the_command_line:
         args = [f"--{key}={as_argument(value)}" for key, value in changes.items()]
         assert_answered(["fit", "--data", "Digits", *args])
@@ -144,39 +148,14 @@ def check(changes: dict[str, Any], on_the_command_line: bool) -> None:
         assert_answered(["fit", "--config", "config.yaml"])
 
 
-def anything() -> Any:
-    return given(
-        changes=st.dictionaries(st.sampled_from(keys()), VALUES, min_size=1, max_size=3),
-        on_the_command_line=st.booleans(),
-    )
-
-
-COMMON: dict[str, Any] = {
-    "deadline": None,
-    "database": None,
-    "suppress_health_check": list(HealthCheck),
-}
 pytestmark = [
+    pytest.mark.fuzz,
     pytest.mark.usefixtures("ready"),
     # Remarks on a configuration are not what is looked for.
     pytest.mark.filterwarnings("ignore"),
 ]
 
 
-@settings(max_examples=100, derandomize=True, **COMMON)
-@anything()
-def test_any_setting(changes: dict[str, Any], on_the_command_line: bool) -> None:
-    check(changes, on_the_command_line)
-
-
-@pytest.mark.nightly
-@settings(max_examples=10_000, **COMMON)
-@anything()
-def test_any_setting_ten_thousand_times(changes: dict[str, Any], on_the_command_line: bool) -> None:
-    check(changes, on_the_command_line)
-
-
-@settings(max_examples=100, derandomize=True, **COMMON)
 @given(text=st.one_of(st.text(), st.binary().map(lambda data: data.decode("latin1"))))
 def test_any_file(text: str) -> None:
     Path("config.yaml").write_text(text, encoding="utf-8", errors="surrogatepass")
@@ -215,7 +194,8 @@ EDITS = st.lists(
 )
 
 
-def check_edited(edits: list[tuple[int, int, str]]) -> None:
+@given(EDITS)
+def test_a_real_file_edited(edits: list[tuple[int, int, str]]) -> None:
     text = REAL
     for start, removed, inserted in edits:
         text = text[:start] + inserted + text[start + removed :]
@@ -223,20 +203,6 @@ def check_edited(edits: list[tuple[int, int, str]]) -> None:
     assert_answered(["fit", "--config", "config.yaml"])
 
 
-@settings(max_examples=200, derandomize=True, **COMMON)
-@given(EDITS)
-def test_a_real_file_edited(edits: list[tuple[int, int, str]]) -> None:
-    check_edited(edits)
-
-
-@pytest.mark.nightly
-@settings(max_examples=10_000, **COMMON)
-@given(EDITS)
-def test_a_real_file_edited_ten_thousand_times(edits: list[tuple[int, int, str]]) -> None:
-    check_edited(edits)
-
-
-@settings(max_examples=100, derandomize=True, **COMMON)
 @given(
     st.lists(
         st.text(alphabet=st.characters(exclude_characters="\x00"), max_size=12),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
@@ -23,10 +23,6 @@ from lenet_lightning.training.optimizers import KerasAdam, Muon
 from lenet_lightning.training.schedulers import LinearCycles
 from tests.conftest import DIGITS, Run
 
-COMMON: dict[str, Any] = {
-    "deadline": None,
-    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-}
 JUNK = [
     None,
     True,
@@ -295,7 +291,9 @@ def test_a_schedule_at_its_end_can_be_restored(scheduler: str) -> None:
     Session("SGD", scheduler).check(session.checkpoint())
 
 
-def changes_at_random(data: st.DataObject, optimizer: str, scheduler: str) -> None:
+@pytest.mark.fuzz
+@given(st.data(), st.sampled_from([*OPTIMIZERS]), st.sampled_from([*SCHEDULERS]))
+def test_random_changes(data: st.DataObject, optimizer: str, scheduler: str) -> None:
     """Change one to three places: what is not refused can be restored, and training goes on."""
     session = Session(optimizer, scheduler)
     session.step()
@@ -313,21 +311,8 @@ def changes_at_random(data: st.DataObject, optimizer: str, scheduler: str) -> No
     session.take(checked)
 
 
-@given(st.data(), st.sampled_from([*OPTIMIZERS]), st.sampled_from([*SCHEDULERS]))
-@settings(max_examples=200, **COMMON)
-def test_random_changes(data: st.DataObject, optimizer: str, scheduler: str) -> None:
-    changes_at_random(data, optimizer, scheduler)
-
-
-@pytest.mark.nightly
-@given(st.data(), st.sampled_from([*OPTIMIZERS]), st.sampled_from([*SCHEDULERS]))
-@settings(max_examples=5_000, **COMMON)
-def test_many_random_changes(data: st.DataObject, optimizer: str, scheduler: str) -> None:
-    changes_at_random(data, optimizer, scheduler)
-
-
+@pytest.mark.fuzz
 @given(st.binary(max_size=300), st.integers(0, 100))
-@settings(max_examples=300, **COMMON)
 def test_any_bytes(digits_run: Path, noise: bytes, place: int) -> None:
     """What is not a checkpoint, or is one with changed bytes, is nothing or passes the schema."""
     whole = (digits_run / "checkpoints/best.ckpt").read_bytes()

@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lenet_lightning.store import manifest
@@ -69,7 +69,9 @@ def test_no_text_controls_a_terminal() -> None:
     assert (read.error, read.data.name) == ("\ufffd[2Ja\nb", "\ufffd")
 
 
-def any_values(values: dict[str, Any]) -> None:
+@pytest.mark.fuzz
+@given(st.dictionaries(st.sampled_from([each.name for each in fields(Manifest)]), JSON))
+def test_any_values(values: dict[str, Any]) -> None:
     """Whatever its fields hold, a file is refused by a ValueError or read and written alike."""
     text = json.dumps({"status": "finished"} | values)
     try:
@@ -78,19 +80,3 @@ def any_values(values: dict[str, Any]) -> None:
         return
     again = manifest.dumps(read)
     assert manifest.dumps(manifest.loads(again)) == again
-
-
-VALUES = st.dictionaries(st.sampled_from([each.name for each in fields(Manifest)]), JSON)
-
-
-@given(VALUES)
-@settings(max_examples=300, deadline=None)
-def test_any_values(values: dict[str, Any]) -> None:
-    any_values(values)
-
-
-@pytest.mark.nightly
-@given(VALUES)
-@settings(max_examples=10_000, deadline=None)
-def test_many_values(values: dict[str, Any]) -> None:
-    any_values(values)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lenet_lightning.errors import UserError
@@ -131,8 +131,8 @@ class TestRead:
         with pytest.raises(UserError, match=f"{name} is not a regular file"):
             run_folder.read(folder)
 
+    @pytest.mark.fuzz
     @given(st.sampled_from(["run.json", "config.yaml", "metrics.csv"]), st.data())
-    @settings(max_examples=300, deadline=None)
     def test_any_bytes(self, name: str, data: st.DataObject) -> None:
         """A changed file is read, or refused in one sentence."""
         with tempfile.TemporaryDirectory() as place:
@@ -180,8 +180,8 @@ class TestPredictions:
         with pytest.raises(UserError, match=r"a\.npz is damaged"):
             run_folder.read_predictions(self.save(labels=labels), 3)
 
+    @pytest.mark.fuzz
     @given(st.binary(max_size=50), st.integers(0, 100))
-    @settings(max_examples=300, deadline=None)
     def test_any_bytes(self, noise: bytes, place: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             content, path = io.BytesIO(), Path(folder, "a.npz")
