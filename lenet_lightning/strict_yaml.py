@@ -226,7 +226,7 @@ def read_text(path: str | Path) -> str:
     """
     file = Path(path)
     try:
-        file = locate(file.expanduser())
+        file = locate(file)
         kind = file.stat().st_mode
         pipe = stat.S_ISFIFO(kind)
         if not pipe and not stat.S_ISREG(kind):

@@ -5,7 +5,9 @@ first: options win over files wherever they stand. Where a later file or option 
 or a list once more, the earlier one is left out; the parser would mix the arguments of both.
 """
 
+import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -14,8 +16,10 @@ import yaml
 from lenet_lightning import renamed, strict_yaml
 from lenet_lightning.errors import UserError
 from lenet_lightning.store import run_folder
+from lenet_lightning.store.configuration import as_list, class_path
 
 GROUPS = ("--trainer", "--model", "--data")
+YAML_SUFFIXES = (".yaml", ".yml", ".json")
 
 
 class Option(NamedTuple):
@@ -43,29 +47,124 @@ def options(args: list[str]) -> list[Option]:
     return found[1:]
 
 
-def values(args: list[str], *names: str) -> list[str]:
-    """Return the values of all options of these names."""
-    return [option.value for option in options(args) if option.name in names]
+class Layer(NamedTuple):
+    """What one option stands for.
+
+    Attributes:
+        rank: later ranks win: 0 of files, 1 of groups read from files, 2 of options.
+        config: the part of a configuration that it gives.
+        words: as typed; empty of what was read from a file.
+    """
+
+    rank: int
+    config: dict[str, Any]
+    words: list[str]
 
 
-class CommandLine(NamedTuple):
+@dataclass
+class CommandLine:
     """A command line whose files have been read.
 
     Attributes:
-        args: the subcommand and its options, the content of every file in its place, files first.
-        optimizer: the class of the optimizer, if one is named.
-        scheduler: the class of the learning rate scheduler, if one is named.
-        scheduler_options: the arguments of the scheduler that are given.
-        named: the classes that the options of the trainer name, each with its key.
+        command: the subcommand.
+        layers: its options by rank.
         kept: a sentence if another class of data keeps the options that a file gives; or empty.
     """
 
-    args: list[str]
-    optimizer: str | None
-    scheduler: str | None
-    scheduler_options: frozenset[str]
-    named: list[tuple[str, str]]
-    kept: str
+    command: str
+    layers: list[Layer]
+    kept: str = ""
+
+    def __post_init__(self) -> None:
+        """Leave out what later layers replace."""
+        for number, (_, new, _) in enumerate(self.layers):
+            for _, old, words in self.layers[:number]:
+                drop_replaced(old, new)
+                was, now = class_path(old.get("data")), class_path(new.get("data"))
+                if was and now and not words and not same_class(was, now):
+                    self.kept = (
+                        f"data is {now} in place of {was}: the options given for {was} are kept."
+                    )
+
+    def over(self, config: dict[str, Any]) -> "CommandLine":
+        """Return this command line with a configuration that each of its options wins over."""
+        return CommandLine(self.command, [Layer(0, config, []), *self.layers])
+
+    def get(self, key: str) -> Any:
+        """Return the value that counts of a key at the top, None if it is not given."""
+        return next((c[key] for _, c, _ in reversed(self.layers) if key in c), None)
+
+    def typed(self, key: str) -> list[Any]:
+        """Return the values of a key that options give, without those in files."""
+        return [config[key] for _, config, words in self.layers if words and key in config]
+
+    def names(self, key: str) -> bool:
+        """Tell whether a class is named for a key at the top."""
+        return any(class_path(layer.config.get(key)) for layer in self.layers)
+
+    @property
+    def asks_help(self) -> bool:
+        """Whether help is asked for: no checkpoint is needed then."""
+        words = (layer.words[0] for layer in self.layers if layer.words)
+        return any(re.match(r"(-h|--(.+\.)?help|--print_\w+)(=|$)", word) for word in words)
+
+    @property
+    def has_files(self) -> bool:
+        """Whether configuration files are given."""
+        return any(layer.rank == 0 for layer in self.layers)
+
+    @property
+    def args(self) -> list[str]:
+        """The options for the parser, the content of every file in its place."""
+        return [
+            word
+            for _, config, words in self.layers
+            for word in words or ("--config", strict_yaml.dumps(config))
+        ]
+
+    @property
+    def imports(self) -> set[str]:
+        """The import paths that ``--allow_imports`` names; a file cannot."""
+        given = [*self.typed("allow_imports"), *self.typed("allow_imports+")]
+        return {
+            path for value in given for path in re.findall(r"[A-Za-z_][\w.]*", str(value or ""))
+        }
+
+    @property
+    def trainer_classes(self) -> list[tuple[str, str]]:
+        """The keys of the trainer, each with a class or word that it is given."""
+        return [
+            (f"trainer.{key.rstrip('+')}", name)
+            for trainer in self.group("trainer")
+            for key, value in trainer.items()
+            for each in as_list(value)
+            if (name := class_path(each))
+        ]
+
+    @property
+    def optimizer(self) -> str | None:
+        """The class of the optimizer, if one is named."""
+        named = [class_path(model.get("optimizer")) for model in self.group("model")]
+        return ([None, *filter(None, named)])[-1]
+
+    @property
+    def scheduler(self) -> tuple[str | None, frozenset[str]]:
+        """The class of the learning rate scheduler, if one is named, and its given arguments."""
+        name, given = None, frozenset[str]()
+        for model in self.group("model"):
+            value = model.get("scheduler", {})
+            if value is None:
+                name, given = None, frozenset()
+            name = class_path(value) or name
+            if isinstance(value, dict):
+                arguments = value.get("init_args")
+                given |= {*value, *(arguments if isinstance(arguments, dict) else ())}
+        return name, given
+
+    def group(self, name: str) -> list[dict[str, Any]]:
+        """Return what each layer gives of a group of options."""
+        parts = (layer.config.get(name) for layer in self.layers)
+        return [part for part in parts if isinstance(part, dict)]
 
 
 def read(args: list[str]) -> CommandLine:
@@ -77,59 +176,37 @@ def read(args: list[str]) -> CommandLine:
     Raises:
         UserError: a file cannot be read, is not valid YAML or is not a configuration.
     """
-    layers = sorted(map(layer, options(args[1:])), key=lambda found: found[0])
-    renamed.check(*(content for _, content, _ in layers))
-    kept = ""
-    for number, (_, new, _) in enumerate(layers):
-        for _, old, words in layers[:number]:
-            drop_replaced(old, new)
-            was, now = class_of(old.get("data")), class_of(new.get("data"))
-            if was and now and not words and not same_class(was, now):
-                kept = f"data is {now} in place of {was}: the options given for {was} are kept."
-    models = [new["model"] for _, new, _ in layers if isinstance(new.get("model"), dict)]
-    optimizers = [class_of(model.get("optimizer")) for model in models]
-    optimizer = ([None, *filter(None, optimizers)])[-1]
-    schedule = last_schedule(models)
-    words = [w for _, new, own in layers for w in own or ("--config", strict_yaml.dumps(new))]
-    trainers = [new["trainer"] for _, new, _ in layers if isinstance(new.get("trainer"), dict)]
-    named = [
-        (f"trainer.{key.rstrip('+')}", name)
-        for trainer in trainers
-        for key, value in trainer.items()
-        for each in (value if isinstance(value, list) else [value])
-        if (name := class_of(each))
-    ]
-    return CommandLine([args[0], *words], optimizer, *schedule, named, kept)
+    layers = sorted(map(layer, options(args[1:])), key=lambda found: found.rank)
+    renamed.check(*(layer.config for layer in layers))
+    return CommandLine(args[0], layers)
 
 
-def last_schedule(models: list[dict[str, Any]]) -> tuple[str | None, frozenset[str]]:
-    """Return the scheduler that the last of several models names, and its arguments of them all."""
-    name, given = None, frozenset[str]()
-    for model in models:
-        value = model.get("scheduler", {})
-        if value is None:
-            name, given = None, frozenset()
-        name = class_of(value) or name
-        if isinstance(value, dict):
-            arguments = value.get("init_args")
-            given |= {*value, *(arguments if isinstance(arguments, dict) else ())}
-    return name, given
-
-
-def layer(option: Option) -> tuple[int, dict[str, Any], list[str]]:
-    """Return an option's rank, the configuration that it stands for, and its words unless read."""
+def layer(option: Option) -> Layer:
+    """Read an option, and the file that it names; ``~`` in values is the home folder."""
     name, value, words = option
     if name == "--config":
-        return 0, configuration(value), []
+        return Layer(0, expanded(configuration(value)), [])
     if name in GROUPS and (name != "--data" or is_inline(value) or is_file(value)):
-        return 1, {name[2:]: mapping(value, name)}, []
+        return Layer(1, {name[2:]: expanded(mapping(value, name))}, [])
     try:
-        content = strict_yaml.loads(value)
+        given = strict_yaml.loads(value)
     except yaml.YAMLError:  # a plain text
-        content = value
+        given = value
+    content = expanded(given)
+    if content != given:
+        words = [name, content if isinstance(content, str) else strict_yaml.dumps(content)]
     for part in reversed(name.lstrip("-").split(".")):
         content = {part: content}
-    return 1 if name in GROUPS else 2, content, words
+    return Layer(1 if name in GROUPS else 2, content, words)
+
+
+def expanded(node: Any) -> Any:
+    """Replace ``~`` at the beginning of every text by the home folder that it stands for."""
+    if isinstance(node, dict):
+        return {key: expanded(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [expanded(value) for value in node]
+    return os.path.expanduser(node) if isinstance(node, str) else node
 
 
 def is_inline(value: str) -> bool:
@@ -139,7 +216,7 @@ def is_inline(value: str) -> bool:
 
 def is_file(value: object) -> bool:
     """Tell whether a value names a file rather than a class."""
-    return isinstance(value, str) and ("/" in value or value.endswith((".yaml", ".yml", ".json")))
+    return isinstance(value, str) and ("/" in value or value.endswith(YAML_SUFFIXES))
 
 
 def configuration(value: str) -> dict[str, Any]:
@@ -183,18 +260,12 @@ def drop_replaced(old: dict[str, Any], new: dict[str, Any]) -> None:
     """
     for key, value in new.items():
         before = old.get(key)
-        was, now = class_of(before), class_of(value)
+        was, now = class_path(before), class_path(value)
         again = isinstance(before, list) and (now or isinstance(value, list))
         if again or (was and now and key != "data" and not same_class(was, now)):
             del old[key]
         elif isinstance(before, dict) and isinstance(value, dict):
             drop_replaced(before, value)
-
-
-def class_of(value: Any) -> str | None:
-    """Return the class that a value names, alone or with its arguments."""
-    named = value.get("class_path") if isinstance(value, dict) else value
-    return named if isinstance(named, str) else None
 
 
 def same_class(a: str, b: str) -> bool:

@@ -24,9 +24,6 @@ MODE = "strict_yaml"
 # Keys of one invocation, not of a run.
 TRANSIENT = ("resume", "ckpt_path", "allow_imports", "config")
 
-# Arguments of the Trainer's methods that are the same for every run, and so no options.
-SETTLED = ("weights_only", "verbose")
-
 PURPOSES = {
     "fit": "Train a network, choose its best epoch on validation images, and test that one.",
     "validate": "Evaluate a network on the images that chose its best epoch.",
@@ -55,26 +52,7 @@ jsonargparse.set_dumper(MODE, strict_yaml.dumps)
 
 
 class Parser(LightningArgumentParser):
-    """LightningCLI's parser, whose errors are one sentence, and the options of subcommands ours."""
-
-    def add_method_arguments(
-        self, theclass: type, themethod: str, *args: Any, skip: set[str | int], **kwargs: Any
-    ) -> list[str]:
-        """Add the options of a subcommand; return the arguments that its method will be given."""
-        own = {"ckpt_path", "return_predictions", *SETTLED}
-        added = super().add_method_arguments(theclass, themethod, *args, skip=skip | own, **kwargs)
-        fit = themethod == "fit"
-        which = START if fit else TRAINED
-        self.add_argument("--ckpt_path", type=str | None, default=None, help=which)
-        if fit:
-            self.add_argument(
-                "--resume",
-                type=Resume,
-                default="never",
-                help="continue the newest unfinished run of this very configuration (auto: if "
-                "there is one, must: fail if there is none)",
-            )
-        return [*added, "ckpt_path", *SETTLED]
+    """LightningCLI's parser, whose errors are one sentence."""
 
     def instantiate(self, *args: Any, **kwargs: Any) -> jsonargparse.Namespace:
         """Build the objects of a configuration; averages of weights as this package needs them."""
@@ -98,9 +76,19 @@ def add_seed(parser: LightningArgumentParser) -> None:
     )
 
 
-def add_run(parser: LightningArgumentParser) -> None:
-    """Add what decides where a run is kept, how its epoch is chosen and what it may import."""
+def add_options(parser: LightningArgumentParser, command: str) -> None:
+    """Add the options of a command beside those of trainer, model and data."""
     add = parser.add_argument
+    fit = command == "fit"
+    add("--ckpt_path", type=str | None, default=None, help=START if fit else TRAINED)
+    if fit:
+        add(
+            "--resume",
+            type=Resume,
+            default="never",
+            help="continue the newest unfinished run of this very configuration (auto: if "
+            "there is one, must: fail if there is none)",
+        )
     # torchrun takes --logs and --monitor for abbreviations of its own options.
     add("--logs", "--run_root", type=str, default="lightning_logs", help="folder of all runs")
     add(

@@ -8,7 +8,7 @@ plain value.
 import inspect
 import os
 import pydoc
-import re
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
 from enum import Enum
@@ -18,7 +18,6 @@ from typing import Any, cast
 import jsonargparse
 import torch
 
-from lenet_lightning.cli.command_line import values
 from lenet_lightning.cli.messages import forbidden
 from lenet_lightning.cli.roles import (
     FURTHER,
@@ -32,25 +31,23 @@ from lenet_lightning.cli.roles import (
 )
 from lenet_lightning.errors import UserError, full_key, nearest
 
-FLAGS = ("--allow_imports", "--allow_imports+")
-
 # What values are once parsed; a torch.device is the default of some callbacks.
 PLAIN = (type(None), bool, int, float, str, Enum, os.PathLike, timedelta, torch.device)
 
 
-def limit_imports(args: list[str]) -> None:
+def limit_imports(prefixes: set[str]) -> None:
     """Limit what is imported for a configuration to ``ROLES`` and to what a flag opens.
 
     Args:
-        args: the command line; only it can open more, a configuration file cannot.
+        prefixes: the import paths that :func:`opened` returned.
 
     Raises:
-        UserError: the flag names something that is no import path, or cannot be opened.
+        UserError: one of them is not an import path, or cannot be opened.
     """
     try:
         jsonargparse.set_parsing_settings(
             import_path_denylist=["*"],
-            import_path_allowlist=sorted(opened(args).union(*map(spellings, ROLES))),
+            import_path_allowlist=sorted(prefixes.union(*map(spellings, ROLES))),
             instantiate_subclass_spec_in_any=False,
             config_read_mode_fsspec_enabled=False,
         )
@@ -60,14 +57,12 @@ def limit_imports(args: list[str]) -> None:
         ) from error
 
 
-def opened(args: list[str]) -> set[str]:
-    """Return the import paths that ``--allow_imports`` opens, given alone or as a YAML list.
+def opened(paths: Iterable[str]) -> set[str]:
+    """Return import paths that ``--allow_imports`` names, and where what they lead to is defined.
 
-    Where one leads to something that is defined elsewhere, that path is opened too.
+    Only the command line can name any; a configuration file cannot.
     """
-    found: set[str] = set()
-    for value in values(args, *FLAGS):
-        found |= {*re.findall(r"[A-Za-z_][\w.]*", value)}
+    found = {*paths}
     for path in sorted(found):
         with suppress(pydoc.ErrorDuringImport):  # reported where the configuration names it
             found.add(definition(path))
@@ -79,17 +74,17 @@ def below(path: str, prefixes: set[str]) -> bool:
     return any(f"{path}.".startswith(f"{prefix}.") for prefix in prefixes)
 
 
-def check(config: jsonargparse.Namespace, args: list[str]) -> None:
+def check(config: jsonargparse.Namespace, prefixes: set[str]) -> None:
     """Refuse whatever a configuration names that has no role where it stands.
 
     Args:
         config: the parsed configuration of one subcommand, before anything in it is constructed.
-        args: the command line.
+        prefixes: the import paths that a flag opened.
 
     Raises:
         UserError: naming the key and the class, function or address.
     """
-    _check(config, "", opened(args), False)
+    _check(config, "", prefixes, False)
 
 
 def _check(node: Any, key: str, prefixes: set[str], trusted: bool) -> None:
@@ -111,12 +106,12 @@ def _check(node: Any, key: str, prefixes: set[str], trusted: bool) -> None:
         raise UserError(f"{full_key([key])} is {node}, an address: expected a path on this disk.")
 
 
-def check_names(named: list[tuple[str, str]], args: list[str]) -> None:
+def check_names(named: list[tuple[str, str]], prefixes: set[str]) -> None:
     """Refuse what Lightning has and this training cannot use, before arguments are looked at.
 
     Args:
         named: keys of the trainer, and what stands there, perhaps a class.
-        args: the command line.
+        prefixes: the import paths that a flag opened.
 
     Raises:
         UserError: naming the key, the class and the reason, or the package that is missing.
@@ -124,7 +119,7 @@ def check_names(named: list[tuple[str, str]], args: list[str]) -> None:
     short = {path.rpartition(".")[2]: path for path in (*UNFIT, *PACKAGES)}
     for key, name in named:
         path = short.get(name, name)
-        needs_flag = entry(SERVICES, path) and not below(path, opened(args))
+        needs_flag = entry(SERVICES, path) and not below(path, prefixes)
         if key in ROLES and (entry(UNFIT, path) or needs_flag):
             raise UserError(forbidden(key, path))
         installed(key, path)

@@ -8,7 +8,7 @@ import pytest
 from lenet_lightning import strict_yaml
 from lenet_lightning.__main__ import checked
 from lenet_lightning.cli import lightning_cli
-from lenet_lightning.cli.command_line import Option, options, read, values
+from lenet_lightning.cli.command_line import Option, options, read
 from lenet_lightning.errors import UserError
 
 DIGITS = ["fit", "--data", "Digits"]
@@ -32,15 +32,14 @@ def test_options():
         Option("", "stray", ["stray"]),
         Option("--help", "", ["--help"]),
     ]
-    assert values(args, "--config") == ["a", "b", "c", "d"]
 
 
 @pytest.mark.parametrize("form", ["--config {}", "--config={}", "-c {}", "-c{}", "-c={}"])
 def test_every_form_is_read(form):
     file = write("c.yaml", {"seed_everything": 7})
     args = read(["fit", *form.format(file).split()]).args
-    assert args[:2] == ["fit", "--config"]
-    assert strict_yaml.loads(args[2]) == {"seed_everything": 7}
+    assert args[0] == "--config"
+    assert strict_yaml.loads(args[1]) == {"seed_everything": 7}
 
 
 def test_a_config_of_an_earlier_version():

@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from lenet_lightning.cli import lightning_cli, roles, trust
+from lenet_lightning.cli.command_line import read
 from lenet_lightning.errors import UserError
 from tests.conftest import Run
 
@@ -104,10 +105,14 @@ def refuse(run: Run, key: str, value: Any, *options: str) -> str:
     return said
 
 
+def imports(*args: str) -> set[str]:
+    return trust.opened(read(["fit", *args]).imports)
+
+
 def refusal(config: dict[str, Any], *args: str) -> str:
     """What is said of a parsed configuration; empty if it is taken."""
     try:
-        trust.check(jsonargparse.Namespace(**config), list(args))
+        trust.check(jsonargparse.Namespace(**config), imports(*args))
     except UserError as error:
         return str(error)
     return ""
@@ -278,11 +283,11 @@ class TestFlag:
         ],
     )
     def test_spellings(self, args: list[str]) -> None:
-        assert trust.opened(args) == {"a.b"}
-        assert trust.opened(["--name", "--allow_imports_of=a.b", "a.b"]) == set()
+        assert imports(*args) == {"a.b"}
+        assert imports("--name", "--allow_imports_of=a.b", "a.b") == set()
 
     def test_a_path_is_opened_with_where_it_leads(self) -> None:
-        found = trust.opened(["--allow_imports", "[os.system, torch.optim.Adam, os.path]"])
+        found = imports("--allow_imports", "[os.system, torch.optim.Adam, os.path]")
         assert found > {"os.system", "posix.system", "torch.optim.adam.Adam", "os.path"}
 
     def test_no_configuration_opens_anything(self, run: Run) -> None:

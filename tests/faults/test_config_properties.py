@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from lenet_lightning.__main__ import main
 from lenet_lightning.cli import lightning_cli
+from lenet_lightning.cli.evaluate import Evaluation
+from lenet_lightning.cli.fit import Training
 from lenet_lightning.store import run_folder
 from tests.conftest import REPOSITORY
 
@@ -99,7 +101,8 @@ def keys() -> list[str]:
 @pytest.fixture
 def ready(monkeypatch: pytest.MonkeyPatch) -> None:
     """Go as far as the trainer, and no further."""
-    monkeypatch.setattr(lightning_cli.Command, "_run_subcommand", lambda command, name: None)
+    monkeypatch.setattr(Training, "run", lambda *args: None)
+    monkeypatch.setattr(Evaluation, "run", lambda *args: None)
 
 
 def nest(changes: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,8 @@ import torch
 import yaml
 from PIL import Image
 
-from lenet_lightning.cli import lightning_cli
+from lenet_lightning.cli import evaluate
+from lenet_lightning.cli.command_line import read
 from lenet_lightning.store import checkpoints
 from lenet_lightning.training.classifier import SPEC_KEY
 from tests.conftest import Run
@@ -168,9 +169,8 @@ def test_evaluations_download_into_no_stored_folder(
     """A stored data.root is used where the dataset is there, and otherwise left."""
 
     def root(args: list[str]) -> str | None:
-        _, flag, text, *_ = lightning_cli.with_run_config(args)
-        assert flag == "--config"
-        return yaml.safe_load(text)["data"]["init_args"].get("root")
+        line, _ = evaluate.prepared(read(args))
+        return line.layers[0].config["data"]["init_args"].get("root")
 
     def change(config: dict[str, Any]) -> None:
         config["data"]["class_path"] = "lenet_lightning.MNIST"
