@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from lenet_lightning.callbacks import contact_sheet
 from lenet_lightning.callbacks.predictions import COLUMNS, free_path, table
 from lenet_lightning.data import fetch, image_folder
 from lenet_lightning.data.datamodule import InputSpec
@@ -18,6 +19,7 @@ from tests.conftest import DIGITS, Run
 from tests.data import fakes
 
 BEST = "lightning_logs/trained/version_0/checkpoints/best.ckpt"
+AS_THEY_ARE = ("--data.find_digit", "false")
 SPEC = InputSpec("MNIST", 1, 28, tuple("0123456789"), (0.1,), (0.3,))
 
 
@@ -78,11 +80,13 @@ class TestCommand:
             ("a.png", "b.PNG", "c.jpg", "d.jpeg", "e.png", "f.png", "g.png", "h.png", "i.BMP",
              "j.tiff", "k.webp")
         ]  # fmt: skip
-        assert tuple(rows[0]) == COLUMNS
+        assert tuple(rows[0])[: len(COLUMNS)] == COLUMNS
         for row in rows:
             assert row["class"] in "0123456789" and row["negative_class"] in "0123456789"
-            for key in ("probability", "negative_probability"):
-                assert 0.1 <= float(row[key]) <= 1
+            for key, kind in (("probability", "p"), ("negative_probability", "negative_p")):
+                every = [float(row[f"{kind}:{digit}"]) for digit in range(10)]
+                assert float(row[key]) == max(every) >= 0.1
+                assert sum(every) == pytest.approx(1, abs=1e-5)
 
     def test_file_and_glob(self, run: Run, folder: Path) -> None:
         everything = predict(run, "mine")
@@ -93,6 +97,31 @@ class TestCommand:
     def test_hidden_files_are_no_pictures_of_a_pattern_either(self, run: Run, folder: Path) -> None:
         refused = run("predict", "--ckpt_path", BEST, "--data.root", "mine/._*")
         assert refused.code == 2 and "mine/._*: expected a picture" in refused.err
+
+    def test_screen_and_contact_sheet(self, run: Run, trained: Path) -> None:
+        """Twenty rows at most, and one picture of all."""
+        image = fetch.load("Digits", "unused").test.images[0, 0]
+        Path("many").mkdir()
+        for i in range(22):
+            Image.fromarray(image if i else 255 - image).save(f"many/{i:02}.png")
+        outcome = run("predict", "--ckpt_path", BEST, "--data.root", "many")
+        head, first, *rows, more, sheet, last = outcome.out.splitlines()
+        assert head.split() == ["file", "ink", "class", "negative"]
+        assert first.split()[:2] == ["many/00.png", "dark"] and len(rows) == 19
+        assert all(row.split()[1] == "light" for row in rows) and more.startswith("... 2 more")
+        assert last.startswith("22 predictions: ")
+        with Image.open(sheet.rpartition(": ")[2]) as picture:
+            assert picture.size == (4 * contact_sheet.CELL[0], 6 * contact_sheet.CELL[1])
+
+    def test_a_picture_and_its_negative_are_one(self, run: Run, trained: Path) -> None:
+        image = fetch.load("Digits", "unused").test.images[0, 0]
+        Image.fromarray(image).save("a.png")
+        Image.fromarray(255 - image).save("b.png")
+        a, b = predict(run, "*.png")
+        assert (a.pop("ink"), b.pop("ink")) == ("light", "dark")
+        assert {**a, "file": ""} == {**b, "file": ""}
+        (kept,) = predict(run, "b.png", "--data.ink", "light")
+        assert kept["ink"] == "light" and kept["p:0"] != b["p:0"]
 
     def test_batches_change_nothing(self, run: Run, folder: Path) -> None:
         same(predict(run, "mine", "--data.eval_batch_size", "3"), predict(run, "mine"))
@@ -112,7 +141,7 @@ class TestCommand:
         Path("digits").mkdir()
         for i, image in enumerate(split.images[:40]):
             Image.fromarray(image[0]).save(f"digits/{i:03}.png")
-        rows = predict(run, "digits")
+        rows = predict(run, "digits", *AS_THEY_ARE)
         with np.load(trained / "test_predictions.npz") as arrays:
             assert [int(r["class"]) for r in rows] == arrays["original"][:40].tolist()
             assert [int(r["negative_class"]) for r in rows] == arrays["negative"][:40].tolist()
@@ -122,7 +151,7 @@ class TestCommand:
         image = fetch.load("Digits", "unused").test.images[0, 0]
         Image.fromarray(image).save("a.png")
         Image.fromarray(255 - image).save("b.png")
-        a, b = predict(run, "*.png")
+        a, b = predict(run, "*.png", *AS_THEY_ARE)
         for one, other in ((a, b), (b, a)):
             assert one["negative_class"] == other["class"]
             # 1 - x / 255 and (255 - x) / 255 differ in their last digit.
@@ -200,7 +229,7 @@ class TestPrepare:
         drawing = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
         drawing.paste((ink, ink, ink, 255), (2, 2, 6, 6))
         drawing.save("drawing.png")
-        module = image_folder.Pictures("drawing.png")
+        module = image_folder.Pictures("drawing.png", find_digit=False)
         module.read(SPEC)
         pixels = module.pixels[0, 0, 2:-2, 2:-2].int()
         assert abs(pixels[0, 0] - paper) < 5 and abs(pixels[14, 14] - ink) < 40
@@ -212,7 +241,7 @@ class TestPrepare:
         exif = picture.getexif()
         exif[0x0112] = 3  # upside down
         picture.save("turned.jpg", exif=exif, quality=100)
-        module = image_folder.Pictures("turned.jpg")
+        module = image_folder.Pictures("turned.jpg", find_digit=False)
         module.read(SPEC)
         pixels = module.pixels[0, 0, 2:-2, 2:-2].float()
         assert pixels[:14].mean() < 60 < 100 < pixels[-9:].mean()
@@ -221,8 +250,12 @@ class TestPrepare:
 class TestTable:
     def test_text(self) -> None:
         probabilities = torch.tensor([[[0.25, 0.75]], [[0.9, 0.1]]])
-        text = table(["a, b.png"], probabilities, ("cat", "dog"))
-        assert text.splitlines() == [",".join(COLUMNS), '"a, b.png",dog,0.750000,cat,0.900000']
+        text = table(["a, b.png"], probabilities, ("cat", "dog"), ["dark"])
+        head, row = text.splitlines()
+        assert head == ",".join(COLUMNS) + ",p:cat,p:dog,negative_p:cat,negative_p:dog"
+        assert row == (
+            '"a, b.png",dog,0.750000,cat,0.900000,dark,0.250000,0.750000,0.900000,0.100000'
+        )
 
     def test_free_path(self) -> None:
         path = Path("predictions.csv")

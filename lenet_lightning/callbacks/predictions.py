@@ -12,11 +12,15 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from lenet_lightning import files, formatting
+from lenet_lightning.callbacks.contact_sheet import contact_sheet
 from lenet_lightning.data.datamodule import InputSpec
+from lenet_lightning.data.image_folder import Pictures
 from lenet_lightning.training.classifier import Classifier
 from lenet_lightning.training.metrics import mean_of
 
-COLUMNS = ("file", "class", "probability", "negative_class", "negative_probability")
+COLUMNS = ("file", "class", "probability", "negative_class", "negative_probability", "ink")
+PRINTED = 20
+"""Predictions shown on the screen; all of them are in the file."""
 
 
 class PredictionTable(Callback):
@@ -40,36 +44,78 @@ class PredictionTable(Callback):
         self.probabilities.append(outputs)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the table, once the last network has predicted, and say where it is."""
+        """Write and print the table, once the last network has predicted, and say where it is."""
         self.complete.append(torch.cat(self.probabilities, dim=1).cpu())
         self.probabilities.clear()
         if len(self.complete) < self.networks:
             return
         probabilities = mean_of(self.complete)
         classes = cast(InputSpec, cast(Classifier, pl_module).spec).classes
+        data = trainer.datamodule  # type: ignore[attr-defined]
         path = free_path(self.folder / "predictions.csv")
-        names = trainer.datamodule.picture_names  # type: ignore[attr-defined]
-        files.replace(path, table(names, probabilities, classes))
+        names = data.picture_names
+        ink = ink_words(data) if isinstance(data, Pictures) else [""] * len(names)
+        files.replace(path, table(names, probabilities, classes, ink))
+        print(printed(names, probabilities, classes, ink))
+        if isinstance(data, Pictures):
+            sheet = contact_sheet(names, data.thumbnails, data.pixels, probabilities[0], classes)
+            files.replace(path.with_suffix(".png"), sheet)
+            print(f"Pictures, what the network saw of them, best 3: {path.with_suffix('.png')}")
         of = f", each the mean of {self.networks} networks" if self.networks > 1 else ""
         print(f"{len(names)} predictions{of}: {path}")
 
 
-def table(files: Sequence[str], probabilities: Tensor, classes: Sequence[str]) -> str:
-    """Return the table as CSV text.
+def ink_words(data: Pictures) -> list[str]:
+    """Return, for each picture, which ink was found: ``dark``, ``light``, or nothing."""
+    return [{True: "dark", False: "light", None: ""}[each] for each in data.reversed]
+
+
+def table(
+    files: Sequence[str], probabilities: Tensor, classes: Sequence[str], ink: Sequence[str]
+) -> str:
+    """Return the table as CSV text, with the probabilities of all classes.
 
     Args:
         files: names, one per picture.
         probabilities: float ``[2, pictures, classes]``, originals and negatives.
         classes: class names.
+        ink: ``dark`` for pictures that were reversed, ``light``, or nothing.
     """
     best, index = probabilities.max(2)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    every = [f"{kind}:{name}" for kind in ("p", "negative_p") for name in classes]
+    writer.writerow([*COLUMNS, *every])
     for i, file in enumerate(files):
         answers = [(classes[int(index[p, i])], f"{float(best[p, i]):.6f}") for p in (0, 1)]
-        writer.writerow(map(formatting.csv_cell, [file, *answers[0], *answers[1]]))
+        row = [file, *answers[0], *answers[1], ink[i]]
+        row += [f"{value:.6f}" for value in probabilities[:, i].flatten().tolist()]
+        writer.writerow(map(formatting.csv_cell, row))
     return text.getvalue()
+
+
+def printed(
+    files: Sequence[str], probabilities: Tensor, classes: Sequence[str], ink: Sequence[str]
+) -> str:
+    """Return the first ``PRINTED`` rows for the screen; arguments as for :func:`table`."""
+    best, index = probabilities.max(2)
+    rows = [("file", "ink", "class", "", "negative", "")]
+    for i, file in enumerate(files[:PRINTED]):
+        answers = [(classes[int(index[p, i])], f"{float(best[p, i]):.1%}") for p in (0, 1)]
+        rows.append((file, ink[i], *answers[0], *answers[1]))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    right = (3, 5)  # columns of numbers
+    lines = [
+        "  ".join(
+            cell.rjust(width) if k in right else cell.ljust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+            if width
+        ).rstrip()
+        for row in rows
+    ]
+    if len(files) > PRINTED:
+        lines.append(f"... {len(files) - PRINTED:,} more in the file")
+    return "\n".join(lines)
 
 
 def free_path(path: Path) -> Path:

@@ -251,7 +251,7 @@ def read_picture(path: str | Path) -> Image:
             with path.open("rb") as file, Image.open(file, formats=PICTURE_FORMATS) as picture:
                 if max(picture.size) > LONGEST_SIDE:
                     raise Image.DecompressionBombError
-                return _plain(picture)
+                return plain(picture)
     except UserError:
         raise
     except FileNotFoundError as error:
@@ -269,8 +269,12 @@ def read_picture(path: str | Path) -> Image:
         raise UserError(f"The picture {path} cannot be read ({reason}).") from error
 
 
-def _plain(picture: Image) -> Image:
-    """Return a loaded, upright copy in mode L or RGB."""
+def plain(picture: Image) -> Image:
+    """Return a loaded, upright copy of a picture of any mode, in mode ``L`` or ``RGB``.
+
+    Raises:
+        ValueError: its values do not fit into 16 bits.
+    """
     from PIL import Image, ImageOps
 
     picture = ImageOps.exif_transpose(picture)

