@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NUMBER = re.compile(r"(?<![\w.-])[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?![\w]|[.,]\d)")
 UNIT = re.compile(r"\s*(?:%|points\b|[mk]?s\b|seconds\b|minutes\b|hours\b|[kMG]B\b|times\b)")
 SKIPPED = re.compile(  # code, comments, tags, targets of links, the level of an interval
-    r"^```.*?^```|`[^`\n]*`|<!--.*?-->|<[^<>]*>|\]\([^)]*\)|95 % (?:prediction )?interval",
+    r"^```.*?^```|`[^`\n]*`|<!--.*?-->|<[^<>]*>|\]\([^)]*\)|95 %\s+(?:prediction\s+)?interval",
     re.MULTILINE | re.DOTALL,
 )
 GENERATED = {"report.md", "robustness.md"}

@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
+from lenet_lightning import __version__
 from tests.conftest import REPOSITORY
 
 PAGES = sorted(
@@ -35,3 +37,8 @@ def test_every_test_that_reliability_names_exists() -> None:
     assert all((REPOSITORY / path).exists() for path in paths)
     code = "\n".join(path.read_text() for path in (REPOSITORY / "tests").rglob("test_*.py"))
     assert all(re.search(rf"def {name}\b", code) for name in names)
+
+
+def test_the_citation_names_this_version() -> None:
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    assert citation["version"] == __version__
