@@ -15,10 +15,14 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from lenet_lightning.__main__ import main
-from lenet_lightning.distributed import drop_stray_variables
+from lenet_lightning.distributed import RANK_VARIABLES
 from tests.browser import Page, chromium
 
-drop_stray_variables()  # before a test module imports Lightning
+# What a launcher, a job or another program set for itself; before a test module imports Lightning.
+FOREIGN = ("SLURM_", "MASTER_", "TORCHELASTIC_", "PL_", "LIGHTNING_", "MPL", "JSONARGPARSE_")
+for variable in [*os.environ]:
+    if variable in RANK_VARIABLES or variable.startswith(FOREIGN):
+        del os.environ[variable]
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lenet_lightning import files
@@ -76,6 +76,7 @@ class TestReplace:
         assert Path("victim").read_text() == "keep" and not Path("absent").exists()
 
     @given(st.binary(max_size=1000), st.binary(max_size=1000))
+    @settings(max_examples=30)  # each is flushed to disk
     def test_any_content(self, old: bytes, new: bytes) -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "a")
