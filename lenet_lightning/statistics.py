@@ -105,6 +105,43 @@ def paired_t(differences: ArrayLike) -> float:
     return float(2 * stats.t.sf(abs(t), len(values) - 1))
 
 
+def bound_p(values: ArrayLike, bound: float) -> float:
+    """Two-sided p of Student's t test that the mean is ``bound``; see :func:`paired_t`."""
+    return paired_t(np.asarray(values, dtype=float) - bound)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p values for their number (Holm, 1979, Scand. J. Statist. 6, 65-70).
+
+    Args:
+        p_values: of a family of tests; NaN is not counted and stays NaN.
+    """
+    known = sorted((p, place) for place, p in enumerate(p_values) if not math.isnan(p))
+    adjusted = [math.nan] * len(p_values)
+    highest = 0.0
+    for rank, (p, place) in enumerate(known):
+        highest = max(highest, min(1.0, (len(known) - rank) * p))
+        adjusted[place] = highest
+    return adjusted
+
+
+def peaks(values: ArrayLike) -> list[NDArray[np.float64]]:
+    """Part values in [0, 1] into two groups where their mean lies near none of them.
+
+    Two groups, if the widest gap between sorted values is wider than 0.1 and than twice the range
+    of either group; else one. NaN values are left out.
+    """
+    finite = np.asarray(values, dtype=float)
+    finite = np.sort(finite[np.isfinite(finite)])
+    gaps = np.diff(finite)
+    if len(gaps):
+        place = int(gaps.argmax()) + 1
+        groups = [finite[:place], finite[place:]]
+        if gaps[place - 1] > max(0.1, *(2 * float(np.ptp(group)) for group in groups)):
+            return groups
+    return [finite]
+
+
 def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     """Exact two-sided p of McNemar's test of two networks on the same test images.
 

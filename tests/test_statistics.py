@@ -56,6 +56,29 @@ def test_paired_t_is_scipys() -> None:
     assert statistics.paired_t(first - second) == pytest.approx(expected)
 
 
+def test_holm_is_statsmodels() -> None:
+    # statsmodels.stats.multitest.multipletests([.01, .04, .03, .005], method="holm")
+    found = statistics.holm([0.01, 0.04, math.nan, 0.03, 0.005])
+    assert found[:2] + found[3:] == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert math.isnan(found[2])
+    assert statistics.holm([0.4, 0.9, 0.8]) == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("values", "sizes"),
+    [
+        ([0.1, 0.79, math.nan, 0.1], [2, 1]),
+        ([0.98, 0.99, 0.97], [3]),
+        ([0.1, 0.3, 0.5], [3]),
+        ([0.1, 0.3], [1, 1]),
+        ([0.5], [1]),
+        ([], [0]),
+    ],
+)
+def test_peaks(values: list[float], sizes: list[int]) -> None:
+    assert [len(group) for group in statistics.peaks(values)] == sizes
+
+
 def test_paired_t_without_spread() -> None:
     assert statistics.paired_t([0.0, 0.0]) == 1.0
     assert statistics.paired_t([0.5, 0.5]) == 0.0

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from lenet_lightning import formatting
-from lenet_lightning.statistics import Summary, mcnemar, paired_t, summarise
+from lenet_lightning.statistics import Summary, bound_p, holm, mcnemar, paired_t, summarise
 from lenet_lightning.study.claim_schema import Claim
 from lenet_lightning.study.results import Result
 
@@ -24,15 +25,19 @@ class Judgement:
 
     Attributes:
         setting: The setting that was judged (the best one, if the claim names several).
-        summary: Of the measure, or of the differences seed by seed for a comparison.
+        summary: Of the measure, or of the differences seed by seed for a comparison. The interval
+            is a simultaneous one of all settings where the best of several was chosen (Bonferroni).
         verdict: ``reproduced``, ``not reproduced`` or ``undecided``.
         test: The tests made, in words; empty if none fits.
+        p: The smallest level at which the interval decides, that is, p < 0.05 where the verdict is
+            not ``undecided``; NaN without an interval.
     """
 
     setting: str
     summary: Summary
     verdict: str
     test: str = ""
+    p: float = math.nan
 
 
 def judge(claim: Claim, results: Sequence[Result], measure: str = "") -> Judgement:
@@ -48,39 +53,75 @@ def judge(claim: Claim, results: Sequence[Result], measure: str = "") -> Judgeme
     # The order of the file breaks ties, so that the choice never depends on the runs' order.
     setting = max(claim.settings, key=lambda name: _quality(name, claim.measure, results))
     values = _values(setting, first, results)
-    if claim.kind not in COMPARISONS:
-        summary = summarise(list(values.values()))
-        return Judgement(setting, summary, verdict(claim, summary))
-    other = _values(claim.against, second, results)
-    pairs = [values[seed] - other[seed] for seed in sorted(values.keys() & other.keys())]
-    summary = summarise(pairs)
-    named = _named_rightly(setting, first, results), _named_rightly(claim.against, second, results)
-    test = _tests(claim, pairs, *named)
-    return Judgement(setting, summary, verdict(claim, summary), test)
+    notes = []
+    if first == "variation" and claim.kind == "higher":
+        learned = _left_chance(setting, results)
+        if len(learned) < len(values):
+            notes.append(f"{len(values) - len(learned)} of {len(values)} runs at chance left out")
+        values = {seed: value for seed, value in values.items() if seed in learned}
+    samples = list(values.values())
+    if claim.kind in COMPARISONS:
+        other = _values(claim.against, second, results)
+        samples = [values[seed] - other[seed] for seed in sorted(values.keys() & other.keys())]
+        sides = (_correct(setting, first, results), _correct(claim.against, second, results))
+        notes = [*_tests(claim, samples, *sides), *notes]
+    candidates = sum(bool(_values(name, claim.measure, results)) for name in claim.settings) or 1
+    if candidates > 1:
+        notes.append(f"interval for the best of {candidates} settings")
+    summary = summarise(samples, 1 - 0.05 / candidates)
+    p = min(1.0, candidates * _p(claim, samples, summary))
+    return Judgement(setting, summary, verdict(claim, summary), "; ".join(notes), p)
+
+
+def family_verdicts(judged: Sequence[Judgement]) -> list[str]:
+    """The verdicts that stand when all claims together may err in 5 % of studies (Holm)."""
+    adjusted = holm([judgement.p for judgement in judged])
+    return [
+        judgement.verdict if p < 0.05 else UNDECIDED
+        for judgement, p in zip(judged, adjusted, strict=True)
+    ]
 
 
 def verdict(claim: Claim, summary: Summary) -> str:
-    """The rule: the whole 95 % interval over seeds must lie on one side of the threshold."""
+    """The rule: the whole interval over seeds must lie on one side of the threshold."""
     if not summary.has_interval:
         return UNDECIDED
+    allowed_low, allowed_high = _allowed(claim)
     low, high = summary.low, summary.high
-    if claim.kind == "lower":
-        low, high = -high, -low
-    allowed_low, allowed_high = {
+    # A difference of exactly nothing is neither higher nor lower.
+    strict = claim.kind in ("higher", "lower") and claim.margin == 0
+    if low >= allowed_low and high <= allowed_high and not (strict and low <= 0 <= high):
+        return REPRODUCED
+    if high < allowed_low or low > allowed_high:
+        return NOT_REPRODUCED
+    if strict and (high <= 0 if claim.kind == "higher" else low >= 0):
+        return NOT_REPRODUCED
+    return UNDECIDED
+
+
+def _allowed(claim: Claim) -> tuple[float, float]:
+    """The range of the measure, or of the difference, that the claim states."""
+    return {
         "at_least": (claim.value, np.inf),
         "at_most": (-np.inf, claim.value),
         "between": (claim.low, claim.high),
         "higher": (claim.margin, np.inf),
-        "lower": (claim.margin, np.inf),
+        "lower": (-np.inf, -claim.margin),
         "near_equal": (-claim.margin, claim.margin),
     }[claim.kind]
-    # A difference of exactly nothing is not higher.
-    strict = claim.kind in ("higher", "lower") and claim.margin == 0
-    if (low > allowed_low if strict else low >= allowed_low) and high <= allowed_high:
-        return REPRODUCED
-    if high < allowed_low or low > allowed_high or (strict and high <= 0):
-        return NOT_REPRODUCED
-    return UNDECIDED
+
+
+def _p(claim: Claim, samples: list[float], summary: Summary) -> float:
+    """The smallest level at which the t interval of the samples decides; NaN for fewer than two."""
+    low, high = _allowed(claim)
+    if not summary.has_interval:
+        return math.nan
+    if summary.sd == 0:  # a bound may itself be allowed
+        return 1.0 if verdict(claim, summary) == UNDECIDED else 0.0
+    if low <= summary.mean <= high:
+        bounds = [bound for bound in (low, high) if np.isfinite(bound)]
+        return max(bound_p(samples, bound) for bound in bounds)
+    return bound_p(samples, low if summary.mean < low else high)
 
 
 def rule(claim: Claim) -> str:
@@ -119,6 +160,16 @@ def _values(setting: str, measure: str, results: Sequence[Result]) -> dict[int, 
     return {seed: value for seed, value in found.items() if np.isfinite(value)}
 
 
+def _left_chance(setting: str, results: Sequence[Result]) -> set[int]:
+    """The seeds of the runs that were ever clearly above chance: by half of it."""
+    best = _values(setting, "best_accuracy", results)
+    return {
+        r.seed
+        for r in results
+        if r.setting.name == setting and best.get(r.seed, 0) > 1.5 * r.chance
+    }
+
+
 def _quality(setting: str, measure: str, results: Sequence[Result]) -> float:
     """The mean of an accuracy, or of what should be small its negative; the more, the better."""
     values = list(_values(setting, measure, results).values())
@@ -128,18 +179,18 @@ def _quality(setting: str, measure: str, results: Sequence[Result]) -> float:
 
 def _tests(
     claim: Claim, pairs: list[float], first: dict[int, np.ndarray], second: dict[int, np.ndarray]
-) -> str:
-    """Paired t over seeds; McNemar on the test images, for accuracies."""
+) -> list[str]:
+    """Paired t over seeds; McNemar on the test images, for accuracies; in words."""
     parts = []
     if (p := formatting.p_value(paired_t(pairs))) and claim.kind != "near_equal":
         parts.append(f"paired t: {p}")
     if p_values := _mcnemar(first, second):
         found = sum(p < 0.05 for p in p_values)
         parts.append(f"McNemar: p < 0.05 for {found} of {len(p_values)} seeds")
-    return "; ".join(parts)
+    return parts
 
 
-def _named_rightly(setting: str, measure: str, results: Sequence[Result]) -> dict[int, np.ndarray]:
+def _correct(setting: str, measure: str, results: Sequence[Result]) -> dict[int, np.ndarray]:
     """By seed, which test images, or negatives, an accuracy counts as right; empty for others."""
     if "accuracy" not in measure or measure.endswith("views"):
         return {}

@@ -87,7 +87,7 @@ class Result:
         if self.status != "nonfinite":
             return values
         epochs = int(self.config.get("trainer", {}).get("max_epochs") or len(values))
-        filler = self._chance if "acc" in column else math.nan
+        filler = self.chance if "acc" in column else math.nan
         padded = np.full(max(epochs, len(values)), filler)
         padded[: len(values)] = np.where(np.isfinite(values), values, filler)
         return padded
@@ -123,7 +123,8 @@ class Result:
         return run_folder.read_predictions(file, len(self.classes))
 
     @property
-    def _chance(self) -> float:
+    def chance(self) -> float:
+        """Accuracy of guessing."""
         return 1 / len(self.classes) if self.classes else math.nan
 
     def _honest(self, column: str) -> float:
@@ -133,7 +134,7 @@ class Result:
         if value is not None and math.isfinite(value):
             return float(value)
         by_chance = self.status == "nonfinite" and column in ("acc", "acc_negative")
-        return self._chance if by_chance else math.nan
+        return self.chance if by_chance else math.nan
 
 
 def read_study(folder: Path) -> Study:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,69 @@ def test_one_seed_decides_nothing() -> None:
     nan = float("nan")
     summary = Summary(1, 0.99, nan, nan, nan)
     assert claims.verdict(claim("at_least", value=0.9), summary) == claims.UNDECIDED
+
+
+@pytest.mark.parametrize(
+    ("asked", "samples"),
+    [
+        (claim("at_least", value=0.9), [0.91, 0.92, 0.93]),
+        (claim("at_least", value=0.9), [0.89, 0.92, 0.93]),
+        (claim("at_most", value=0.9), [0.91, 0.92, 0.93]),
+        (claim("between", low=0.4, high=0.5), [0.44, 0.45, 0.46]),
+        (claim("between", low=0.4, high=0.5), [0.48, 0.49, 0.5]),
+        (claim("higher"), [0.01, 0.02, 0.015]),
+        (claim("lower", margin=0.2), [-0.25, -0.3, -0.19]),
+        (claim("near_equal", margin=0.01), [0.001, -0.002, 0.001]),
+        (claim("at_most", value=0.0), [0.0, 0.0, 0.0]),
+        (claim("higher"), [0.0, 0.0, 0.0]),
+    ],
+)
+def test_p_is_the_smallest_level_that_decides(asked: Claim, samples: list[float]) -> None:
+    p = claims._p(asked, samples, statistics.summarise(samples))
+    for level, decided in ((min(0.999, 1.01 * p + 1e-9), True), (0.99 * p, False)):
+        summary = statistics.summarise(samples, 1 - level)
+        if p not in (0.0, 1.0):
+            assert (claims.verdict(asked, summary) != claims.UNDECIDED) == decided
+    assert (p < 0.05) == (claims.verdict(asked, statistics.summarise(samples)) != claims.UNDECIDED)
+
+
+def test_a_family_of_claims_may_err_once_in_twenty() -> None:
+    summary = Summary(3, 0.9, 0.01, 0.89, 0.91)
+    judged = [
+        claims.Judgement("a", summary, claims.REPRODUCED, p=p) for p in (0.04, 0.001, math.nan)
+    ]
+    assert claims.family_verdicts(judged) == [
+        claims.REPRODUCED, claims.REPRODUCED, claims.UNDECIDED,
+    ]  # fmt: skip
+    assert claims.family_verdicts([*judged, judged[0]])[0] == claims.UNDECIDED
+
+
+def test_the_best_of_several_settings_pays_for_the_choice(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "fake")
+    found = results.gather(plan.load(folder / "study.yaml", check_base=False), folder)
+    alone = Claim("says", "at_least", "best_accuracy", ("easy_adam",), value=0.85)
+    best = Claim("says", "at_least", "best_accuracy", ("easy_ones", "easy_adam"), value=0.85)
+    one, two = claims.judge(alone, found), claims.judge(best, found)
+    assert two.setting == one.setting and two.summary.mean == one.summary.mean
+    values = [r.measure("best_accuracy") for r in found if r.setting.name == "easy_adam"]
+    assert (two.summary.low, two.summary.high) == statistics.mean_interval(values, 0.975)
+    assert two.p == pytest.approx(2 * one.p) and "best of 2 settings" in two.test
+
+
+def test_runs_at_chance_do_not_oscillate(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "fake")
+    for file in folder.glob("easy_ones/seed_[01]/*/metrics.csv"):
+        head, *rows = file.read_text().splitlines()
+        place = head.split(",").index("test/acc")
+        kept = [r.split(",") for r in rows]
+        for number, row in enumerate(kept):
+            row[place] = ("0.25", "0.3")[number % 2]
+        file.write_text("\n".join([head, *map(",".join, kept)]) + "\n")
+    found = results.gather(plan.load(folder / "study.yaml", check_base=False), folder)
+    options = {"settings": ("easy_ones",), "against": "easy_adam", "against_measure": "variation"}
+    judgement = claims.judge(Claim("oscillates", "higher", "variation", **options), found)
+    assert judgement.verdict == claims.UNDECIDED and judgement.summary.n <= 1
+    assert "runs at chance left out" in judgement.test
 
 
 def judged(folder: Path) -> dict[str, claims.Judgement]:
