@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import (
+    FuncFormatter,
     LogLocator,
     MaxNLocator,
     NullFormatter,
@@ -23,6 +24,8 @@ from matplotlib.ticker import (
     StrMethodFormatter,
 )
 from numpy.typing import NDArray
+
+from lenet_lightning.statistics import peaks
 
 P = ParamSpec("P")
 Array = NDArray[np.float64]
@@ -63,6 +66,11 @@ class Curve(NamedTuple):
     style: int = 0
 
     @property
+    def split(self) -> bool:
+        """Whether the runs end in two groups far apart, with no run near their mean."""
+        return len(peaks([float(run[-1]) for run in self.runs if len(run)])) > 1
+
+    @property
     def colour(self) -> str:
         """Its colour, ``#rrggbb``."""
         return COLOURS[self.style % len(COLOURS)]
@@ -77,7 +85,8 @@ class Panel(NamedTuple):
     """Curves on common axes.
 
     Attributes:
-        quantity: name of the vertical axis; an accuracy, in [0, 1], is shown in per cent.
+        quantity: name of the vertical axis; an accuracy or an error, in [0, 1], is shown in per
+            cent, an error on a logarithmic scale.
         curves: to be drawn.
         band: whether the runs of a curve are shown as their range.
     """
@@ -166,22 +175,29 @@ def panels(
 
 
 def draw(axes: Axes, panel: Panel) -> None:
-    """Draw each curve: every run faintly, or their range, and the mean; epochs count from 1."""
+    """Draw each curve: every run faintly, or their range, and the mean; epochs count from 1.
+
+    Runs that end in two groups are drawn one by one, without a mean.
+    """
     for curve in panel.curves:
         runs = [run for run in curve.runs if len(run)]
         if not runs:
             continue
         every, mean = side_by_side(runs), mean_curve(runs)
         epochs = np.arange(1, len(mean) + 1)
+        style: Any = {"linestyle": (0, curve.dashes) if curve.dashes else "-"}
+        if curve.split:
+            lines = axes.plot(epochs, every.T, color=curve.colour, linewidth=1.3, **style)
+            lines[0].set_label(f"{curve.label} (each run)")
+            continue
         if panel.band:
             # fmin and fmax pass over the NaN of a run that has ended.
             low, high = np.fmin.reduce(every), np.fmax.reduce(every)
             axes.fill_between(epochs, low, high, color=curve.colour, alpha=0.2, linewidth=0)
         elif len(runs) > 1:
             axes.plot(epochs, every.T, color=curve.colour, alpha=0.3, linewidth=0.8)
-        style: Any = {"linestyle": (0, curve.dashes) if curve.dashes else "-", "linewidth": 1.8}
-        marker = "o" if len(mean) == 1 else None
-        axes.plot(epochs, mean, color=curve.colour, marker=marker, label=curve.label, **style)
+        style |= {"marker": "o" if len(mean) == 1 else None, "linewidth": 1.8}
+        axes.plot(epochs, mean, color=curve.colour, label=curve.label, **style)
     if not axes.lines:
         axes.text(0.5, 0.5, "no finished run", ha="center", transform=axes.transAxes)
     axes.set_ylabel(panel.quantity)
@@ -195,11 +211,13 @@ def scale(axes: Axes, quantity: str) -> None:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
         return
     low, high = axes.dataLim.intervaly
-    if 0 < 10 * low < high:
+    if 0 < 10 * low < high or "error" in quantity:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
+    if "error" in quantity:
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
 
 
 @styled

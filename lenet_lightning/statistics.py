@@ -52,6 +52,7 @@ class Summary:
         sd: Their sample standard deviation; NaN below two values.
         low: Lower end of the 95 % t interval of the mean; NaN below two values.
         high: Upper end of it.
+        values: The finite values.
     """
 
     n: int
@@ -59,6 +60,7 @@ class Summary:
     sd: float
     low: float
     high: float
+    values: tuple[float, ...] = ()
 
     @property
     def has_interval(self) -> bool:
@@ -73,8 +75,9 @@ def summarise(values: ArrayLike, confidence: float = 0.95) -> Summary:
     n = len(finite)
     mean = float(finite.mean()) if n else math.nan
     if n < 2:
-        return Summary(n, mean, math.nan, math.nan, math.nan)
-    return Summary(n, mean, float(finite.std(ddof=1)), *mean_interval(finite.tolist(), confidence))
+        return Summary(n, mean, math.nan, math.nan, math.nan, tuple(finite.tolist()))
+    low, high = mean_interval(finite.tolist(), confidence)
+    return Summary(n, mean, float(finite.std(ddof=1)), low, high, tuple(finite.tolist()))
 
 
 def wilson(accuracy: float, n: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -9,7 +9,14 @@ from pathlib import Path
 from lenet_lightning import files, plotting
 from lenet_lightning.study.claims import NOT_REPRODUCED, REPRODUCED, UNDECIDED
 from lenet_lightning.study.plan import Study
-from lenet_lightning.study.report import charts, class_tables, figure_sections, provenance, tables
+from lenet_lightning.study.report import (
+    charts,
+    class_tables,
+    figure_sections,
+    kept,
+    provenance,
+    tables,
+)
 from lenet_lightning.study.report.document import (
     Block,
     Bullets,
@@ -18,10 +25,13 @@ from lenet_lightning.study.report.document import (
     Paragraph,
     Picture,
     pictures,
-    to_html,
+    to_csv,
+    to_latex,
     to_markdown,
     to_text,
 )
+from lenet_lightning.study.report.document import tables as all_tables
+from lenet_lightning.study.report.page import to_html
 from lenet_lightning.study.results import Result, gather, read_study
 
 CLAIMS_NOTE = (
@@ -29,25 +39,27 @@ CLAIMS_NOTE = (
     "where the claim says, not reproduced when the whole interval lies outside, and undecided "
     "otherwise; a single seed has no interval and decides nothing. Comparisons are of the "
     "differences between runs with the same seed. McNemar's exact test compares the two networks "
-    "of each seed that validation chose, whichever accuracy the claim is about, on the same test "
-    "images. Of several settings the one with the best mean of the claim's own measure is judged, "
-    "by other measures too. Epoch-to-epoch variation is the standard deviation of "
+    "of each seed at the epochs selected on validation, whichever accuracy the claim is about, on "
+    "the same test images. Of several settings the one with the best mean of the claim's own "
+    "measure is judged, by other measures too; its interval is then one of k simultaneous ones, of "
+    "confidence 1 - 0.05 / k (Bonferroni). Epoch-to-epoch variation is the standard deviation of "
     "the differences between the test accuracies of successive epochs, after the first five: the "
-    "smaller, the smoother and the more stable. No correction is made for the number of claims."
+    "smaller, the smoother and the more stable. Runs that never exceed 1.5 times the accuracy of "
+    "guessing do not count as varying more. The verdict judges each claim on its own; the column "
+    "of all claims together adjusts for their number (Holm), so that all of its verdicts hold at "
+    "once with 95 % confidence."
 )
 PROTOCOL_NOTES = {
     "watch": (
         "Protocol `watch`: part of the training images is kept for validation, and the test set "
-        "is evaluated after every epoch for the record. 'Best epoch on test' is what the original "
-        "report quotes: the best of all epochs, chosen on the very images it is quoted for, and "
-        "so too high. 'Chosen on validation, tested once' is the honest figure. The original's "
-        "exact protocol, all training images and the test set for validation, is "
-        "`data.protocol: report`."
+        "is evaluated after every epoch for the record. 'Best epoch on test' is the best of all "
+        "epochs, chosen on the very images it is quoted for, and so too high. 'Chosen on "
+        "validation, tested once' is the accuracy to expect on other images."
     ),
     "report": (
-        "Protocol `report`, the original report's: all training images train and the test set is "
-        "the validation set, so the best epoch is chosen on the images it is quoted for and is "
-        "too high. `data.protocol: watch` shows by how much."
+        "Protocol `report`: all training images train and the test set is the validation set, so "
+        "the best epoch is chosen on the images it is quoted for and its accuracy is too high. "
+        "`data.protocol: watch` shows by how much."
     ),
     "holdout": (
         "Protocol `holdout`: the best epoch is chosen on validation images kept from the training "
@@ -61,36 +73,47 @@ NONFINITE_NOTE = (
 
 
 def write(folder: Path, output: Path | None = None) -> Path:
-    """Write ``report.html``, ``report.md``, ``figures/``, ``results.csv`` and ``summary.csv``.
+    """Write the report of a study.
+
+    ``report.html``, ``report.md`` with ``figures/``, ``results.csv`` (a row for every run),
+    ``summary.csv`` (a row for every setting), and each table in ``tables/`` as CSV and LaTeX; in
+    another folder than the study's also ``runs.tar.xz``, from which the report can be rebuilt.
 
     The result depends on the runs alone, not on their order or on when they were made, apart
     from the section on how it was made and the timing columns of ``results.csv``.
 
     Args:
-        folder: A study's folder, such as ``lightning_logs/report``.
+        folder: A study's folder, such as ``lightning_logs/report``, or one with ``runs.tar.xz``.
         output: Where to write; the study's folder unless given.
 
     Returns:
         The path of ``report.html``.
 
     Raises:
-        UserError: The folder is not a study's, or holds no runs.
+        UserError: The folder is not a study's, holds no runs, or is damaged.
     """
-    study = read_study(folder)
-    results = gather(study, folder)
-    blocks = build(study, results, folder)
     output = output or folder
-    figures = files.make_folder(output / "figures")
-    for picture in pictures(blocks):
-        files.replace(figures / f"{picture.name}.png", picture.png)
-    texts = {
-        "results.csv": tables.to_csv(tables.run_rows(results)),
-        "summary.csv": tables.to_csv(tables.summary_rows(study, results)),
-        "report.md": to_markdown(study.title, blocks),
-        "report.html": to_html(study.title, blocks),
-    }
-    for name, text in texts.items():
-        files.replace(output / name, text)
+    with kept.opened(folder) as place:
+        study = read_study(place)
+        results = gather(study, place)
+        blocks = build(study, results, place)
+        contents: dict[str, str | bytes] = {
+            f"figures/{picture.name}.png": picture.png for picture in pictures(blocks)
+        }
+        for table in all_tables(blocks):
+            contents[f"tables/{table.name}.csv"] = to_csv(table)
+            contents[f"tables/{table.name}.tex"] = to_latex(table)
+        if output != folder:
+            contents[kept.RUNS] = kept.pack(place, results)
+        contents |= {
+            "results.csv": tables.to_csv(tables.run_rows(results)),
+            "summary.csv": tables.to_csv(tables.summary_rows(study, results)),
+            "report.md": to_markdown(study.title, blocks),
+            "report.html": to_html(study.title, blocks),
+        }
+    for name, content in contents.items():
+        files.make_folder((output / name).parent)
+        files.replace(output / name, content)
     return output / "report.html"
 
 
@@ -145,6 +168,26 @@ def _claims(study: Study, results: Sequence[Result]) -> list[Block]:
         Paragraph(f"Of {len(judged)} claims: {text}."),
         table,
         Paragraph(CLAIMS_NOTE),
+        *_shared_teachers(results),
+    ]
+
+
+def _shared_teachers(results: Sequence[Result]) -> list[Block]:
+    """Which runs are not independent, because they were distilled from the same networks."""
+    students: dict[str, set[tuple[str, int]]] = {}
+    for result in results:
+        for digest in result.manifest.teachers.values():
+            students.setdefault(digest, set()).add((result.setting.name, result.seed))
+    shared = {setting for own in students.values() if len(own) > 1 for setting, _ in own}
+    if not shared:
+        return []
+    names = ", ".join(f"`{name}`" for name in sorted(shared))
+    return [
+        Paragraph(
+            f"Runs of {names} share teachers with each other. Their spread leaves out that of the "
+            "teachers, and their differences from each other and from the teachers' own setting "
+            "are paired through them: the intervals hold for these teachers."
+        )
     ]
 
 
@@ -160,9 +203,9 @@ def _by_group(study: Study, results: Sequence[Result]) -> list[Block]:
             name = f"comparison_{group or study.name}"
             caption = f"{title or study.title}: every setting, mean and range over seeds."
             columns = 2 if max(map(len, curves)) <= 22 else 1
-            figure = plotting.panels(charts.comparison(curves), legend_columns=columns)
-            png = plotting.to_png(figure)
-            blocks.append(Gallery([Picture(name, caption, caption, png)]))
+            rows = charts.comparison(curves)
+            png = plotting.to_png(plotting.panels(rows, legend_columns=columns))
+            blocks.append(Gallery([Picture(name, caption, caption, png, panels=rows)]))
     return blocks
 
 

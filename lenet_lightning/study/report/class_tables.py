@@ -83,7 +83,7 @@ def ranking_table(found: Sequence[Best]) -> Table:
                 item.title,
                 item.setting.title,
                 formatting.mean_sd(summary, "accuracy"),
-                formatting.interval(summary.low, summary.high, "accuracy"),
+                formatting.mean_interval(summary, "accuracy"),
                 formatting.interval(*statistics.wilson(summary.mean, size), "accuracy"),
                 _named(item, by_class, easiest),
                 _named(item, by_class, hardest),
@@ -98,7 +98,8 @@ def ranking_table(found: Sequence[Best]) -> Table:
         "Easiest class",
         "Hardest class",
     ]
-    return Table(columns, rows, frozenset({2, 3, 4}))
+    caption = "The best setting of every dataset, mean ± standard deviation over seeds."
+    return Table(columns, rows, frozenset({2, 3, 4}), caption, "best")
 
 
 def _named(item: Best, by_class: NDArray[np.float64], number: int) -> str:
@@ -116,7 +117,9 @@ def class_table(item: Best) -> Table:
         share = errors[number, other]
         mistaken = f"{item.classes[other]} ({100 * share:.1f} %)" if share else formatting.NONE
         rows.append([name, formatting.mean_sd(summary, "accuracy"), mistaken])
-    return Table(["Class", "Accuracy", "Most often taken for"], rows, frozenset({1}))
+    caption = f"{item.title}: accuracy by class, mean ± standard deviation over seeds."
+    name = f"classes_{item.setting.group or item.setting.name}"
+    return Table(["Class", "Accuracy", "Most often taken for"], rows, frozenset({1}), caption, name)
 
 
 def difference(item: Best) -> str:

@@ -1,57 +1,16 @@
-"""A report as a list of blocks, written as one HTML file or as Markdown with figures beside it."""
+"""A report as a list of blocks; written as plain text, Markdown, CSV and LaTeX. HTML is `page`."""
 
 from __future__ import annotations
 
-import base64
+import csv
 import html
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-STYLE = """
-:root { color-scheme: light dark; --ink: #1c1e21; --paper: #ffffff; --soft: #5c6370;
-  --line: #d8dce2; --band: #f4f6f8; --good: #12703c; --bad: #b3261e; --open: #7a5b00; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e4e6ea; --paper: #16181c; --soft: #a2a9b4;
-  --line: #363b43; --band: #1f2329; --good: #6fd39a; --bad: #ff9a90; --open: #e8c766; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem 1rem 4rem; max-width: 80rem; color: var(--ink);
-  background: var(--paper); font: 16px/1.55 system-ui, sans-serif; }
-h1 { font-size: 1.7rem; line-height: 1.25; margin: 1rem 0 .5rem; }
-h2 { font-size: 1.3rem; margin: 2.5rem 0 .5rem; padding-top: .6rem;
-  border-top: 1px solid var(--line); }
-h3 { font-size: 1.05rem; margin: 1.6rem 0 .4rem; }
-p, li { max-width: 46rem; }
-nav { display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; margin: 1rem 0; }
-a { color: inherit; }
-.scroll { overflow-x: auto; margin: .8rem 0; }
-table { border-collapse: collapse; font-size: .88rem; line-height: 1.4; }
-.caption { color: var(--soft); font-size: .88rem; margin: .8rem 0 -.5rem; }
-th, td { padding: .4rem .7rem; text-align: left; vertical-align: top;
-  border-bottom: 1px solid var(--line); }
-th { background: var(--band); vertical-align: bottom; }
-td.number, th.number { text-align: right; white-space: nowrap;
-  font-variant-numeric: tabular-nums; }
-th.number { white-space: normal; min-width: 6.5rem; }
-td.text { min-width: 7rem; }
-td.long { min-width: 12rem; }
-.reproduced { color: var(--good); font-weight: 600; }
-.not-reproduced { color: var(--bad); font-weight: 600; }
-.undecided { color: var(--open); font-weight: 600; }
-.figures { display: grid; gap: 1rem; margin: .8rem 0;
-  grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr)); }
-figure { margin: 0; max-width: 34rem; }
-figure.wide { grid-column: 1 / -1; max-width: 60rem; overflow-x: auto; }
-figure.wide img { min-width: 44rem; }
-figure img { width: 100%; height: auto; background: #fff; border-radius: 4px;
-  border: 1px solid var(--line); display: block; }
-figcaption { font-size: .88rem; color: var(--soft); padding-top: .3rem; }
-pre { background: var(--band); padding: .7rem; border-radius: 4px; overflow-x: auto;
-  font-size: .82rem; }
-code { overflow-wrap: anywhere; font-size: .92em; }
-@media (max-width: 40rem) { table { font-size: .8rem; } th, td { padding: .35rem .4rem; }
-  td.text { min-width: 5.5rem; } td.long { min-width: 8rem; } th.number { min-width: 4rem; } }
-@media print { body { max-width: none; } .scroll { overflow: visible; } }
-"""
+from lenet_lightning.formatting import csv_cell
+from lenet_lightning.plotting import Panel
 
 
 @dataclass(frozen=True)
@@ -92,23 +51,33 @@ class Table:
         rows: Each as long as `columns`.
         numeric: The columns that are set flush right.
         caption: What the table shows.
+        name: The stem of its CSV and LaTeX files; empty for none.
+        grouped: Whether rows with the same first cell stand under it in HTML.
+        filters: The columns by which the page filters rows.
     """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     numeric: frozenset[int] = frozenset()
     caption: str = ""
+    name: str = ""
+    grouped: bool = False
+    filters: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG with the stem of its file, its caption and what it shows for those who cannot see."""
+    """A PNG with the stem of its file, its caption and what it shows for those who cannot see.
+
+    Where its panels of curves are known, the HTML page draws those instead.
+    """
 
     name: str
     caption: str
     alt: str
     png: bytes = field(repr=False)
     wide: bool = False
+    panels: Sequence[Sequence[Panel]] = ()
 
 
 @dataclass(frozen=True)
@@ -119,20 +88,6 @@ class Gallery:
 
 
 Block = Heading | Paragraph | Bullets | Code | Table | Gallery
-
-
-def to_html(title: str, blocks: Sequence[Block]) -> str:
-    """One self-contained page: no script, no font and no picture from elsewhere."""
-    sections = [block.text for block in blocks if isinstance(block, Heading) and block.level == 2]
-    links = "".join(f'<a href="#{_anchor(text)}">{_inline(text)}</a>' for text in sections)
-    body = "\n".join(_html(block) for block in blocks)
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<link rel="icon" href="data:,">\n<title>{html.escape(title)}</title>\n'
-        f"<style>{STYLE}</style>\n</head>\n<body>\n<h1>{_inline(title)}</h1>\n"
-        f"<nav>{links}</nav>\n{body}\n</body>\n</html>\n"
-    )
 
 
 def to_text(table: Table) -> str:
@@ -155,62 +110,47 @@ def pictures(blocks: Sequence[Block]) -> list[Picture]:
     return [p for block in blocks if isinstance(block, Gallery) for p in block.pictures]
 
 
-def _anchor(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+def tables(blocks: Sequence[Block]) -> list[Table]:
+    """Every table of the blocks that has a name, in order."""
+    return [block for block in blocks if isinstance(block, Table) and block.name]
 
 
-def _inline(text: str) -> str:
-    text = re.sub(r"`([^`]*)`", r"<code>\1</code>", html.escape(text, quote=False))
-    # A number stays on one line with its unit, an interval with itself.
-    text = re.sub(r"(?<=\d) (?=%|points)", "&nbsp;", text)
-    return re.sub(r"(\[[-+\d.]+,) (?=[-+\d.]+\])", r"\1&nbsp;", text)
+def to_csv(table: Table) -> str:
+    """A table's cells as they are shown, comma-separated."""
+    text = io.StringIO()
+    rows = [table.columns, *table.rows]
+    csv.writer(text, lineterminator="\n").writerows([csv_cell(c) for c in row] for row in rows)
+    return text.getvalue()
 
 
-def _html(block: Block) -> str:
-    match block:
-        case Heading(text, level):
-            return f'<h{level} id="{_anchor(text)}">{_inline(text)}</h{level}>'
-        case Paragraph(text):
-            return f"<p>{_inline(text)}</p>"
-        case Bullets(items):
-            return "<ul>" + "".join(f"<li>{_inline(item)}</li>" for item in items) + "</ul>"
-        case Code(text):
-            return f"<pre>{html.escape(text, quote=False)}</pre>"
-        case Gallery(items):
-            return '<div class="figures">' + "".join(map(_picture, items)) + "</div>"
-        case Table():
-            return _html_table(block)
+def to_latex(table: Table) -> str:
+    """A ``tabular`` with the rules of LaTeX's package booktabs."""
+
+    def row(cells: Sequence[str]) -> str:
+        return "  " + " & ".join(map(_latex, cells)) + r" \\"
+
+    columns = "".join("r" if c in table.numeric else "l" for c in range(len(table.columns)))
+    lines = [
+        f"% {' '.join(table.caption.split())}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"  \toprule",
+        row(table.columns),
+        r"  \midrule",
+        *map(row, table.rows),
+        r"  \bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
 
 
-def _picture(picture: Picture) -> str:
-    data = base64.b64encode(picture.png).decode("ascii")
-    wide = ' class="wide"' if picture.wide else ""
-    return (
-        f'<figure{wide}><img alt="{html.escape(picture.alt)}" src="data:image/png;base64,{data}">'
-        f"<figcaption>{_inline(picture.caption)}</figcaption></figure>"
-    )
-
-
-def _html_table(table: Table) -> str:
-    verdicts = {"reproduced", "not reproduced", "undecided"}
-
-    def cell(tag: str, column: int, text: str) -> str:
-        length = "long" if len(text) > 40 else "text" if len(text) > 12 else ""
-        kind = "number" if column in table.numeric else length if tag == "td" else ""
-        if tag == "td" and text in verdicts:
-            kind = text.replace(" ", "-")
-        return f"<{tag}{f' class={chr(34)}{kind}{chr(34)}' if kind else ''}>{_inline(text)}</{tag}>"
-
-    def row(tag: str, texts: Sequence[str]) -> str:
-        return "<tr>" + "".join(cell(tag, i, text) for i, text in enumerate(texts)) + "</tr>"
-
-    caption = f'<p class="caption">{_inline(table.caption)}</p>' if table.caption else ""
-    body = "".join(row("td", texts) for texts in table.rows)
-    head = row("th", table.columns)
-    return (
-        f'{caption}<div class="scroll"><table><thead>{head}</thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+def _latex(text: str) -> str:
+    """Text of which nothing is a command."""
+    special = {
+        "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+        "±": r"$\pm$", "\N{EN DASH}": "--", "<": r"$<$", ">": r"$>$",
+        **{c: f"\\{c}" for c in "&%$#_{}"},
+    }  # fmt: skip
+    return "".join(special.get(c, c) for c in " ".join(text.split()))
 
 
 def _markdown(block: Block, place: str) -> str:

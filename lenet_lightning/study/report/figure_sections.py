@@ -55,15 +55,15 @@ def _draw(figure: Figure, study: Study, results: Sequence[Result], folder: Path)
         title = ": ".join(filter(None, (study.groups[setting.group], setting.title)))
         seeds = f"{len(own)} seeds" if len(own) > 1 else f"seed {own[0].seed}"
         if figure.kind == "accuracy":
-            rows, what = charts.accuracy(own), "accuracy"
+            rows, images = charts.accuracy(own), ""
         else:
             rows = charts.accuracy_and_loss(own, figure.images)
-            what = f"accuracy and loss, {figure.images} test images"
+            images = f", {figure.images} test images"
+        what = " and ".join(panel.quantity for row in rows for panel in row) + images
         caption = f"{f'{letter}: ' if letter else ''}{title} ({seeds})"
         alt = f"{title}: {what} against the epoch"
-        pictures.append(
-            Picture(stem(figure, letter), caption, alt, plotting.to_png(plotting.panels(rows)))
-        )
+        png = plotting.to_png(plotting.panels(rows))
+        pictures.append(Picture(stem(figure, letter), caption, alt, png, panels=rows))
     return [Gallery(pictures)] if pictures else []
 
 

@@ -56,7 +56,8 @@ def _digests(results: Sequence[Result]) -> Table:
         for data in (result.manifest.data for result in results)
         for file, digest in data.digests.items()
     }
-    return Table(["Dataset", "File", "Digest"], sorted(rows), caption="The data, proved by digest.")
+    caption = "Digests of the data."
+    return Table(["Dataset", "File", "Digest"], sorted(rows), caption=caption, name="data")
 
 
 def _each(texts: Iterable[str]) -> str:

@@ -6,12 +6,13 @@ import csv
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from lenet_lightning import formatting
 from lenet_lightning.statistics import Summary, summarise, wilson
 from lenet_lightning.study.claim_schema import MEASURES, Claim
-from lenet_lightning.study.claims import Judgement, honest_measure, judge, rule
+from lenet_lightning.study.claims import Judgement, family_verdicts, honest_measure, judge, rule
 from lenet_lightning.study.plan import Setting, Study
 from lenet_lightning.study.report.document import Table
 from lenet_lightning.study.results import Result
@@ -118,13 +119,16 @@ def accuracy_table(settings: Sequence[Setting], results: Sequence[Result]) -> Ta
                 formatting.mean_sd(last, name),
                 formatting.mean_sd(honest, name),
                 formatting.mean_sd(views, name),
-                formatting.interval(shown.low, shown.high, name),
-                formatting.interval(*_wilson(own, name), name),
+                formatting.mean_interval(shown, name),
+                formatting.NONE
+                if formatting.split(shown, name)
+                else formatting.interval(*_wilson(own, name), name),
                 formatting.number(gain.mean, name, signed=True),
             ]
         )
     caption = "Test accuracy, mean ± standard deviation over seeds."
-    return _without_empty(Table(columns, rows, frozenset(range(1, len(columns))), caption))
+    numeric = frozenset(range(1, len(columns)))
+    return _without_empty(Table(columns, rows, numeric, caption, f"accuracy_{name_of(settings)}"))
 
 
 def negatives_table(settings: Sequence[Setting], results: Sequence[Result]) -> Table:
@@ -149,7 +153,8 @@ def negatives_table(settings: Sequence[Setting], results: Sequence[Result]) -> T
         rows.append([setting.title, _count(own), *cells])
     columns = ["Setting", "Runs", *measures]
     caption = "Accuracy and loss on negatives, mean ± standard deviation over seeds."
-    return _without_empty(Table(columns, rows, frozenset(range(1, len(columns))), caption))
+    numeric = frozenset(range(1, len(columns)))
+    return _without_empty(Table(columns, rows, numeric, caption, f"negatives_{name_of(settings)}"))
 
 
 def claims_table(
@@ -158,8 +163,9 @@ def claims_table(
     """Each claim with what was measured and the verdict, and the judgements themselves."""
     judged = [(claim, judge(claim, results)) for claim in study.claims]
     titles = {s.name: s.title for s in study.settings.values()}
+    family = family_verdicts([judgement for _, judgement in judged])
     rows = []
-    for claim, judgement in judged:
+    for (claim, judgement), in_family in zip(judged, family, strict=True):
         chosen = honest_measure(claim)
         honest = judge(claim, results, chosen) if chosen else None
         rows.append(
@@ -167,6 +173,7 @@ def claims_table(
                 claim.says,
                 study.groups.get(study.settings[judgement.setting].group, "") or formatting.NONE,
                 judgement.verdict,
+                in_family,
                 _measured(claim, judgement.summary),
                 rule(claim),
                 _compared(claim, judgement, titles),
@@ -180,13 +187,21 @@ def claims_table(
         "Claim",
         "Dataset",
         "Verdict",
+        "Of all claims together (Holm)",
         "Measured: mean [95 % interval] (n)",
         "Read as",
         "Of",
-        "Tests",
+        "Tests and notes",
         "With the epoch chosen on validation",
     ]
-    return _without_empty(Table(columns, rows)), judged
+    caption = "Each claim with what was measured and its verdict."
+    table = Table(columns, rows, caption=caption, name="claims", grouped=True, filters=(1, 2))
+    return _without_empty(table), judged
+
+
+def name_of(settings: Sequence[Setting]) -> str:
+    """The name of the group of settings in the names of files."""
+    return next((s.group for s in settings if s.group), "settings")
 
 
 def _compared(claim: Claim, judgement: Judgement, titles: dict[str, str]) -> str:
@@ -205,6 +220,8 @@ def _measured(claim: Claim, summary: Summary) -> str:
     if not summary.n:
         return formatting.NONE
     signed = bool(claim.against)
+    if formatting.split(summary, claim.measure):
+        return f"{formatting.mean_sd(summary, claim.measure, signed)} ({summary.n})"
     text = formatting.number(summary.mean, claim.measure, signed)
     if summary.has_interval:
         text += " " + formatting.interval(summary.low, summary.high, claim.measure, signed)
@@ -228,9 +245,9 @@ def _without_empty(table: Table) -> Table:
         for column in range(len(table.columns))
         if not table.rows or any(row[column] != formatting.NONE for row in table.rows)
     ]
-    return Table(
-        [table.columns[column] for column in kept],
-        [[row[column] for column in kept] for row in table.rows],
-        frozenset(place for place, column in enumerate(kept) if column in table.numeric),
-        table.caption,
+    return replace(
+        table,
+        columns=[table.columns[column] for column in kept],
+        rows=[[row[column] for column in kept] for row in table.rows],
+        numeric=frozenset(place for place, column in enumerate(kept) if column in table.numeric),
     )

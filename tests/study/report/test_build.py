@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lenet_lightning import formatting, plotting
 from lenet_lightning.errors import UserError
 from lenet_lightning.store.manifest import Data, Manifest
 from lenet_lightning.study import command, results
 from lenet_lightning.study.plan import Setting, load
-from lenet_lightning.study.report import build, tables
+from lenet_lightning.study.report import build, charts, kept, tables
 from lenet_lightning.study.results import Result
 from tests.study.fakes import write_run, write_study
 
+GROUPS, KINDS = ("easy", "hard"), ("accuracy", "negatives", "classes")
 FILES = ("report.html", "report.md", "results.csv", "summary.csv")
 
 
@@ -51,7 +55,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.fetched += [v or "" for k, v in attrs if k in ("src", "href", "srcset")]
-        if tag not in ("meta", "link", "img"):
+        if tag not in ("meta", "link", "img", "br"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -69,7 +73,83 @@ def test_everything_is_written(tmp_path: Path) -> None:
     assert "figures/fig_1.b.1_a.png" in pictures
     assert {p.name for p in (folder / "figures").iterdir()} == {Path(p).name for p in pictures}
     assert "## Claims" in markdown and "reproduced" in markdown
+    stems = {"claims", "best", "data", *(f"{kind}_{group}" for kind in KINDS for group in GROUPS)}
+    names = {f"{stem}.{ending}" for stem in stems for ending in ("csv", "tex")}
+    assert {path.name for path in (folder / "tables").iterdir()} == names
+    assert not (folder / kept.RUNS).exists()
     assert not list(folder.glob(".*partial"))
+
+
+def test_the_report_can_be_rebuilt_from_its_archive(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "fake", seeds=2)
+    (folder / "assets").mkdir()
+    shutil.copy(build.write(folder).parent / "figures/fig_1.1.png", folder / "assets/fig_1.c.1.png")
+    (folder / "assets/fig_1.c.1.txt").write_text("statistics")
+    out = tmp_path / "out"
+    build.write(folder, out)
+    shutil.rmtree(folder)
+    written = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+    for path in written:
+        if path.name != kept.RUNS:
+            path.unlink()
+    build.write(out)
+    build.write(out, tmp_path / "again")
+    for path, content in written.items():
+        assert path.read_bytes() == content
+        assert (tmp_path / "again" / path.relative_to(out)).read_bytes() == content
+
+
+def test_an_archive_writes_nothing_elsewhere(tmp_path: Path) -> None:
+    for name, content in (("../escaped", b""), ("big", b"0" * 10)):
+        folder = tmp_path / name.strip("./")
+        folder.mkdir()
+        with tarfile.open(folder / kept.RUNS, "w:xz") as archive:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    with pytest.raises(UserError, match=r"runs\.tar\.xz is damaged"):
+        build.write(tmp_path / "escaped")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kept, "MAX_BYTES", 9)
+        with pytest.raises(UserError, match="more than 9 bytes"):
+            build.write(tmp_path / "big")
+    (tmp_path / "big" / kept.RUNS).write_bytes(b"none")
+    with pytest.raises(UserError, match=r"runs\.tar\.xz is damaged"):
+        build.write(tmp_path / "big")
+
+
+def test_shared_teachers_are_named(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "fake")
+    for file in folder.glob("easy_half/*/*/run.json"):
+        manifest = json.loads(file.read_text())
+        file.write_text(json.dumps(manifest | {"teachers": {"a.ckpt": "sha256:0"}}))
+    build.write(folder)
+    assert "Runs of `easy_half` share teachers" in (folder / "report.md").read_text()
+
+
+def test_runs_in_two_groups_are_counted_and_drawn_one_by_one(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "fake", skip=("easy_ones/seed_1",))
+    write_run(folder / "easy_ones/seed_1/version_0", accuracy=0.8, seed=1)
+    build.write(folder)
+    (row,) = [r for r in rows(folder / "tables/accuracy_easy.csv") if r["Setting"] == "Ones"]
+    assert re.fullmatch(r"2 runs at 2\d\.\d\d %, 1 at [78]\d\.\d\d %", row["Last epoch on test"])
+    assert row["95 % over seeds"] == row["95 % of this test set"] == formatting.NONE
+    study = load(folder / "study.yaml", check_base=False)
+    own = [r for r in results.gather(study, folder) if r.setting.name == "easy_ones"]
+    ((panel,),) = charts.accuracy(own)
+    lines = plotting.panels([[panel]]).axes[0].lines
+    assert len(lines) == 6 and lines[0].get_label() == "training (each run)"
+
+
+def test_curves_that_all_end_near_1_are_drawn_as_errors(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "fake", accuracy=0.99, noise=0.002, epochs=20)
+    study = load(folder / "study.yaml", check_base=False)
+    own = [r for r in results.gather(study, folder) if r.setting.name == "easy_adam"]
+    ((panel,),) = charts.accuracy(own)
+    assert panel.quantity == "error"
+    run = own[0].curve("train/acc")
+    assert np.nanmax(np.abs(panel.curves[0].runs[0] - (1 - run))) < 1e-12
+    assert plotting.panels([[panel]]).axes[0].get_yscale() == "log"
 
 
 def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
@@ -77,7 +157,7 @@ def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
     page = Page(build.write(folder).read_text())
     assert not page.open
     assert all(link.startswith(("data:", "#")) for link in page.fetched)
-    assert sum(link.startswith("data:image/png") for link in page.fetched) >= 7
+    assert sum(link.startswith("data:image/png") for link in page.fetched) == 3
 
 
 def test_numbers_are_those_of_the_runs(tmp_path: Path) -> None:
