@@ -16,13 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
+from lenet_lightning import files
 from lenet_lightning.errors import UserError
 from lenet_lightning.store import run_folder
 from lenet_lightning.study.report.figure_sections import ASSETS
 from lenet_lightning.study.results import INDEX, PLAN, Result
 
 RUNS = "runs.tar.xz"
-MAX_BYTES = 1_000_000_000
+MAX_BYTES = 300_000_000  # of a thousand runs and more, unpacked
+MAX_FILES = 100_000
 FILES = (run_folder.CONFIG, run_folder.MANIFEST, run_folder.METRICS, run_folder.PREDICTIONS)
 
 
@@ -66,14 +68,16 @@ def opened(folder: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as place:
         try:
-            with tarfile.open(path, "r:xz") as archive:
-                size = 0
-                for entry in archive:
-                    size += entry.size
-                    if size > MAX_BYTES:
-                        raise tarfile.TarError(f"it unpacks to more than {MAX_BYTES:,} bytes")
+            unpacker = lzma.LZMADecompressor(memlimit=MAX_BYTES)
+            content = unpacker.decompress(files.read(path, MAX_BYTES), MAX_BYTES)
+            if not unpacker.eof:
+                raise EOFError(f"it ends early, or unpacks to more than {MAX_BYTES:,} bytes")
+            with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
+                for count, entry in enumerate(archive):
+                    if count == MAX_FILES:
+                        raise tarfile.TarError(f"it holds more than {MAX_FILES:,} files")
                     archive.extract(entry, place, filter="data")
-        except (OSError, EOFError, tarfile.TarError, lzma.LZMAError) as error:
+        except Exception as error:  # damaged archives raise whatever they like
             raise UserError(
                 f"{path} is damaged ({error}): restore it, or rebuild the report from the run "
                 "folders with 'study report FOLDER --output DIR'."
