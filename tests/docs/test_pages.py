@@ -29,14 +29,20 @@ def test_page(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
-def test_every_test_that_reliability_names_exists() -> None:
+def test_every_guarantee_has_its_tests() -> None:
+    """Each row of the table names files and, after each, tests in it."""
     page = (REPOSITORY / "docs/reliability.md").read_text()
-    paths = set(re.findall(r"`(tests/[\w/]+\.py)`", page))
-    names = set(re.findall(r"`(test_\w+)`", page))
-    assert paths and names
-    assert all((REPOSITORY / path).exists() for path in paths)
-    code = "\n".join(path.read_text() for path in (REPOSITORY / "tests").rglob("test_*.py"))
-    assert all(re.search(rf"def {name}\b", code) for name in names)
+    rows = re.findall(r"^\| (?!guaranteed|---)(.+) \| (.+) \|$", page, re.MULTILINE)
+    assert rows
+    for guarantee, cell in rows:
+        named = re.split(r"`(tests/[\w/]+\.py)`", cell)[1:]
+        assert named, guarantee
+        for path, tests in zip(named[::2], named[1::2], strict=True):
+            names = re.findall(r"`(test_\w+)`", tests)
+            code = (REPOSITORY / path).read_text()
+            assert names, f"{guarantee}: {path}"
+            for name in names:
+                assert re.search(rf"def {name}\b", code), f"{path}: {name}"
 
 
 def test_the_citation_names_this_version() -> None:
