@@ -5,27 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, fmean, stdev
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 WARM_UP = 5
 """Epochs left out of the epoch-to-epoch variation, while every curve still rises."""
-
-
-def wilson_interval(share: float, count: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the interval of a share of ``count`` independent trials (Wilson 1927).
-
-    Args:
-        share: observed share in [0, 1].
-        count: number of trials, >= 1.
-        confidence: in (0, 1).
-    """
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    center = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * (share * (1 - share) / count + z * z / (4 * count**2)) ** 0.5
-    return max(0.0, center - half), min(1.0, center + half)
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
@@ -37,9 +23,10 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
     """
     from scipy import stats  # here, because importing it takes longer than one table
 
-    count = len(values)
-    half = float(stats.t.ppf((1 + confidence) / 2, count - 1)) * stdev(values) / count**0.5
-    return fmean(values) - half, fmean(values) + half
+    low, high = stats.t.interval(
+        confidence, len(values) - 1, loc=np.mean(values), scale=stats.sem(values)
+    )
+    return float(low), float(high)
 
 
 @dataclass(frozen=True)
@@ -80,17 +67,22 @@ def summarise(values: ArrayLike, confidence: float = 0.95) -> Summary:
     return Summary(n, mean, float(finite.std(ddof=1)), low, high, tuple(finite.tolist()))
 
 
-def wilson(accuracy: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson(share: float, count: float, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a proportion (Wilson, 1927, JASA 22, 209-212).
 
+    Not scipy's, which takes whole counts only: the mean accuracy of several seeds is none.
+
     Args:
-        accuracy: The proportion found, in [0, 1]; NaN gives NaN.
-        n: Of how many test images.
-        confidence: The coverage asked for.
+        share: The proportion found, in [0, 1]; NaN gives NaN.
+        count: Of how many test images; 0 gives NaN.
+        confidence: The coverage asked for, in (0, 1).
     """
-    if n <= 0 or math.isnan(accuracy):
+    if count <= 0 or math.isnan(share):
         return math.nan, math.nan
-    return wilson_interval(accuracy, n, confidence)
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    center = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * (share * (1 - share) / count + z * z / (4 * count**2)) ** 0.5
+    return max(0.0, center - half), min(1.0, center + half)
 
 
 def paired_t(differences: ArrayLike) -> float:
@@ -99,13 +91,11 @@ def paired_t(differences: ArrayLike) -> float:
     values = values[np.isfinite(values)]
     if len(values) < 2:
         return math.nan
-    sd = float(values.std(ddof=1))
-    if sd == 0.0:
+    if not np.ptp(values):
         return 1.0 if values[0] == 0 else 0.0
-    t = float(values.mean()) / (sd / math.sqrt(len(values)))
     from scipy import stats
 
-    return float(2 * stats.t.sf(abs(t), len(values) - 1))
+    return float(stats.ttest_1samp(values, 0).pvalue)
 
 
 def bound_p(values: ArrayLike, bound: float) -> float:

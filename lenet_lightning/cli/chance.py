@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-from lenet_lightning.statistics import wilson_interval
+from lenet_lightning.statistics import wilson
 
 # Logits of a network that answers the same whatever the image differ by less.
 CONSTANT = 0.05
@@ -19,7 +19,7 @@ def is_chance(accuracies: Iterable[tuple[float, int]], labels: Tensor) -> bool:
         labels: of the training images, ``[n]``; their most frequent class is chance.
     """
     chance = float(labels.bincount().max()) / len(labels)
-    return all(wilson_interval(accuracy, count)[0] <= chance for accuracy, count in accuracies)
+    return all(wilson(accuracy, count)[0] <= chance for accuracy, count in accuracies)
 
 
 def words(initializer: str, rate: float, loss: float, logits: Tensor) -> str:

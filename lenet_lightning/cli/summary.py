@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from statistics import mean
 
-from lenet_lightning.statistics import mean_interval, wilson_interval
+from lenet_lightning.statistics import mean_interval, wilson
 
 
 def table(figures: dict[str, float], count: int) -> str:
@@ -18,7 +18,7 @@ def table(figures: dict[str, float], count: int) -> str:
         if f"acc{suffix}" not in figures:
             continue
         accuracy, loss = figures[f"acc{suffix}"], figures[f"loss{suffix}"]
-        low, high = wilson_interval(accuracy, count)
+        low, high = wilson(accuracy, count)
         interval = f"{low:.2%} to {high:.2%}"
         lines.append(f"{label:12}{accuracy:>10.2%}{interval:>20}{loss:>10.4f}")
     return "\n".join(lines)

@@ -7,7 +7,6 @@ nor Lightning, so a report can be made on a machine that has only the folders.
 
 import contextlib
 import csv
-import hashlib
 import io
 import re
 import shutil
@@ -15,7 +14,6 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,6 +24,7 @@ from lenet_lightning import files, strict_yaml
 from lenet_lightning.errors import UserError
 from lenet_lightning.renamed import current
 from lenet_lightning.store import manifest
+from lenet_lightning.store.code_version import code_version
 from lenet_lightning.store.manifest import Manifest
 
 CONFIG, MANIFEST, METRICS = "config.yaml", "run.json", "metrics.csv"
@@ -373,19 +372,3 @@ def flatten(config: dict[str, Any], prefix: tuple[str, ...] = ()) -> dict[tuple[
         else:
             flat[(*prefix, str(key))] = value
     return flat
-
-
-@cache
-def code_version() -> str:
-    """Return 16 hexadecimal digits that change with any source file that a run depends on.
-
-    ``study`` and ``robustness`` are left out: they start runs and read them, so a run does not
-    depend on them.
-    """
-    package = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for path in sorted(p for p in package.rglob("*") if p.suffix in {".py", ".c"}):
-        name = path.relative_to(package).as_posix()
-        if not name.startswith(("study/", "robustness/")):
-            digest.update(name.encode() + path.read_bytes())
-    return digest.hexdigest()[:16]

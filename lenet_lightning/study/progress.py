@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import statistics
 import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,14 +15,14 @@ from lenet_lightning.study import estimate
 class Progress:
     """Runs done, current runs with their epochs, time left; on standard error.
 
-    On a terminal one line is kept up to date; elsewhere a line is printed when a run ends.
+    On a terminal one line is kept up to date; elsewhere a line is printed when a run ends. It
+    reads the run folders, so that it is the same wherever the runs train.
 
     Args:
         configs: The configuration of every run still to do, by key.
         folder: The study's folder.
         done: Runs that were complete before.
         jobs: How many run at a time.
-        times: What is known of epoch times.
         stream: Where to print.
     """
 
@@ -34,73 +32,61 @@ class Progress:
         folder: Path,
         done: int,
         jobs: int,
-        times: estimate.EpochTimes,
         stream: TextIO | None = None,
     ) -> None:
         self.left = dict(configs)
         self.total = done + len(configs)
         self.folder = folder
         self.jobs = jobs
-        self.times = times
+        self.times = estimate.EpochTimes(folder)
         self.stream = stream or sys.stderr
         self.live = self.stream.isatty()
-        self.started: dict[str, float] = {}
+        self.before = {key: self._written(key) for key in configs} if self.live else {}
 
-    def tick(self, running: list[str]) -> None:
-        """Show the state of the runs that are running."""
-        for key in running:
-            self.started.setdefault(key, time.time())
-        if self.live:
-            self._show(self._line(running))
+    def tick(self, keys: Iterable[str]) -> None:
+        """Show how far the runs are that have begun.
+
+        Args:
+            keys: Those that have not ended.
+        """
+        if not self.live:
+            return
+        running = [key for key in keys if self._written(key) != self.before[key]]
+        now = ", ".join(
+            f"{key} {self._epochs(key)}/{estimate.epochs(self.left[key])}" for key in running
+        )
+        self._show(f"[{self.total - len(self.left)}/{self.total}]{self._time_left()} {now}")
 
     def ended(self, key: str, status: str, seconds: float | None, epoch: float | None) -> None:
         """Say how a run ended; what it took improves the estimate."""
-        config = self.left.pop(key)
-        self.times.learn(config, epoch)
+        self.times.learn(self.left.pop(key), epoch)
         took = f" in {formatting.duration(seconds)}" if seconds else ""
-        done = self.total - len(self.left)
-        left = f", {formatting.duration(self._seconds_left({}))} left" if self.left else ""
+        done = f"[{self.total - len(self.left)}/{self.total}]"
         self._show("")
-        print(f"[{done}/{self.total}] {key}: {status}{took}{left}", file=self.stream, flush=True)
+        print(f"{done} {key}: {status}{took}{self._time_left()}", file=self.stream, flush=True)
 
     def close(self) -> None:
         """Leave the terminal's line empty."""
         self._show("")
-
-    def _line(self, running: list[str]) -> str:
-        epochs = {key: self._epochs(key) for key in running}
-        now = ", ".join(f"{key} {epochs[key]}/{estimate.epochs(self.left[key])}" for key in running)
-        done = self.total - len(self.left)
-        left = formatting.duration(self._seconds_left(epochs))
-        return f"[{done}/{self.total}] {now} · {left} left"
 
     def _show(self, line: str) -> None:
         if self.live:
             # Cut rather than wrap: a wrapped line cannot be written over.
             print(f"\r\x1b[K{line[:100]}", end="", file=self.stream, flush=True)
 
-    def _epochs(self, key: str) -> int:
-        """Finished epochs of a running run; its times are learnt until it ends."""
-        since = self.started[key]
-        files = [
-            file
-            for file in (self.folder / key).glob(f"version_*/{run_folder.METRICS}")
-            if file.stat().st_mtime >= since
-        ]
-        if not files:
-            return 0
-        seconds = run_folder.read_metrics(max(files, key=lambda f: f.stat().st_mtime)).get(
-            "seconds"
-        )
-        if seconds is None or not len(seconds):
-            return 0
-        if estimate.work(self.left[key]) not in self.times.measured:
-            self.times.learn(self.left[key], statistics.median(seconds.tolist()))
-        return len(seconds)
+    def _written(self, key: str) -> int:
+        """When a run last printed something, which the first thing that it does is."""
+        log = self.folder / key / "output.log"
+        return log.stat().st_mtime_ns if log.exists() else 0
 
-    def _seconds_left(self, epochs: Mapping[str, int]) -> float:
-        each = (
-            self.times.seconds(config) * max(0, estimate.epochs(config) - epochs.get(key, 0))
-            for key, config in self.left.items()
-        )
-        return sum(each) / max(1, min(self.jobs, len(self.left)))
+    def _epochs(self, key: str) -> int:
+        """Finished epochs of a run's newest folder."""
+        files = (self.folder / key).glob(f"version_*/{run_folder.METRICS}")
+        newest = max(files, key=lambda file: run_folder.version(file.parent), default=Path())
+        return len(run_folder.read_rows(newest)) if newest.name else 0
+
+    def _time_left(self) -> str:
+        seconds = self.times.seconds(self.left.values())
+        if not self.left or seconds is None:
+            return ""
+        return f", {formatting.duration(seconds / min(self.jobs, len(self.left)))} left"

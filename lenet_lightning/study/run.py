@@ -6,7 +6,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,11 @@ from lenet_lightning.errors import UserError
 from lenet_lightning.signals import Interrupted
 from lenet_lightning.store import run_folder
 from lenet_lightning.study import estimate, plan
-from lenet_lightning.study.pool import Pool
+from lenet_lightning.study.executors import Executor, LocalExecutor
 from lenet_lightning.study.progress import Progress
 from lenet_lightning.study.report import build, data_figures
 from lenet_lightning.study.results import COMPLETE, INDEX, PLAN
-from lenet_lightning.study.worker import Outcome, Task
+from lenet_lightning.study.task import Outcome, Task
 
 MAX_AUTO_JOBS = 16
 """As many runs at a time as ``--jobs auto`` goes: each holds its dataset in memory."""
@@ -57,9 +58,10 @@ class Session:
         """The study's folder."""
         return self.logs / self.study.name
 
-    def arguments(self, trial: plan.Trial) -> list[str]:
-        """The command line of one run, which is resumed where it was stopped."""
-        return [*trial_arguments(self.study, trial, self.logs), "--resume", "auto"]
+    def task(self, trial: plan.Trial) -> Task:
+        """One run, which is resumed where it was stopped."""
+        arguments = [*trial_arguments(self.study, trial, self.logs), "--resume", "auto"]
+        return Task(arguments, self.log(trial.key), self.configs[trial.key])
 
     def log(self, key: str) -> Path:
         """The file that keeps what a run prints."""
@@ -189,10 +191,6 @@ def dry_run(session: Session, jobs: int) -> Iterator[str]:
     """The plan in lines: every setting, what is complete, how long the rest may take."""
     yield from plan.describe(session.trials)
     todo = [trial for trial in session.trials if not session.complete(trial.key)]
-    times = estimate.EpochTimes()
-    times.learn_folder(session.logs)
-    configs = [session.configs[trial.key] for trial in todo]
-    seconds = sum(times.seconds(config) * estimate.epochs(config) for config in configs)
     jobs = max(1, min(jobs, len(todo)))
     settings = len({trial.setting.name for trial in session.trials})
     yield (
@@ -200,8 +198,13 @@ def dry_run(session: Session, jobs: int) -> Iterator[str]:
         f"complete, {len(todo)} to run, {jobs} at a time, into {session.folder}"
     )
     if todo:
-        source = times.source(configs)
-        yield f"about {formatting.duration(seconds / jobs)} (epoch times: {source})"
+        times = estimate.EpochTimes(session.logs)
+        seconds = times.seconds(session.configs[trial.key] for trial in todo)
+        yield (
+            f"no finished run in {session.logs} tells how long that takes"
+            if seconds is None
+            else f"about {formatting.duration(seconds / jobs)}, from finished runs"
+        )
 
 
 def execute(session: Session, jobs: int) -> dict[str, str]:
@@ -248,11 +251,8 @@ def _train(
 ) -> dict[str, str]:
     """Run trials in workers; the index is saved after each."""
     jobs = max(1, min(jobs, len(todo)))
-    times = estimate.EpochTimes()
-    times.learn_folder(session.folder)
     configs = {trial.key: session.configs[trial.key] for trial in todo}
-    done = len(session.trials) - len(todo)
-    progress = Progress(configs, session.folder, done, jobs, times)
+    progress = Progress(configs, session.folder, len(session.trials) - len(todo), jobs)
     failures: dict[str, str] = {}
 
     def ended(key: str, outcome: Outcome) -> None:
@@ -272,17 +272,35 @@ def _train(
             progress.ended(key, f"failed: {failures[key]}", None, None)
         _save(session, index)
 
-    def task(trial: plan.Trial) -> tuple[str, Task]:
-        return trial.key, Task(session.arguments(trial), session.log(trial.key))
-
-    devices = gpus(session.configs.values())
-    pool = Pool(jobs, max(1, cores() // jobs), devices if jobs > 1 and len(devices) > 1 else ())
+    executor = local_executor(configs.values(), jobs)
     try:
-        stages = session.study.stages(todo)
-        pool.run((map(task, stage) for stage in stages), ended, progress.tick)
+        for stage in session.study.stages(todo):
+            _run(executor, {trial.key: session.task(trial) for trial in stage}, ended, progress)
     finally:
         progress.close()
+        executor.stop()
     return failures
+
+
+def _run(
+    executor: Executor,
+    tasks: Mapping[str, Task],
+    ended: Callable[[str, Outcome], None],
+    progress: Progress,
+) -> None:
+    """Train runs, and hand on each outcome as it comes."""
+    futures = {executor.submit(task): key for key, task in tasks.items()}
+    while futures:
+        progress.tick(futures.values())
+        for future in wait(futures, 1.0, FIRST_COMPLETED).done:
+            ended(futures.pop(future), future.result())
+
+
+def local_executor(configs: Iterable[Mapping[str, Any]], jobs: int) -> LocalExecutor:
+    """The processes of this machine; several GPUs go to the runs in turn."""
+    devices = gpus(configs)
+    threads = max(1, cores() // jobs)
+    return LocalExecutor(jobs, threads, devices if jobs > 1 and len(devices) > 1 else ())
 
 
 def cores() -> int:
@@ -292,7 +310,7 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def gpus(configs: Any) -> tuple[str, ...]:
+def gpus(configs: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     """The CUDA devices that the runs may use; none if they all ask for the processor."""
     accelerators = {(config.get("trainer") or {}).get("accelerator") for config in configs}
     if accelerators <= {"cpu"}:

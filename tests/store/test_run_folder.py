@@ -20,7 +20,7 @@ from lenet_lightning.errors import UserError
 from lenet_lightning.store import run_folder
 from lenet_lightning.store.checkpoints import CONFIG_KEY
 from lenet_lightning.store.manifest import Manifest
-from tests.conftest import REPOSITORY, Run
+from tests.conftest import Run
 
 CONFIG = {
     "seed_everything": 0,
@@ -333,20 +333,3 @@ def test_changes_name_what_differs() -> None:
     other = with_value(0.2, "model", "optimizer", "init_args", "lr")
     assert run_folder.changes(CONFIG, other) == {"model.optimizer.init_args.lr": (0.1, 0.2)}
     assert run_folder.same_setting(CONFIG, CONFIG)
-
-
-def test_code_version() -> None:
-    assert len(run_folder.code_version()) == 16 and int(run_folder.code_version(), 16) >= 0
-
-
-def test_code_version_depends_on_what_runs_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    read, names = Path.read_bytes, set()
-
-    def record(path: Path) -> bytes:
-        names.add(path.relative_to(REPOSITORY / "lenet_lightning").as_posix())
-        return read(path)
-
-    monkeypatch.setattr(Path, "read_bytes", record)
-    run_folder.code_version.__wrapped__()  # without its cache
-    assert names >= {"networks/fused.c", "training/losses.py", "store/run_folder.py", "errors.py"}
-    assert not any(name.startswith(("study/", "robustness/", "configs/")) for name in names)

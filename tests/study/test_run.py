@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import multiprocessing
 import os
 import signal
 import statistics
@@ -19,8 +18,6 @@ import pytest
 from lenet_lightning.errors import UserError
 from lenet_lightning.store import run_folder
 from lenet_lightning.study import command
-from lenet_lightning.study.pool import Pool
-from lenet_lightning.study.worker import Outcome, Task
 
 BASE = """
 trainer: {{max_epochs: {epochs}, accelerator: cpu, enable_progress_bar: false}}
@@ -85,7 +82,7 @@ def test_runs_without_those_that_they_need_are_refused(
     assert not (place / "lightning_logs").exists()
     assert command.main(["--config", "tiny.yaml", "--only", "alone", "--jobs", "1"]) == 0
     assert command.main(["--config", "tiny.yaml", "--only", "taught", "--dry_run"]) == 0
-    assert "2 times that with teachers" in capsys.readouterr().out
+    assert "no finished run" in capsys.readouterr().out
 
 
 def test_a_study_from_nothing_and_again(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -120,7 +117,7 @@ def test_dry_run_prints_the_plan_and_trains_nothing(
     printed = capsys.readouterr().out
     assert "diverging" in printed and "--model.optimizer.lr 1e+30" in printed
     assert "3 runs of 3 settings; 0 complete, 3 to run, 1 at a time" in printed
-    assert "assumed" in printed
+    assert "no finished run in lightning_logs tells" in printed
     assert not (place / "lightning_logs").exists()
 
 
@@ -270,31 +267,3 @@ def test_seeds_in_place_of_those_of_a_study(
     assert capsys.readouterr().out == "lightning_logs/tiny/report.html\n"
     assert [path.name for path in Path("lightning_logs/tiny/plain").iterdir()] == ["seed_3"]
     assert [row["seed"] for row in results()] == ["3"]
-
-
-def test_a_worker_that_dies_fails_its_own_run_only(place: Path) -> None:
-    """And none, if it dies between two stages."""
-    outcomes: dict[str, Outcome] = {}
-
-    def kill_first(running: list[str]) -> None:
-        if running == ["first"]:
-            for child in multiprocessing.active_children():
-                os.kill(child.pid or 0, signal.SIGKILL)
-
-    tasks = [
-        (key, Task(["fit", "--config", f"{key}.yaml"], place / f"{key}.log"))
-        for key in ("first", "second", "third")
-    ]
-
-    def kill_after_second(key: str, outcome: Outcome) -> None:
-        outcomes[key] = outcome
-        for child in multiprocessing.active_children() if key == "second" else []:
-            child.kill()
-            child.join()
-
-    Pool(jobs=1, threads=1).run([tasks[:2], tasks[2:]], kill_after_second, kill_first)
-    assert "killed by signal 9" in outcomes["first"].error
-    for key in ("second", "third"):
-        assert f"{key}.yaml" in outcomes[key].error
-    assert "second.yaml" in (place / "second.log").read_text()
-    assert not multiprocessing.active_children()
