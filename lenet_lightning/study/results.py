@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lenet_lightning import statistics
+from lenet_lightning.data.registry import DATASETS
 from lenet_lightning.errors import UserError, printable
 from lenet_lightning.store import run_folder
-from lenet_lightning.store.manifest import Manifest
+from lenet_lightning.store.manifest import Data, Hardware, Manifest, Status
+from lenet_lightning.study.claim_schema import MEASURES
 from lenet_lightning.study.plan import Setting, Study, load
 
 COMPLETE = ("finished", "nonfinite")
 INDEX = "study.json"
 PLAN = "study.yaml"
+ROWS = "results.csv"
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class Result:
         config: ``config.yaml``.
         metrics: The columns of ``metrics.csv``, each [E].
         path: The run folder.
+        measures: By name, of a run of which only its row of ``results.csv`` is kept.
     """
 
     setting: Setting
@@ -52,6 +58,7 @@ class Result:
     config: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, NDArray] = field(default_factory=dict)
     path: Path = Path()
+    measures: dict[str, float] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -97,7 +104,9 @@ class Result:
         return self.curve(self.test_prefix + column) if self.test_prefix else np.empty(0)
 
     def measure(self, name: str) -> float:
-        """One of `compare.MEASURES`; NaN where the run does not have it."""
+        """One of `claim_schema.MEASURES`; NaN where the run does not have it."""
+        if self.measures:
+            return self.measures.get(name, math.nan)
         if self.status == "nonfinite" and ("loss" in name or name == "variation"):
             return math.nan
         if name == "variation":
@@ -154,6 +163,8 @@ def read_study(folder: Path) -> Study:
 def gather(study: Study, folder: Path) -> list[Result]:
     """Every run of a study, in the order of its settings and seeds.
 
+    Without a single run folder, what ``results.csv`` keeps of the runs: no curves, no predictions.
+
     Raises:
         UserError: The folder holds not a single run of it.
     """
@@ -163,6 +174,13 @@ def gather(study: Study, folder: Path) -> list[Result]:
         for setting in study.settings.values()
         for seed in study.seeds
     ]
+    if not any(result.folder for result in results) and (folder / ROWS).is_file():
+        rows = run_folder.read_file(folder / ROWS, _parse_rows)
+        results = [
+            _from_row(setting, seed, folder, rows.get((setting.name, str(seed)), {}))
+            for setting in study.settings.values()
+            for seed in study.seeds
+        ]
     if not any(result.folder for result in results):
         raise UserError(
             f"{folder} holds no runs of the study '{study.name}'; run it first with "
@@ -228,6 +246,51 @@ def _result(
         metrics=run.metrics,
         path=run.folder,
     )
+
+
+def _parse_rows(text: str) -> dict[tuple[str, str], dict[str, str]]:
+    """The rows of ``results.csv`` by setting and seed."""
+    rows = list(csv.DictReader(io.StringIO(text), strict=True))
+    if any(None in row or None in row.values() for row in rows):
+        raise ValueError("a row has more or fewer cells than the first")
+    missing = {"setting", "seed", "status", "folder", *MEASURES} - {key for r in rows for key in r}
+    if missing:
+        raise ValueError(f"it has no column {min(missing)}")
+    return {(row["setting"], row["seed"]): row for row in rows}
+
+
+def _from_row(setting: Setting, seed: int, folder: Path, row: dict[str, str]) -> Result:
+    """A run of which only its row of ``results.csv`` is kept."""
+    if not row.get("folder"):
+        return Result(setting, seed)
+
+    def value(name: str) -> float | None:
+        return float(row[name]) if row.get(name) else None
+
+    facts = DATASETS.get(row.get("dataset", ""))
+    best = value("best_epoch")
+    manifest = Manifest(
+        status=cast(Status, row["status"]),
+        seed=seed,
+        protocol=row.get("protocol", ""),
+        code=row.get("code", ""),
+        hardware=Hardware(device=row.get("device", "")),
+        started=row.get("started", ""),
+        epochs=int(value("epochs") or 0),
+        best_epoch=None if best is None else int(best),
+        seconds=value("seconds") or 0.0,
+        epoch_seconds=value("epoch_seconds"),
+        data=Data(
+            name=facts.name if facts else "",
+            classes=list(facts.classes) if facts else [],
+            test_size=int(value("test_images") or 0),
+        ),
+    )
+    measures = {name: math.nan if (v := value(name)) is None else v for name in MEASURES}
+    return Result(
+        setting, seed, row["folder"], row["status"], row.get("error", ""), manifest,
+        path=folder / row["folder"], measures=measures,
+    )  # fmt: skip
 
 
 def _read(folder: Path) -> run_folder.Run | None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from lenet_lightning import files, plotting
+from lenet_lightning import files
 from lenet_lightning.study.claims import NOT_REPRODUCED, REPRODUCED, UNDECIDED
 from lenet_lightning.study.plan import Study
 from lenet_lightning.study.report import (
@@ -23,7 +23,6 @@ from lenet_lightning.study.report.document import (
     Gallery,
     Heading,
     Paragraph,
-    Picture,
     pictures,
     to_csv,
     to_latex,
@@ -66,6 +65,10 @@ PROTOCOL_NOTES = {
         "set, and the test set is used once, at the end."
     ),
 }
+ROWS_NOTE = (
+    "Of these runs only their figures in `results.csv` are kept. Curves, classes and McNemar's "
+    "tests are as the first report of the study showed them."
+)
 NONFINITE_NOTE = (
     "Runs whose loss stopped being a finite number are results, not failures: their accuracy "
     "counts at chance from that epoch on."
@@ -127,19 +130,22 @@ def terminal(folder: Path) -> str:
 
 def build(study: Study, results: Sequence[Result], folder: Path) -> list[Block]:
     """The whole report as blocks."""
+    best = class_tables.best(study, results)
     return [
-        *_summary(study, results),
-        *_claims(study, results),
-        *_by_group(study, results),
+        *_summary(study, results, best, folder),
+        *_claims(study, results, folder),
+        *_by_group(study, results, folder),
         *_figures(study, results, folder),
         *_negatives(study, results),
-        *_classes(study, results),
+        *class_tables.section(study, best, folder),
         *_unfinished(results),
         *provenance.section(folder, results),
     ]
 
 
-def _summary(study: Study, results: Sequence[Result]) -> list[Block]:
+def _summary(
+    study: Study, results: Sequence[Result], best: Sequence[class_tables.Best], folder: Path
+) -> list[Block]:
     done = [result for result in results if result.complete]
     seeds = ", ".join(map(str, study.seeds))
     text = (
@@ -152,14 +158,16 @@ def _summary(study: Study, results: Sequence[Result]) -> list[Block]:
     if any(result.status == "nonfinite" for result in done):
         notes.append(NONFINITE_NOTE)
     blocks: list[Block] = [Paragraph(text), *map(Paragraph, notes)]
-    found = [best for group in study.groups if (best := class_tables.best(study, group, results))]
-    return [*blocks, class_tables.ranking_table(found)] if found else blocks
+    if any(result.measures for result in done):
+        blocks.append(Paragraph(ROWS_NOTE))
+    return [*blocks, *class_tables.ranking(best, folder)]
 
 
-def _claims(study: Study, results: Sequence[Result]) -> list[Block]:
+def _claims(study: Study, results: Sequence[Result], folder: Path) -> list[Block]:
     if not study.claims:
         return []
-    table, judged = tables.claims_table(study, results)
+    kept_tests = tables.kept_tests(folder) if any(r.measures for r in results) else {}
+    table, judged = tables.claims_table(study, results, kept_tests)
     counts = Counter(judgement.verdict for _, judgement in judged)
     verdicts = (REPRODUCED, NOT_REPRODUCED, UNDECIDED)
     text = ", ".join(f"{counts[verdict]} {verdict}" for verdict in verdicts)
@@ -191,7 +199,7 @@ def _shared_teachers(results: Sequence[Result]) -> list[Block]:
     ]
 
 
-def _by_group(study: Study, results: Sequence[Result]) -> list[Block]:
+def _by_group(study: Study, results: Sequence[Result], folder: Path) -> list[Block]:
     blocks: list[Block] = [Heading("Results")]
     for group, title in study.groups.items():
         settings = study.in_group(group)
@@ -204,8 +212,8 @@ def _by_group(study: Study, results: Sequence[Result]) -> list[Block]:
             caption = f"{title or study.title}: every setting, mean and range over seeds."
             columns = 2 if max(map(len, curves)) <= 22 else 1
             rows = charts.comparison(curves)
-            png = plotting.to_png(plotting.panels(rows, legend_columns=columns))
-            blocks.append(Gallery([Picture(name, caption, caption, png, panels=rows)]))
+            drawn = figure_sections.curves(name, caption, caption, rows, folder, columns)
+            blocks += [Gallery(drawn)] if drawn else []
     return blocks
 
 
@@ -222,31 +230,6 @@ def _negatives(study: Study, results: Sequence[Result]) -> list[Block]:
         if len(table.columns) > 2:
             blocks += [*([Heading(title, 3)] if title else []), table]
     return [Heading("On negatives"), *blocks] if blocks else []
-
-
-def _classes(study: Study, results: Sequence[Result]) -> list[Block]:
-    found = [best for group in study.groups if (best := class_tables.best(study, group, results))]
-    if not found:
-        return []
-    blocks: list[Block] = [
-        Heading("Which classes make the difference"),
-        Paragraph(
-            "Of each dataset's best setting (by validation accuracy), all seeds together, on the "
-            "test set at the epoch chosen on validation."
-        ),
-        Bullets([class_tables.difference(item) for item in found]),
-    ]
-    for item in found:
-        blocks += [
-            Heading(f"{item.title}: {item.setting.title}", 3),
-            class_tables.class_table(item),
-        ]
-        caption = f"{item.title}: confusion matrix of {item.setting.title}."
-        counts = {item.setting.title: item.counts.sum(axis=0)}
-        png = plotting.to_png(plotting.confusion(counts, item.classes))
-        name = f"confusion_{item.setting.group or item.setting.name}"
-        blocks.append(Gallery([Picture(name, caption, caption, png)]))
-    return blocks
 
 
 def _unfinished(results: Sequence[Result]) -> list[Block]:

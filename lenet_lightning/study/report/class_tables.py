@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet_lightning import formatting, statistics
+from lenet_lightning import formatting, plotting, statistics
 from lenet_lightning.study.plan import Setting, Study
-from lenet_lightning.study.report.document import Table
+from lenet_lightning.study.report import figure_sections
+from lenet_lightning.study.report.document import (
+    Block,
+    Gallery,
+    Heading,
+    Paragraph,
+    Picture,
+    Table,
+    read_csv,
+)
 from lenet_lightning.study.report.tables import complete
 from lenet_lightning.study.results import Result
 
@@ -53,25 +63,30 @@ class Best:
         return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
 
-def best(study: Study, group: str, results: Sequence[Result]) -> Best | None:
-    """The best setting of a group by validation accuracy; None if no run left predictions."""
-    candidates: list[tuple[float, Setting, list[Result]]] = []
-    for setting in study.in_group(group):
-        own = [r for r in complete(setting, results) if r.predictions() is not None]
-        validation = [float(np.nanmax(r.curve("val/acc"))) for r in own if len(r.curve("val/acc"))]
-        if validation:
-            candidates.append((float(np.mean(validation)), setting, own))
-    if not candidates:
-        return None
-    _, setting, own = max(candidates, key=lambda candidate: candidate[0])
-    classes = own[0].classes
-    arrays = [r.predictions() or {} for r in own]
-    counts = [statistics.confusion(a["labels"], a["original"], len(classes)) for a in arrays]
-    return Best(study.groups[group] or study.title, setting, own, classes, np.stack(counts))
+def best(study: Study, results: Sequence[Result]) -> list[Best]:
+    """The best setting by validation accuracy of every group in which runs left predictions."""
+    found = []
+    for group, title in study.groups.items():
+        candidates: list[tuple[float, Setting, list[Result]]] = []
+        for setting in study.in_group(group):
+            own = [r for r in complete(setting, results) if r.predictions() is not None]
+            curves = [curve for r in own if len(curve := r.curve("val/acc"))]
+            if curves:
+                mean = float(np.mean([np.nanmax(curve) for curve in curves]))
+                candidates.append((mean, setting, own))
+        if candidates:
+            _, setting, own = max(candidates, key=lambda candidate: candidate[0])
+            classes = own[0].classes
+            arrays = [r.predictions() or {} for r in own]
+            counts = np.stack(
+                [statistics.confusion(a["labels"], a["original"], len(classes)) for a in arrays]
+            )
+            found.append(Best(title or study.title, setting, own, classes, counts))
+    return found
 
 
-def ranking_table(found: Sequence[Best]) -> Table:
-    """The best setting of every group, best accuracy first."""
+def ranking(found: Sequence[Best], folder: Path) -> list[Block]:
+    """The best setting of every group, best accuracy first; as kept if there are no predictions."""
     rows = []
     for item in sorted(found, key=lambda item: -item.accuracy.mean()):
         summary = statistics.summarise(item.accuracy)
@@ -99,45 +114,93 @@ def ranking_table(found: Sequence[Best]) -> Table:
         "Hardest class",
     ]
     caption = "The best setting of every dataset, mean ± standard deviation over seeds."
-    return Table(columns, rows, frozenset({2, 3, 4}), caption, "best")
+    return _or_kept(Table(columns, rows, frozenset({2, 3, 4}), caption, "best"), folder)
+
+
+def section(study: Study, found: Sequence[Best], folder: Path) -> list[Block]:
+    """Errors by class of every group's best setting; as kept if there are no predictions."""
+    errors = _or_kept(errors_table(found), folder)
+    if not errors:
+        return []
+    text = (
+        "Of each dataset's best setting (by validation accuracy), all seeds together, on the test "
+        "set at the epoch selected on validation."
+    )
+    blocks: list[Block] = [Heading("Which classes make the difference"), Paragraph(text), *errors]
+    by_group = {item.setting.group: item for item in found}
+    for group, title in study.groups.items():
+        item = by_group.get(group)
+        name = f"confusion_{group or study.name}"
+        caption = f"{title or study.title}: confusion matrix of the best setting."
+        if item:
+            counts = {item.setting.title: item.counts.sum(axis=0)}
+            png = plotting.to_png(plotting.confusion(counts, item.classes))
+            drawn = [Picture(name, caption, caption, png)]
+        else:
+            drawn = figure_sections.kept(name, caption, folder)
+        table = _or_kept(class_table(item, title or study.title, group or study.name), folder)
+        if table:
+            blocks += [Heading(title or study.title, 3), *table, Gallery(drawn)]
+    return blocks
+
+
+def _or_kept(table: Table, folder: Path) -> list[Block]:
+    """A table, or where it has no rows the one that an earlier report left, if it did."""
+    kept = table if table.rows else read_csv(folder / "tables" / f"{table.name}.csv", table)
+    return [kept] if kept else []
 
 
 def _named(item: Best, by_class: NDArray[np.float64], number: int) -> str:
     return f"{item.classes[number]} ({formatting.number(by_class[number], 'accuracy')})"
 
 
-def class_table(item: Best) -> Table:
+def class_table(item: Best | None, title: str, group: str) -> Table:
     """Per-class accuracy, and what each class is most often taken for."""
-    errors = item.shares.copy()
-    np.fill_diagonal(errors, 0)
     rows = []
-    for number, name in enumerate(item.classes):
-        summary = statistics.summarise(item.class_accuracy[:, number])
-        other = int(errors[number].argmax())
-        share = errors[number, other]
-        mistaken = f"{item.classes[other]} ({100 * share:.1f} %)" if share else formatting.NONE
-        rows.append([name, formatting.mean_sd(summary, "accuracy"), mistaken])
-    caption = f"{item.title}: accuracy by class, mean ± standard deviation over seeds."
-    name = f"classes_{item.setting.group or item.setting.name}"
-    return Table(["Class", "Accuracy", "Most often taken for"], rows, frozenset({1}), caption, name)
+    if item:
+        errors = item.shares.copy()
+        np.fill_diagonal(errors, 0)
+        for number, name in enumerate(item.classes):
+            summary = statistics.summarise(item.class_accuracy[:, number])
+            other = int(errors[number].argmax())
+            share = errors[number, other]
+            mistaken = f"{item.classes[other]} ({100 * share:.1f} %)" if share else formatting.NONE
+            rows.append([name, formatting.mean_sd(summary, "accuracy"), mistaken])
+    caption = f"{title}: accuracy by class, mean ± standard deviation over seeds."
+    columns = ["Class", "Accuracy", "Most often taken for"]
+    return Table(columns, rows, frozenset({1}), caption, f"classes_{group}")
 
 
-def difference(item: Best) -> str:
-    """In a sentence or two, the classes and the confusions that cost the most."""
-    counts = item.counts.sum(axis=0).astype(float)
-    np.fill_diagonal(counts, 0)
-    total = counts.sum()
-    if not total:
-        return f"On {item.title} no test image is mistaken."
-    by_class = counts.sum(axis=1)
-    order = np.argsort(-by_class, kind="stable")
-    needed = int(np.searchsorted(np.cumsum(by_class[order]), total / 2)) + 1
-    worst = ", ".join(item.classes[i] for i in order[:needed])
-    pairs = np.triu(counts + counts.T, 1)
-    first, second = np.unravel_index(int(pairs.argmax()), pairs.shape)
-    images = f"{needed} of {len(item.classes)} classes make" if needed > 1 else "One class makes"
-    return (
-        f"{item.title}: {images} {100 * by_class[order[:needed]].sum() / total:.0f} % of all "
-        f"errors ({worst}). The commonest confusion, {item.classes[first]} with "
-        f"{item.classes[second]}, makes {100 * pairs.max() / total:.0f} % of them."
-    )
+def errors_table(found: Sequence[Best]) -> Table:
+    """The classes and the confusions that cost the most, of every group."""
+    rows = []
+    for item in found:
+        counts = item.counts.sum(axis=0).astype(float)
+        np.fill_diagonal(counts, 0)
+        total = counts.sum()
+        if not total:
+            rows.append([item.title, "no test image is mistaken", *3 * [formatting.NONE]])
+            continue
+        by_class = counts.sum(axis=1)
+        order = np.argsort(-by_class, kind="stable")
+        needed = int(np.searchsorted(np.cumsum(by_class[order]), total / 2)) + 1
+        pairs = np.triu(counts + counts.T, 1)
+        first, second = np.unravel_index(int(pairs.argmax()), pairs.shape)
+        rows.append(
+            [
+                item.title,
+                ", ".join(item.classes[i] for i in order[:needed]),
+                f"{100 * by_class[order[:needed]].sum() / total:.0f} %",
+                f"{item.classes[first]} with {item.classes[second]}",
+                f"{100 * pairs.max() / total:.0f} %",
+            ]
+        )
+    columns = [
+        "Dataset",
+        "Classes with most errors",
+        "Share",
+        "Commonest confusion",
+        "Its share",
+    ]
+    caption = "The classes that make half of all errors, and the pair most often confused."
+    return Table(columns, rows, frozenset({2, 4}), caption, "errors")

@@ -7,7 +7,8 @@ import html
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from lenet_lightning.formatting import csv_cell
 from lenet_lightning.plotting import Panel
@@ -121,6 +122,15 @@ def to_csv(table: Table) -> str:
     rows = [table.columns, *table.rows]
     csv.writer(text, lineterminator="\n").writerows([csv_cell(c) for c in row] for row in rows)
     return text.getvalue()
+
+
+def read_csv(path: Path, table: Table) -> Table | None:
+    """A table with the rows that :func:`to_csv` wrote of it; None without the file."""
+    if not path.is_file():
+        return None
+    with path.open(newline="", encoding="utf-8") as file:
+        columns, *rows = csv.reader(file)
+    return replace(table, columns=columns, rows=rows)
 
 
 def to_latex(table: Table) -> str:

@@ -12,6 +12,7 @@ from lenet_lightning.study.report import charts, tables
 from lenet_lightning.study.report.document import Block, Code, Gallery, Heading, Paragraph, Picture
 from lenet_lightning.study.results import Result
 
+FIGURES = "figures"
 ASSETS = "assets"
 """The folder of a study that keeps what needed the data to make."""
 
@@ -62,9 +63,30 @@ def _draw(figure: Figure, study: Study, results: Sequence[Result], folder: Path)
         what = " and ".join(panel.quantity for row in rows for panel in row) + images
         caption = f"{f'{letter}: ' if letter else ''}{title} ({seeds})"
         alt = f"{title}: {what} against the epoch"
-        png = plotting.to_png(plotting.panels(rows))
-        pictures.append(Picture(stem(figure, letter), caption, alt, png, panels=rows))
+        pictures += curves(stem(figure, letter), caption, alt, rows, folder)
     return [Gallery(pictures)] if pictures else []
+
+
+def curves(
+    name: str,
+    caption: str,
+    alt: str,
+    rows: charts.Rows,
+    folder: Path,
+    legend_columns: int | None = None,
+) -> list[Picture]:
+    """A picture of some panels; the one in ``figures/`` where the runs' curves are not kept."""
+    every = (run for row in rows for panel in row for curve in panel.curves for run in curve.runs)
+    if any(map(len, every)):
+        png = plotting.to_png(plotting.panels(rows, legend_columns=legend_columns))
+        return [Picture(name, caption, alt, png, panels=rows)]
+    return kept(name, caption, folder)
+
+
+def kept(name: str, caption: str, folder: Path) -> list[Picture]:
+    """The picture of that name in ``figures/``, if it is there."""
+    path = folder / FIGURES / f"{name}.png"
+    return [Picture(name, caption, caption, path.read_bytes())] if path.is_file() else []
 
 
 def stem(figure: Figure, letter: str = "") -> str:

@@ -9,7 +9,15 @@ from typing import Any
 
 from lenet_lightning import formatting
 from lenet_lightning.store.manifest import Git
-from lenet_lightning.study.report.document import Block, Bullets, Code, Heading, Paragraph, Table
+from lenet_lightning.study.report.document import (
+    Block,
+    Bullets,
+    Code,
+    Heading,
+    Paragraph,
+    Table,
+    read_csv,
+)
 from lenet_lightning.study.results import Result, read_index
 
 
@@ -17,7 +25,8 @@ def section(folder: Path, results: Sequence[Result]) -> list[Block]:
     """The report's last section, the only one that speaks of time."""
     done = [result for result in results if result.complete]
     blocks: list[Block] = [Heading("How it was made")]
-    command = read_index(folder).get("command")
+    index = read_index(folder)
+    command = index.get("command")
     if command:
         blocks += [Paragraph("The command that makes it again:"), Code(str(command))]
     blocks.append(
@@ -28,12 +37,15 @@ def section(folder: Path, results: Sequence[Result]) -> list[Block]:
         )
     )
     if done:
-        blocks.append(Bullets(list(_facts(done))))
-        blocks.append(_digests(done))
+        blocks.append(Bullets(list(_facts(done, list(map(str, index.get("made", [])))))))
+        digests = _digests(done)
+        kept = digests if digests.rows else read_csv(folder / "tables/data.csv", digests)
+        blocks += [kept] if kept else []
     return blocks
 
 
-def _facts(results: Sequence[Result]) -> Iterable[str]:
+def _facts(results: Sequence[Result], made: Sequence[str]) -> Iterable[str]:
+    """When, how long, on what and by what; ``made`` says the latter two where no run does."""
     manifests = [result.manifest for result in results]
     started = sorted(m.started for m in manifests if m.started)
     if started:
@@ -43,6 +55,9 @@ def _facts(results: Sequence[Result]) -> Iterable[str]:
         f"Time: {formatting.duration(sum(seconds))} of training and evaluation in all, "
         f"{formatting.duration(sum(seconds) / len(seconds))} a run."
     )
+    if made:
+        yield from made
+        return
     yield "Hardware: " + _each(_words(asdict(m.hardware)) for m in manifests)
     yield "Versions: " + _each(_words(m.versions) for m in manifests)
     yield "Code: " + _each(

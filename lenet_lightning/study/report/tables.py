@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from lenet_lightning import formatting
@@ -14,7 +15,7 @@ from lenet_lightning.statistics import Summary, summarise, wilson
 from lenet_lightning.study.claim_schema import MEASURES, Claim
 from lenet_lightning.study.claims import Judgement, family_verdicts, honest_measure, judge, rule
 from lenet_lightning.study.plan import Setting, Study
-from lenet_lightning.study.report.document import Table
+from lenet_lightning.study.report.document import Table, read_csv
 from lenet_lightning.study.results import Result
 
 TIMING = ("seconds", "epoch_seconds", "started")
@@ -33,6 +34,8 @@ def run_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
             "seed": result.seed,
             "status": result.status,
             "protocol": result.protocol,
+            "dataset": manifest.data.name,
+            "test_images": result.test_size or "",
             "folder": result.folder,
             "epochs": manifest.epochs if result.folder else "",
             "best_epoch": manifest.best_epoch,
@@ -158,9 +161,16 @@ def negatives_table(settings: Sequence[Setting], results: Sequence[Result]) -> T
 
 
 def claims_table(
-    study: Study, results: Sequence[Result]
+    study: Study, results: Sequence[Result], kept: Mapping[tuple[str, str], str]
 ) -> tuple[Table, list[tuple[Claim, Judgement]]]:
-    """Each claim with what was measured and the verdict, and the judgements themselves."""
+    """Each claim with what was measured and the verdict, and the judgements themselves.
+
+    Args:
+        study: The study.
+        results: Its runs.
+        kept: By claim and dataset, the outcome of McNemar's test on predictions that are no longer
+            there.
+    """
     judged = [(claim, judge(claim, results)) for claim in study.claims]
     titles = {s.name: s.title for s in study.settings.values()}
     family = family_verdicts([judgement for _, judgement in judged])
@@ -168,16 +178,18 @@ def claims_table(
     for (claim, judgement), in_family in zip(judged, family, strict=True):
         chosen = honest_measure(claim)
         honest = judge(claim, results, chosen) if chosen else None
+        dataset = study.groups.get(study.settings[judgement.setting].group, "") or formatting.NONE
+        notes = "; ".join(filter(None, (judgement.test, kept.get((claim.says, dataset), ""))))
         rows.append(
             [
                 claim.says,
-                study.groups.get(study.settings[judgement.setting].group, "") or formatting.NONE,
+                dataset,
                 judgement.verdict,
                 in_family,
                 _measured(claim, judgement.summary),
                 rule(claim),
                 _compared(claim, judgement, titles),
-                judgement.test or formatting.NONE,
+                notes or formatting.NONE,
                 f"{_measured(claim, honest.summary)}: {honest.verdict}"
                 if honest and honest.summary.n
                 else formatting.NONE,
@@ -202,6 +214,16 @@ def claims_table(
 def name_of(settings: Sequence[Setting]) -> str:
     """The name of the group of settings in the names of files."""
     return next((s.group for s in settings if s.group), "settings")
+
+
+def kept_tests(folder: Path) -> dict[tuple[str, str], str]:
+    """The outcomes of McNemar's test in an earlier report's table of claims."""
+    table = read_csv(folder / "tables/claims.csv", Table([], []))
+    found = {}
+    for says, dataset, *cells in table.rows if table else []:
+        parts = [part for cell in cells for part in cell.split("; ")]
+        found[says, dataset] = next((part for part in parts if part.startswith("McNemar")), "")
+    return found
 
 
 def _compared(claim: Claim, judgement: Judgement, titles: dict[str, str]) -> str:

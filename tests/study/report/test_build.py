@@ -73,7 +73,13 @@ def test_everything_is_written(tmp_path: Path) -> None:
     assert "figures/fig_1.b.1_a.png" in pictures
     assert {p.name for p in (folder / "figures").iterdir()} == {Path(p).name for p in pictures}
     assert "## Claims" in markdown and "reproduced" in markdown
-    stems = {"claims", "best", "data", *(f"{kind}_{group}" for kind in KINDS for group in GROUPS)}
+    stems = {
+        "claims",
+        "best",
+        "errors",
+        "data",
+        *(f"{kind}_{group}" for kind in KINDS for group in GROUPS),
+    }
     names = {f"{stem}.{ending}" for stem in stems for ending in ("csv", "tex")}
     assert {path.name for path in (folder / "tables").iterdir()} == names
     assert not (folder / kept.RUNS).exists()
@@ -97,6 +103,43 @@ def test_the_report_can_be_rebuilt_from_its_archive(tmp_path: Path) -> None:
     for path, content in written.items():
         assert path.read_bytes() == content
         assert (tmp_path / "again" / path.relative_to(out)).read_bytes() == content
+
+
+def test_the_figures_of_lost_runs_make_a_report(tmp_path: Path) -> None:
+    """Tables and claims from ``results.csv``, the rest as the first report showed it."""
+    folder = write_study(tmp_path / "fake")
+    for file in folder.rglob("run.json"):
+        manifest = json.loads(file.read_text())
+        file.write_text(json.dumps(manifest | {"data": manifest["data"] | {"name": "MNIST"}}))
+    build.write(folder)
+    (folder / "study.json").write_text('{"made": ["Hardware: an abacus."]}')
+    before = {p: p.read_text() for p in (folder / "tables").iterdir()}
+    pictures = {p.name: p.read_bytes() for p in (folder / "figures").iterdir()}
+    for setting in folder.glob("*_*"):
+        shutil.rmtree(setting)
+    build.write(folder)
+    again = {p: p.read_text() for p in (folder / "tables").iterdir()}
+    numbers = re.compile(r"[-+]?\d+\.\d+")
+    assert before.keys() == again.keys()
+    for path, text in before.items():
+        found, expected = ([float(n) for n in numbers.findall(t)] for t in (again[path], text))
+        assert found == pytest.approx(expected, abs=0.011), path
+    assert {p.name: p.read_bytes() for p in (folder / "figures").iterdir()} == pictures
+    markdown = (folder / "report.md").read_text()
+    assert "only their figures in `results.csv`" in markdown and "an abacus" in markdown
+    written = (folder / "report.html").read_bytes()
+    build.write(folder)
+    assert (folder / "report.html").read_bytes() == written
+
+
+@pytest.mark.parametrize("text", ["a,b\n1\n", "setting,seed\na,1\n", "a\n1,2\n"])
+def test_a_damaged_table_of_runs_is_one_sentence(tmp_path: Path, text: str) -> None:
+    folder = write_study(tmp_path / "fake", seeds=1)
+    for setting in folder.glob("*_*"):
+        shutil.rmtree(setting)
+    (folder / "results.csv").write_text(text)
+    with pytest.raises(UserError, match=r"results\.csv is damaged"):
+        build.write(folder)
 
 
 def test_an_archive_writes_nothing_elsewhere(tmp_path: Path) -> None:
