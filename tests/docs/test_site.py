@@ -1,0 +1,38 @@
+"""The docs site builds without a warning and documents every public name."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lenet_lightning
+from tests.conftest import REPOSITORY
+
+
+@pytest.mark.docs
+def test_the_site_builds_without_a_warning() -> None:
+    pytest.importorskip("sphinx", reason="pip install -e '.[docs]'")
+    command = [sys.executable, "-m", "sphinx", "-qW", "--keep-going", "-d", "trees"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])}
+    done = subprocess.run(
+        [*command, str(REPOSITORY / "docs"), "site"],
+        env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "LeNet-5" in Path("site/index.html").read_text()
+    names = set(lenet_lightning.__all__) - {"__version__"}
+    assert {
+        name for name in names if not Path(f"site/api/lenet_lightning.{name}.html").exists()
+    } == set()
+
+
+def test_every_page_is_in_the_site() -> None:
+    """Sphinx says so too; this is the same in a second."""
+    index = (REPOSITORY / "docs/index.md").read_text()
+    for page in (REPOSITORY / "docs").rglob("*.md"):
+        name = str(page.relative_to(REPOSITORY / "docs").with_suffix(""))
+        assert name == "index" or f"\n{name}\n" in index or f"<{name}>" in index, name
