@@ -6,8 +6,7 @@ from statistics import stdev
 
 from quoted import best
 from quoted.kept import values
-
-from lenet_lightning.statistics import wilson_interval
+from scipy import stats
 
 PAGE = "docs/concepts.md"
 STATED = {
@@ -21,7 +20,7 @@ STATED = {
 
 def expected() -> list[str]:
     """Return the sentences of the page with recomputed figures."""
-    low, high = wilson_interval(0.99, 10_000)
+    low, high = stats.binomtest(9_900, 10_000).proportion_ci(method="wilson")
     single, distilled = (values(best.FOURTH, f"mnist_{name}") for name in ("alone", "taught"))
     ends = sorted(100 * stdev(shares) for shares in (single, distilled))
     return [

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from statistics import fmean, median, stdev
 
-from lenet_lightning.statistics import mean_interval
+from scipy import stats
 
 DOCS = Path(__file__).resolve().parents[1]
 RESULTS = DOCS.parent / "benchmarks" / "results"
@@ -49,7 +49,8 @@ def spread(shares: Sequence[float], digits: int = 2, unit: str = " %") -> str:
 
 def interval(shares: Sequence[float], digits: int = 2, sign: str = "") -> tuple[str, str]:
     """Write the ends of the 95 % interval of the mean, in per cent."""
-    low, high = (100 * end for end in mean_interval(shares))
+    error = stdev(shares) / len(shares) ** 0.5
+    low, high = (100 * end for end in stats.t.interval(0.95, len(shares) - 1, fmean(shares), error))
     return f"{low:{sign}.{digits}f}", f"{high:{sign}.{digits}f}"
 
 
