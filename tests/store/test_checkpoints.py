@@ -18,6 +18,7 @@ from lenet_lightning.errors import UserError
 from lenet_lightning.store import checkpoints, run_folder
 from lenet_lightning.store.checkpoint_schema import SPEC_KEY
 from tests.conftest import PLAIN, Run
+from tests.store.test_run_folder import CONFIG, write
 
 SPEC = {"name": "Digits", "channels": 1, "size": 8, "classes": ["0", "1"]}
 CHECKPOINT = {
@@ -66,6 +67,10 @@ def die_after(patch: pytest.MonkeyPatch, steps: int) -> None:
 class TestSave:
     def test_round_trip(self) -> None:
         assert number(save(3, "best.ckpt")) == 3
+
+    def test_what_lightning_reads(self) -> None:
+        loaded = checkpoints.DurableCheckpointIO().load_checkpoint(save(3))
+        assert loaded["n"] == 3 and list(checkpoints.spec_of(loaded).classes) == ["0", "1"]
 
     def test_last_but_one_is_kept(self) -> None:
         for i in range(4):
@@ -128,9 +133,33 @@ class TestLoad:
         with pytest.raises(UserError, match=f"a.ckpt is {part} or no checkpoint"):
             checkpoints.load("a.ckpt")
 
+    def test_digest_that_is_no_text(self) -> None:
+        path = save(1)
+        checkpoints.digest_path(path).write_bytes(b"\xff\x00")
+        with pytest.raises(UserError, match=r"last.ckpt is damaged: it does not match"):
+            checkpoints.load(path)
+
+    @pytest.mark.parametrize("word", checkpoints.KEYWORDS)
+    def test_words_that_lightning_would_search_for(self, word: str) -> None:
+        with pytest.raises(UserError, match=rf"ckpt_path is {word}: .*fit --resume auto\."):
+            checkpoints.load(word)
+
+    @pytest.mark.parametrize(
+        ("path", "reason"),
+        [("absent.ckpt", "No such file or directory"), ("a\0b", "embedded null byte")],
+    )
+    def test_cannot_be_read(self, path: str, reason: str) -> None:
+        with pytest.raises(UserError, match=rf"{path} cannot be read \({reason}\): .*best\.ckpt"):
+            checkpoints.load(path)
+
     def test_another_programs(self) -> None:
         torch.save({"state_dict": {}, "epoch": 3}, "a.ckpt")
         with pytest.raises(UserError, match="no checkpoint of lenet_lightning"):
+            checkpoints.load("a.ckpt")
+
+    def test_changed_by_hand(self) -> None:
+        torch.save(CHECKPOINT | {"epoch": -1}, "a.ckpt")
+        with pytest.raises(UserError, match=r"a\.ckpt was changed by hand .*\(epoch is not"):
             checkpoints.load("a.ckpt")
 
     def test_archive_that_unpacks_to_more(self) -> None:
@@ -161,6 +190,11 @@ class TestConfigOf:
 
     def test_nothing_tells(self) -> None:
         assert checkpoints.config_of("a.ckpt", {}) is None
+
+    def test_of_its_run_folder(self) -> None:
+        """A checkpoint that holds none has that of the run folder it lies in."""
+        folder = write(Path("version_0"))
+        assert checkpoints.config_of(folder / "checkpoints/a.ckpt", {}) == CONFIG
 
 
 class TestNewestValid:
