@@ -382,19 +382,41 @@ def show(
     axes.spines[:].set_visible(False)
 
 
-@styled
 def samples(originals: Pictures, negatives: Pictures, names: Sequence[str]) -> Figure:
-    """Draw images above their negatives, a column per class.
+    """Draw an image of each class above its negative.
 
     Args:
-        originals: ``[count, classes, channels, height, width]`` in [0, 1].
+        originals: ``[classes, channels, height, width]`` in [0, 1].
         negatives: likewise.
         names: class names.
     """
-    count, classes, channels, *size = originals.shape
-    pairs = np.stack([originals, negatives], 1).reshape(-1, channels, *size)
-    figure = blank(1.1 * classes + 1.1, 2.2 * count + 0.5, str(BACKGROUND))
-    show(figure.subplots(), grid(pairs, classes), names, ["original", "negative"] * count)
+    gap = np.full((*originals.shape[:2], GAP, originals.shape[3]), np.nan, np.float32)
+    pairs = np.concatenate([originals, gap, negatives], axis=2)
+    return captioned(pairs, names, "Training images above their negatives", columns=5)
+
+
+@styled
+def captioned(images: Pictures, captions: Sequence[str], title: str, columns: int = 4) -> Figure:
+    """Draw pictures above their captions of up to two lines, large enough for thumbnails.
+
+    Args:
+        images: ``[count, channels, height, width]`` in [0, 1]; NaN shows the background.
+        captions: of each.
+        title: above the figure.
+        columns: pictures in a row.
+    """
+    count, channels, height, width = images.shape
+    rows, room = max(1, -(-count // columns)), 11
+    places = np.full((rows * columns, channels, height + room, width), np.nan, np.float32)
+    places[:count, :, :height] = images
+    figure = blank(1.3 * columns, 1.3 * rows * (height + room) / width + 0.5, str(BACKGROUND))
+    axes = figure.subplots()
+    figure.suptitle(title if count else f"{title}: none", fontsize=10)
+    show(axes, grid(places, columns))
+    for i, caption in enumerate(captions):
+        x = centers(columns, width)[i % columns]
+        y = (i // columns) * (height + room + GAP) + GAP + height + 0.5
+        axes.text(x, y, caption, ha="center", va="top", fontsize=9, in_layout=False)
     return figure
 
 
@@ -415,31 +437,6 @@ def filters(weight: Pictures, channels: Sequence[str]) -> Figure:
     image = grid(kernels, count, fill=0)[..., 0]
     show(axes, image, names, channels, cmap="RdBu_r", vmin=-1, vmax=1)
     axes.set_xlabel(f"white 0, red to {limit:.2f}, blue to {-limit:.2f}")
-    return figure
-
-
-@styled
-def mistakes(images: Pictures, captions: Sequence[str], title: str, columns: int = 8) -> Figure:
-    """Draw misclassified images, each above its caption of two lines.
-
-    Args:
-        images: ``[count, channels, height, width]`` in [0, 1].
-        captions: of each.
-        title: above the figure.
-        columns: pictures in a row.
-    """
-    count, channels, height, width = images.shape
-    rows, room = max(1, -(-count // columns)), height * 3 // 8
-    places = np.full((rows * columns, channels, height + room, width), np.nan, np.float32)
-    places[:count, :, :height] = images
-    figure = blank(1.5 * columns, 2.0 * rows + 0.5, str(BACKGROUND))
-    axes = figure.subplots()
-    axes.set_title(title if count else f"{title}: none")
-    show(axes, grid(places, columns))
-    for i, caption in enumerate(captions):
-        x = centers(columns, width)[i % columns]
-        y = (i // columns) * (height + room + GAP) + GAP + height + 1
-        axes.text(x, y, caption, ha="center", va="top", fontsize=9, in_layout=False)
     return figure
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 import lenet_lightning
@@ -159,8 +160,12 @@ class RunRecord(Checkpoint):
             names = [f"{stage}/{column}" for column in METRIC_COLUMNS]
             row |= {name: values[name] for name in names if name in values}
         figures = {name: value for name, value in row.items() if "/" in name}
+        figures["train/lr"] = self.lr
         for logger in trainer.loggers:
-            logger.log_metrics(figures | {"train/lr": self.lr}, step=trainer.global_step)
+            shown = figures
+            if isinstance(logger, TensorBoardLogger):
+                shown = in_percent(figures) | {"epoch": trainer.current_epoch + 1}
+            logger.log_metrics(shown, step=trainer.global_step)
         row["seconds"] = round(time.perf_counter() - self.epoch_started, 3)
         if not trainer.is_global_zero or self.folder is None:
             return
@@ -265,6 +270,14 @@ class RunRecord(Checkpoint):
 def figure(value: Tensor) -> float:
     """Return a float32 metric as the shortest decimal that tells it apart."""
     return float(f"{float(value):.8g}")
+
+
+def in_percent(figures: dict[str, float]) -> dict[str, float]:
+    """Return figures with accuracies in per cent, under names that say so."""
+    return {
+        f"{name}_percent" if "/acc" in name else name: 100 * value if "/acc" in name else value
+        for name, value in figures.items()
+    }
 
 
 def best_epoch(rows: list[dict[str, str]], monitor: str) -> int | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import shlex
 import warnings
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -14,7 +16,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from lenet_lightning.callbacks.recorder import images_seen
+from lenet_lightning import strict_yaml
+from lenet_lightning.callbacks.recorder import images_seen, in_percent
 from lenet_lightning.data.batches import Images, to_unit
 from lenet_lightning.data.datamodule import ImageDataModule
 from lenet_lightning.data.polarity import negate
@@ -28,43 +31,48 @@ if TYPE_CHECKING:
 
 POLARITIES = ("originals", "negatives")
 CHANNELS = {1: ("",), 3: ("red", "green", "blue")}
-SAMPLES = 2  # of each class
 SAMPLED_CLASSES = 20  # at most
 MISTAKES = 16  # of each polarity
 
-MODEL_KEYS = ("activation", "conv_activation", "initializer", "dropout", "loss", "l1", "l2")
-DATA_KEYS = ("protocol", "train_polarity", "batch_size")
+LAYOUT = {
+    polarity: {
+        "accuracy (%)": ["Multiline", [f"(train|val|test)/acc{suffix}_percent$"]],
+        "loss": ["Multiline", [f"(train|val|test)/loss{suffix}$"]],
+    }
+    for polarity, suffix in (("Originals", ""), ("Negatives", "_negative"))
+}
+"""The tab of custom scalars: training and validation in one chart."""
+
+# Settings that cannot change a result, or that are named by others.
+UNINTERESTING = ("trainer.logger", "trainer.callbacks", "data.fill")
 
 
 class TensorBoardPictures(Callback):
-    """Shows data, network and mistakes in TensorBoard, and fills its hparams tab.
+    """Shows data, network and mistakes in TensorBoard, and fills its text and hparams tabs.
 
-    When training starts: sample images beside their negatives, the graph and the first layer's
-    filters. After the test that ends a fit, all of the best checkpoint: the filters, the confusion
-    matrices and the worst mistakes of both polarities, the test's figures, the hyperparameters.
-    Epochs cost nothing. Nothing is written before :meth:`open` or without a TensorBoardLogger.
+    When training starts: the command and the configuration, sample images beside their negatives,
+    the graph and the first layer's filters. After the test that ends a fit, all of the best
+    checkpoint: the filters, the confusion matrices and the worst mistakes of both polarities, the
+    test's figures, the hyperparameters. Accuracies are in per cent throughout. Epochs cost nothing.
+    Nothing is written before :meth:`open` or without a TensorBoardLogger.
     """
 
     def __init__(self) -> None:
         self.folder: Path | None = None
-        self.hyperparameters: dict[str, Any] = {}
+        self.config: dict[str, Any] = {}
         self.continued = False
 
     def open(self, folder: Path, config: dict[str, Any]) -> None:
         """Show the run recorded in ``folder``; ``config`` is its complete configuration."""
         self.folder = folder
-        self.hyperparameters = hyperparameters(config)
+        self.config = config
         self.continued = any(folder.glob("events.out.tfevents.*"))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Name the hyperparameters, which the logger keeps in hparams.yaml."""
         logger = tensorboard(trainer)
-        if logger is None or self.folder is None:
-            return
-        if self.hyperparameters["batch_size"] == "full":
-            data = cast(Classifier, pl_module).datamodule
-            self.hyperparameters["batch_size"] = len(data.train_index)
-        logger.log_hyperparams(self.hyperparameters)
+        if logger is not None and self.folder is not None:
+            logger.log_hyperparams(hyperparameters(self.config))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the data and the untrained network, unless an earlier session of the run has."""
@@ -73,6 +81,10 @@ class TensorBoardPictures(Callback):
             return
         classifier = cast(Classifier, pl_module)
         network = classifier.network
+        command = shlex.join(run_folder.read(self.folder).manifest.command)
+        for tag, text in (("command", command), ("configuration", strict_yaml.dumps(self.config))):
+            logger.experiment.add_text(f"run/{tag}", indent(text, "    "), trainer.global_step)
+        logger.experiment.add_custom_scalars(LAYOUT)
         add_figure(trainer, "visuals/samples", samples(classifier.datamodule))
         add_figure(trainer, "visuals/filters", first_filters(network))
         add_graph(logger, network)
@@ -87,14 +99,10 @@ class TensorBoardPictures(Callback):
         add_figure(trainer, "visuals/filters", first_filters(classifier.network))
         if len(set(images_seen(trainer, "test"))) == 1:
             for polarity, name in enumerate(POLARITIES):
-                confused, worst = (
-                    confusion(logits, data, polarity),
-                    mistakes(logits, data, polarity),
-                )
-                add_figure(trainer, f"visuals/confusion_{name}", confused)
-                add_figure(trainer, f"visuals/worst_mistakes_{name}", worst)
+                for what, draw in (("confusion", confusion), ("worst_mistakes", mistakes)):
+                    add_figure(trainer, f"visuals/{what}_{name}", draw(logits, data, polarity))
         test = {name: float(trainer.callback_metrics[name]) for name in metric_names("test")}
-        add_result(logger, self.hyperparameters, run_folder.read(self.folder), test)
+        add_result(logger, hyperparameters(self.config), run_folder.read(self.folder), test)
 
 
 def tensorboard(trainer: Trainer) -> TensorBoardLogger | None:
@@ -114,43 +122,37 @@ def add_figure(trainer: Trainer, tag: str, figure: Figure) -> None:
 
 
 def hyperparameters(config: dict[str, Any]) -> dict[str, Any]:
-    """Return what distinguishes a run in the hparams tab.
+    """Return everything in which two runs may differ, for the hparams tab.
 
     Args:
         config: a complete configuration, as config.yaml holds it.
+
+    Returns:
+        Dotted keys as they are typed after ``--``; values are numbers, words and truth values.
     """
-    model, data = config["model"], config["data"]
-    return {
-        "dataset": class_name(data),
-        "seed": config["seed_everything"],
-        "optimizer": class_name(model["optimizer"]),
-        "lr": model["optimizer"].get("init_args", {}).get("lr"),
-        "scheduler": class_name(model["scheduler"]),
-        **{key: model[key] for key in MODEL_KEYS},
-        **{key: data["init_args"][key] for key in DATA_KEYS},
-    }
-
-
-def class_name(config: dict[str, Any] | None) -> str:
-    """Return the short name of a configured class, ``none`` where there is none."""
-    return config["class_path"].rsplit(".", 1)[-1] if config else "none"
+    found: dict[str, Any] = {}
+    for keys, value in run_folder.flatten(config).items():
+        key = ".".join(part for part in keys if part != "init_args").removesuffix(".class_path")
+        if keys in run_folder.NEUTRAL_KEYS or key.startswith(UNINTERESTING):
+            continue
+        if keys[-1] == "class_path":
+            value = str(value).rsplit(".", 1)[-1]
+        found[key] = value if isinstance(value, bool | int | float | str) else str(value)
+    return found
 
 
 def samples(data: ImageDataModule) -> Figure:
-    """Draw the first training images of each class above their negatives."""
+    """Draw the first training image of each class above its negative."""
     from lenet_lightning import plotting
 
     labels = data.train_images.labels.cpu()[data.train_index]
     count = len(data.classes)
     chosen = torch.linspace(0, count - 1, min(count, SAMPLED_CLASSES)).round().int().tolist()
-    shape = (SAMPLES, len(chosen), *data.train_images.pixels.shape[1:])
-    originals = torch.full(shape, torch.nan)
-    negatives = originals.clone()
-    for column, label in enumerate(chosen):
-        index = data.train_index[(labels == label).nonzero()[:SAMPLES, 0]]
-        place = slice(len(index)), column
-        originals[place], negatives[place] = pair(data.train_images, index)
-    names = [data.classes[label] for label in chosen]
+    first = {label: data.train_index[(labels == label).nonzero()[:1, 0]] for label in chosen}
+    known = [label for label in chosen if len(first[label])]
+    index = torch.cat([first[label] for label in known])
+    names = [data.classes[label] for label in known]
+    originals, negatives = pair(data.train_images, index)
     return plotting.samples(originals.numpy(), negatives.numpy(), names)
 
 
@@ -204,7 +206,7 @@ def mistakes(logits: Tensor, data: ImageDataModule, polarity: int) -> Figure:
         for rank, (i, p, q) in enumerate(zip(index, predicted, probability, strict=True), 1)
     ]
     title = f"Worst mistakes on {POLARITIES[polarity]}: true → predicted class (probability)"
-    return plotting.mistakes(images.numpy(), captions, title)
+    return plotting.captioned(images.numpy(), captions, title)
 
 
 def rank_mistakes(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -224,15 +226,18 @@ def rank_mistakes(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tenso
 def add_result(
     logger: TensorBoardLogger, params: dict[str, Any], run: run_folder.Run, test: dict[str, float]
 ) -> None:
-    """Show the test's figures as scalars, and those of the best epoch in the hparams tab.
+    """Show the figures of the best checkpoint in the text and hparams tabs.
 
     The hparams tab has tags of its own: it shows a tag's last value, which for a tag reported every
     epoch is not that of the best epoch.
     """
     best = run.metrics["epoch"] == run.manifest.best_epoch
     step = int(run.metrics["step"][best][0])
-    if "test/acc" not in run.metrics:
-        logger.log_metrics(test, step)
     val = {name: float(run.metrics[name][best][0]) for name in metric_names("val")}
-    final = {f"{k}_best_epoch": v for k, v in (val | test).items() if "acc" in k}
-    logger.log_hyperparams(params, final, step)
+    figures = in_percent(val | test)
+    lines = [f"| {name.replace('/', ' ')} | {value:.4g} |" for name, value in figures.items()]
+    title = f"Epoch {(run.manifest.best_epoch or 0) + 1}, the best by {run.manifest.monitor}"
+    table = "\n".join([f"| {title} | |", "|---|---|", *lines])
+    logger.experiment.add_text("run/result", table, step)
+    final = {f"with_best_weights/{k.replace('/', '_')}": v for k, v in figures.items()}
+    logger.log_hyperparams(params, {k: v for k, v in final.items() if "acc" in k}, step)

@@ -27,8 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*is deprecated:Future
 
 MISTAKES = {f"visuals/{x}_{p}" for x in ("confusion", "worst_mistakes") for p in POLARITIES}
 VISUALS = {"visuals/samples", "visuals/filters", "visuals/curves"} | MISTAKES
-TEST = ("test/acc", "test/loss", "test/acc_negative", "test/loss_negative")
-BEST = [f"{s}/acc{p}_best_epoch" for s in ("val", "test") for p in ("", "_negative")]
+BEST = [f"with_best_weights/{s}_acc{p}_percent" for s in ("val", "test") for p in ("", "_negative")]
 
 
 def events(folder: Path) -> EventAccumulator:
@@ -63,12 +62,31 @@ def test_a_part_of_the_test_set_gets_no_pictures_of_its_mistakes(run: Run) -> No
     assert shown == VISUALS - MISTAKES
 
 
-def test_test_figures_stand_at_the_best_epoch(finished: Path) -> None:
+def test_training_and_validation_share_charts_and_the_test_has_no_card(finished: Path) -> None:
+    found = events(finished)
+    assert not [tag for tag in found.Tags()["scalars"] if tag.startswith("test/")]
+    assert [epoch.value for epoch in found.Scalars("epoch")] == [1, 2, 3]
+    assert found.summary_metadata["custom_scalars__config__"].plugin_data.plugin_name
+    (layout,) = found.Tensors("custom_scalars__config__")
+    (content,) = layout.tensor_proto.string_val
+    assert b"(train|val|test)/acc_percent$" in content
+    run = run_folder.read(finished)
+    for stage in ("train", "val"):
+        shown = [e.value for e in found.Scalars(f"{stage}/acc_percent")]
+        assert shown == pytest.approx(100 * run.metrics[f"{stage}/acc"])
+
+
+def test_the_text_tab_has_command_configuration_and_result(finished: Path) -> None:
     found, run = events(finished), run_folder.read(finished)
-    best = run.manifest.best_epoch
-    for name in TEST:
-        expected = pytest.approx(run.manifest.test[name.split("/")[1]])
-        assert scalar(found, name) == (run.metrics["step"][best], expected)
+    texts = {}
+    for tag in ("command", "configuration", "result"):
+        (event,) = found.Tensors(f"run/{tag}/text_summary")
+        texts[tag] = event.tensor_proto.string_val[0].decode()
+    assert texts["command"].startswith("    python -m lenet_lightning")
+    assert "    seed_everything: 0" in texts["configuration"]
+    best = run.manifest.best_epoch + 1
+    assert f"| Epoch {best}, the best by val/acc | |" in texts["result"]
+    assert f"| test acc_percent | {100 * run.manifest.test['acc']:.4g} |" in texts["result"]
 
 
 def test_hparams_hold_the_best_epochs_figures(finished: Path) -> None:
@@ -81,8 +99,9 @@ def test_hparams_hold_the_best_epochs_figures(finished: Path) -> None:
             run.manifest.test[f"acc{polarity}"],
             run.metrics[f"val/acc{polarity}"][row][0],
         )
-        assert scalar(found, f"test/acc{polarity}_best_epoch")[1] == pytest.approx(test)
-        assert scalar(found, f"val/acc{polarity}_best_epoch")[1] == pytest.approx(val)
+        for stage, value in (("test", test), ("val", val)):
+            tag = f"with_best_weights/{stage}_acc{polarity}_percent"
+            assert scalar(found, tag)[1] == pytest.approx(100 * value)
     written = yaml.safe_load((finished / "hparams.yaml").read_text())
     assert written == tensorboard.hyperparameters(run.config)
 
@@ -90,7 +109,8 @@ def test_hparams_hold_the_best_epochs_figures(finished: Path) -> None:
 def test_a_watched_test_curve_gets_no_false_point(tmp_path: Path) -> None:
     folder = fit(tmp_path / "run", protocol="watch")
     found, run = events(folder), run_folder.read(folder)
-    assert [e.value for e in found.Scalars("test/acc")] == pytest.approx(run.metrics["test/acc"])
+    shown = [e.value for e in found.Scalars("test/acc_percent")]
+    assert shown == pytest.approx(100 * run.metrics["test/acc"])
     assert set(BEST) <= set(found.Tags()["scalars"])
 
 
@@ -101,7 +121,7 @@ def test_a_resumed_run_goes_on_in_the_same_folder(tmp_path: Path) -> None:
     found = events(folder)
     assert set(found.Tags()["images"]) == VISUALS
     assert len(found.Images("visuals/samples")) == 1
-    assert len(found.Scalars("val/acc")) == 2
+    assert len(found.Scalars("val/acc_percent")) == 2
 
 
 def no_logger(folder: Path) -> bool:
@@ -128,11 +148,6 @@ def test_nothing_is_shown_before_a_folder_is_known() -> None:
     trainer.fit(classifier := Classifier(), digits := Digits(subset=128))
     trainer.test(classifier, digits, verbose=False)
     assert not list(Path.cwd().iterdir())
-
-
-def test_a_full_batch_is_named_by_its_size(tmp_path: Path) -> None:
-    folder = fit(tmp_path / "run", epochs=1, batch_size="full")
-    assert yaml.safe_load((folder / "hparams.yaml").read_text())["batch_size"] == 128
 
 
 class Recorder:
@@ -175,12 +190,16 @@ def test_samples_show_originals_above_their_negatives(monkeypatch: pytest.Monkey
     data.setup()
     tensorboard.samples(data)
     originals, negatives, names = drawn[0]
-    assert originals.shape == (2, 10, 1, 32, 32) and names == list("0123456789")
+    assert originals.shape == (10, 1, 32, 32) and names == list("0123456789")
     assert abs(originals + negatives - 1).max() < 1e-6
 
 
-def test_hyperparameters_name_classes_shortly() -> None:
-    found = tensorboard.hyperparameters(configuration(train_polarity="half"))
-    assert found["dataset"] == "Digits" and found["optimizer"] == "KerasAdam"
-    assert found["scheduler"] == "none" and found["lr"] == 0.001
-    assert found["train_polarity"] == "half"
+def test_hyperparameters_are_all_in_which_runs_may_differ() -> None:
+    config = configuration(train_polarity="half", root="data", rotation=None)
+    config["trainer"] = {"max_epochs": 3, "logger": [{"class_path": "a.B"}], "callbacks": None}
+    found = tensorboard.hyperparameters(config)
+    assert found["data"] == "Digits" and found["model.optimizer"] == "KerasAdam"
+    assert found["model.scheduler"] == "None" and found["model.optimizer.lr"] == 0.001
+    assert found["data.train_polarity"] == "half" and found["data.rotation"] == "None"
+    assert found["trainer.max_epochs"] == 3 and found["seed_everything"] == 0
+    assert not [key for key in found if "root" in key or "logger" in key or key == "name"]
