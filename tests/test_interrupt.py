@@ -204,7 +204,7 @@ def test_process(number: signal.Signals, code: int) -> None:
         while process.poll() is None and len(run_folder.read_rows(folder / "metrics.csv")) < 3:
             time.sleep(0.02)
         process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=300)
     finally:
         process.kill()
         process.wait()
