@@ -13,6 +13,7 @@ _PUBLIC = {
     "Classifier": "training.classifier",
     "CycleAveraging": "training.weight_averaging",
     "Distillation": "training.distillation",
+    "ImageFolder": "data.class_folders",
     "KerasAdam": "training.optimizers",
     "LeNet5": "networks.lenet5",
     "LinearCycles": "training.schedulers",

@@ -88,6 +88,12 @@ def unwritable(path: Path, error: OSError) -> str:
     )
 
 
+def user_cache() -> Path:
+    """Return the folder of this package in the user's cache folder; it may not be there yet."""
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    return Path(home if os.path.isabs(home) else os.path.expanduser("~/.cache"), "lenet_lightning")
+
+
 def make_folder(path: Path, parents: bool = True) -> Path:
     """Make a folder, or take the one that is there; return it.
 

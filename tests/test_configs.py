@@ -33,6 +33,12 @@ def leaves(node: dict[str, Any], prefix: tuple[str, ...] = ()) -> dict[tuple[str
     return found
 
 
+@pytest.fixture(autouse=True)
+def pictures() -> None:
+    """The folder that ``image_folder.yaml`` names."""
+    fakes.write_pictures(Path("pictures"), 20)
+
+
 def test_there_are_some() -> None:
     assert {name(path) for path in JOBS} >= {
         "mnist.yaml", "fashion_mnist.yaml", "cifar10.yaml", "digits.yaml",

@@ -98,10 +98,16 @@ class RunRecord(Checkpoint):
             files.replace(self.folder / run_folder.CONFIG, self.config)
         known = (self.folder / run_folder.MANIFEST).exists()
         earlier = run_folder.read(self.folder).manifest if known else Manifest()
+        described = describe(trainer, cast(Classifier, pl_module))
+        if earlier.data.digests not in ({}, described.data.digests):
+            raise UserError(
+                f"{self.folder} was trained on other images than there are now: restore them, or "
+                "start a new run without --resume."
+            )
         self.seconds_before = earlier.seconds
         self.rows = run_folder.read_rows(self.folder / run_folder.METRICS)
         self.manifest = replace(
-            describe(trainer, cast(Classifier, pl_module)),
+            described,
             command=["python", "-m", "lenet_lightning", *sys.argv[1:]],
             started=earlier.started or datetime.now(UTC).isoformat(timespec="seconds"),
             seed=self.seed,

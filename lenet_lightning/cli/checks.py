@@ -15,10 +15,10 @@ from lightning.pytorch.callbacks import DeviceStatsMonitor, EMAWeightAveraging, 
 from lightning.pytorch.cli import ReduceLROnPlateau as Plateau
 from lightning.pytorch.plugins.environments import TorchElasticEnvironment
 
-from lenet_lightning.cli.messages import one_line
+from lenet_lightning.cli.messages import one_line, parameters
 from lenet_lightning.data import splits
+from lenet_lightning.data.class_folders import ImageFolder
 from lenet_lightning.data.datamodule import ImageDataModule, InputSpec
-from lenet_lightning.data.registry import DATASETS
 from lenet_lightning.errors import UserError, nearest
 from lenet_lightning.training.classifier import Classifier
 from lenet_lightning.training.distillation import Distillation, find
@@ -47,7 +47,7 @@ def unseen(data: ImageDataModule, name: str, trained: dict[str, Any], path: str)
         return
     all_trained = trained["protocol"] == "report"
     keys = ["protocol"] if all_trained else ["val_size", "split_seed", "num_folds", "fold"]
-    meant = {"val_size": splits.default_val_size(training_size(name))}
+    meant = {"val_size": splits.default_val_size(data.training_size)}
     for key in keys:
         own, used = getattr(data, key), trained[key]
         if (own or meant.get(key)) != (used or meant.get(key)):
@@ -78,7 +78,7 @@ def nulls(config: dict[str, Any]) -> None:
     owners = [("trainer", config["trainer"], Trainer), ("model", config["model"], Classifier)]
     owners.append(("data", config["data"].get("init_args", {}), cast(type, data)))
     for owner, values, kind in owners:
-        for name, parameter in inspect.signature(kind).parameters.items():
+        for name, parameter in parameters(kind).items():
             unset = (None, inspect.Parameter.empty)
             if parameter.default not in unset and values.get(name, parameter.default) is None:
                 default = getattr(parameter.default, "__name__", parameter.default)
@@ -261,17 +261,8 @@ def sizes(data: ImageDataModule) -> int:
     Returns:
         The batches of an epoch.
     """
-    train, _ = data.split(np.zeros(training_size(data.dataset), np.int64))
+    train, _ = data.split(np.zeros(data.training_size, np.int64))
     return 1 if data.batch_size == "full" else -(-len(train) // data.batch_size)
-
-
-def training_size(dataset: str) -> int:
-    """Return the number of training images, by the files' sizes alone."""
-    facts = DATASETS[dataset]
-    files = [file.size for file in facts.train]
-    # An idx file of labels has 8 bytes before the first; a record of CIFAR-10 is a label and 3,072
-    # pixels; four fifths of scikit-learn's 1,797 digits train.
-    return {"idx": files[-1] - 8, "cifar": sum(files) // 3073, "digits": 1437}[facts.layout]
 
 
 def epoch_batches(trainer: Trainer, batches: int) -> int:
@@ -409,6 +400,15 @@ def same_input(trained: InputSpec, path: str | Path, data: ImageDataModule) -> N
         raise UserError(
             f"The checkpoint {path} was trained on {trained.name}, {trained.channels} channel(s), "
             f"but {data.dataset} has {data.channels}: choose a dataset with {trained.channels}."
+        )
+    own = isinstance(data, ImageFolder) and trained.classes != data.classes
+    if own and len(trained.classes) == len(data.classes):
+        ours, theirs = next(
+            pair for pair in zip(data.classes, trained.classes, strict=True) if pair[0] != pair[1]
+        )
+        raise UserError(
+            f"data.root {data.root} has a folder {ours}, where the checkpoint {path} has the class "
+            f"{theirs}: name the folders like its classes, {', '.join(trained.classes)}."
         )
     if len(trained.classes) != len(data.classes):
         raise UserError(

@@ -83,7 +83,7 @@ def same_options(first: dict[str, Any], other: dict[str, Any], path: str, valida
     ]
     for group, ours, theirs, keys in options:
         for key in keys:
-            if ours[key] != theirs[key]:
+            if ours.get(key) != theirs.get(key):
                 raise UserError(
                     f"{group}.{key} is {ours[key]}, but the checkpoint {path} was trained with "
                     f"{theirs[key]}, so that their figures differ in meaning: evaluate it alone."

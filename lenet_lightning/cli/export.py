@@ -26,11 +26,10 @@ import lenet_lightning
 from lenet_lightning import arguments, files
 from lenet_lightning.arguments import Parser
 from lenet_lightning.callbacks.predictions import free_path
-from lenet_lightning.data import fetch
+from lenet_lightning.data import datasets
 from lenet_lightning.data.batches import to_unit
 from lenet_lightning.data.datamodule import InputSpec
 from lenet_lightning.data.input_size import INPUT_SIZE, repeat_and_padding, to_input_size
-from lenet_lightning.data.registry import DATASETS
 from lenet_lightning.errors import UserError
 from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.signals import interruptible
@@ -73,9 +72,8 @@ def main(args: list[str]) -> int:
     with interruptible():
         network, checkpoint, config = pretrained.load(options.ckpt_path)
         facts = metadata(options.ckpt_path, checkpoint, config)
-        images, origin = sample_images(
-            checkpoints.spec_of(checkpoint), options.root or pretrained.data_root(config)
-        )
+        spec = checkpoints.spec_of(checkpoint)
+        images, origin = sample_images(spec, config, options.ckpt_path, options.root)
         write = {"safetensors": to_safetensors, "onnx": to_onnx}[options.format]
         content, exported = write(network, facts)
         difference = compare(network, exported, images, options.format)
@@ -212,19 +210,20 @@ def figures(path: Path, manifest: Manifest) -> dict[str, Any] | None:
     return found and {"protocol": manifest.protocol, **found}
 
 
-def sample_images(spec: InputSpec, root: str) -> tuple[Tensor, str]:
+def sample_images(
+    spec: InputSpec, config: dict[str, Any], path: Path, root: str | None
+) -> tuple[Tensor, str]:
     """Return images to compare on, float32 ``[count, channels, 32, 32]``, and what they are.
 
     They are the first of the dataset's test set and their negatives, or noise where the dataset is
     not on this disk.
     """
     with contextlib.suppress(UserError):
-        if spec.name in DATASETS:
-            test = fetch.load(spec.name, root, download=False).test
-            pixels = to_input_size(test.images[: CHECKED_IMAGES // 2])
-            images = to_unit(torch.from_numpy(pixels))
-            count = len(images)
-            return torch.cat([images, 1 - images]), f"{count} test images and their negatives"
+        test = datasets.of_checkpoint(spec, config, path, root).test
+        pixels = to_input_size(test.images[: CHECKED_IMAGES // 2])
+        images = to_unit(torch.from_numpy(pixels))
+        count = len(images)
+        return torch.cat([images, 1 - images]), f"{count} test images and their negatives"
     shape = (CHECKED_IMAGES, spec.channels, INPUT_SIZE, INPUT_SIZE)
     noise = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     return noise, f"{CHECKED_IMAGES} images of noise ({spec.name} is not on this disk)"

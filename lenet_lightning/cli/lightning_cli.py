@@ -183,7 +183,11 @@ class Command(LightningCLI):
             checks.devices(self.trainer, self.datamodule)
             checks.monitors(self.trainer, self.scheduler, self.datamodule)
             for path, checkpoint in self.loaded.items():
-                checks.same_input(checkpoints.spec_of(checkpoint), path, self.datamodule)
+                spec = checkpoints.spec_of(checkpoint)
+                checks.same_input(spec, path, self.datamodule)
+                split_here = self.line.command in ("fit", "validate") or self.datamodule.splits_test
+                if split_here and self.line.command != "predict":
+                    self.datamodule.check_pictures(spec, path)
         elif self.line.command != "predict":
             raise UserError(
                 f"data is {class_name(dict(self.config.data))}, but {self.line.command} needs a "

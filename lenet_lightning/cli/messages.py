@@ -129,9 +129,18 @@ def option_names(parser: ArgumentParser) -> set[str]:
     return names - {"model.optimizer.params", "model.scheduler.optimizer"}
 
 
+def parameters(kind: type) -> dict[str, inspect.Parameter]:
+    """Return the parameters of a class, those that it hands on to its base class included."""
+    own = dict(inspect.signature(kind).parameters)
+    passed_on = [name for name, p in own.items() if p.kind is inspect.Parameter.VAR_KEYWORD]
+    if not (passed_on and "__init__" in vars(kind)):
+        return own
+    return parameters(kind.__base__ or object) | {n: own[n] for n in own if n not in passed_on}
+
+
 def parameter_names(kind: type) -> Iterator[str]:
     """Yield the names of a class's parameters, and of the fields of those that are dataclasses."""
-    for name, parameter in inspect.signature(kind).parameters.items():
+    for name, parameter in parameters(kind).items():
         yield name
         if is_dataclass(parameter.default):
             yield from (f"{name}.{field.name}" for field in fields(parameter.default))
@@ -212,5 +221,5 @@ def missing(key: str) -> str:
         names = ", ".join(c.__name__ for c in classes("data"))
         return f"data is required: give --config configs/mnist.yaml, or --data with one of {names}."
     if key == "data.root":
-        return "data.root is required: give --data.root with a picture, a folder of them or a glob."
+        return "data.root is required: give --data.root with the folder of the pictures."
     return f"{key} is required."

@@ -17,7 +17,7 @@ def _of(package: str, names: str) -> tuple[str, ...]:
 
 
 ROLES: dict[str, tuple[str, ...]] = {
-    "data": _of("lenet_lightning", " ".join([*DATASETS, "Pictures"])),
+    "data": _of("lenet_lightning", " ".join([*DATASETS, "ImageFolder", "Pictures"])),
     # Without torch.optim.Muon, which takes matrices only.
     "model.optimizer": (
         *_of(

@@ -1,7 +1,8 @@
 """The datamodule that every labelled dataset shares; one short file per dataset names it."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -38,6 +39,7 @@ class InputSpec:
         classes: class names, in the order of the labels.
         mean: per channel, of the training images with their padding, in [0, 1].
         std: per channel, likewise.
+        digest: of the training images, if they may change: those of the user's own folder.
     """
 
     name: str
@@ -46,6 +48,7 @@ class InputSpec:
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    digest: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, strings and numbers, as checkpoints and JSON hold them."""
@@ -92,7 +95,7 @@ class ImageDataModule(LightningDataModule):
         UserError: from :meth:`setup`, if the options do not fit the dataset or each other.
     """
 
-    dataset: ClassVar[str] = ""
+    dataset: str = ""
 
     def __init__(
         self,
@@ -158,10 +161,51 @@ class ImageDataModule(LightningDataModule):
         """Class names, in the order of the labels; known without the data."""
         return DATASETS[self.dataset].classes
 
+    @property
+    def training_size(self) -> int:
+        """Number of training and validation images; known without the data."""
+        return DATASETS[self.dataset].training_size
+
+    @property
+    def training_digest(self) -> str:
+        """Digest of training images that may change; empty for those of a published dataset."""
+        return ""
+
+    def check_pictures(self, trained: InputSpec, path: str | Path) -> None:
+        """Refuse a checkpoint of this dataset whose training images are not those of now.
+
+        Images that are split off for validation or testing are then others too, and may be among
+        those that it was trained on.
+
+        Args:
+            trained: what the checkpoint knows of its data.
+            path: the checkpoint.
+        """
+        known = trained.name == self.dataset and trained.digest
+        if known and trained.digest != self.training_digest:
+            raise UserError(
+                f"The checkpoint {path} was trained on other pictures than data.root {self.root} "
+                "holds or data.test_size leaves now, and may know those that would evaluate it: "
+                "restore them, or put test pictures into a folder test beside train."
+            )
+
+    @property
+    def splits_test(self) -> bool:
+        """Whether the test images are split off the same images as the training images."""
+        return False
+
+    def fetch_dataset(self) -> None:
+        """Fetch and prove what is absent or damaged."""
+        fetch.fetch(self.dataset, self.root, self.download)
+
+    def load_dataset(self) -> fetch.Dataset:
+        """Return the images as they are stored; nothing is fetched."""
+        return fetch.load(self.dataset, self.root, download=False)
+
     def prepare_data(self) -> None:
         """Fetch and prove the files, unless they are loaded; runs in one process per machine."""
         if not hasattr(self, "train_index"):
-            fetch.fetch(self.dataset, self.root, self.download)
+            self.fetch_dataset()
 
     def setup(self, stage: str | None = None) -> None:
         """Load the images onto the device and split them.
@@ -172,7 +216,7 @@ class ImageDataModule(LightningDataModule):
         """
         if hasattr(self, "train_index"):
             return
-        dataset = fetch.load(self.dataset, self.root, download=False)
+        dataset = self.load_dataset()
         self.digests = dict(dataset.digests)
         self.train_images, self.test_images = (
             self.resident(dataset.train),
@@ -185,22 +229,25 @@ class ImageDataModule(LightningDataModule):
 
     def split(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (train, validation) positions in the training set."""
-        count = len(labels)
-        if self.protocol == "report":
-            train, val = np.arange(count), np.arange(0)
-        elif self.num_folds is not None:
-            self.check_size("num_folds", self.num_folds, count)
-            train, val = splits.k_fold(labels, self.num_folds, self.fold, self.split_seed)
-        else:
-            val_size = self.val_size or splits.default_val_size(count)
-            self.check_size("val_size", val_size, count - 1)
-            train, val = splits.holdout(labels, val_size, self.split_seed)
+        train, val = self.held_out(labels)
         if self.subset is not None:
             self.check_size("subset", self.subset, len(train))
             train = train[splits.stratified_order(labels[train], self.split_seed)[: self.subset]]
         if self.batch_size != "full":
             self.check_size("batch_size", self.batch_size, len(train))
         return train, val
+
+    def held_out(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return (all that may train, validation) positions in the training set."""
+        count = len(labels)
+        if self.protocol == "report":
+            return np.arange(count), np.arange(0)
+        if self.num_folds is not None:
+            self.check_size("num_folds", self.num_folds, count)
+            return splits.k_fold(labels, self.num_folds, self.fold, self.split_seed)
+        val_size = self.val_size or splits.default_val_size(count)
+        self.check_size("val_size", val_size, count - 1)
+        return splits.holdout(labels, val_size, self.split_seed)
 
     def check_size(self, key: str, value: int, most: int) -> None:
         """Refuse a size that the data cannot give."""
@@ -233,6 +280,7 @@ class ImageDataModule(LightningDataModule):
             self.classes,
             tuple(mean.tolist()),
             tuple(std.tolist()),
+            self.training_digest,
         )
 
     @property

@@ -283,12 +283,30 @@ def plain(picture: Image) -> Image:
         if picture.mode == "F" or values.min() < 0 or values.max() > 65535:
             raise ValueError("its values do not fit into 16 bits")
         return Image.fromarray(np.rint(values / np.float32(257)).astype(np.uint8))
-    grey = picture.mode in ("1", "L", "LA", "La")
+    grey = _is_grey(picture)
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         background = "white" if _is_dark(picture) else "black"
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, background), picture)
     return picture.convert("L" if grey else "RGB")
+
+
+def is_grey_file(path: str | Path) -> bool:
+    """Return whether a picture is stored in grey, by the head of its file; true if unreadable."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=PICTURE_FORMATS) as picture:
+                return _is_grey(picture)
+    except Exception:  # Pillow fails in many ways on damaged files
+        return True
+
+
+def _is_grey(picture: Image) -> bool:
+    """Whether a picture's mode is grey, of 1 to 16 bits or more, with transparency or without."""
+    return picture.mode in ("1", "L", "LA", "La") or picture.mode[0] in "IF"
 
 
 def _is_dark(picture: Image) -> bool:

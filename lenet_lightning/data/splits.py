@@ -24,8 +24,8 @@ def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
 
 
 def default_val_size(count: int) -> int:
-    """Return how many of ``count`` training images validate, where nothing is said: a tenth."""
-    return count // 10
+    """Return how many of ``count`` training images validate by default: a tenth, at least one."""
+    return max(1, count // 10)
 
 
 def holdout(labels: np.ndarray, val_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -19,6 +19,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from lenet_lightning import files
+
 OPTIONS = ["-O3", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math"]
 if sys.platform == "darwin":
     OPTIONS.append("-Wl,-undefined,dynamic_lookup")
@@ -60,10 +62,7 @@ def _key(source: bytes, compiler: list[str]) -> str:
 
 def _caches() -> list[Path]:
     """Return where the library may be kept: absolute, the parents without symbolic links."""
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(home):
-        home = os.path.expanduser("~/.cache")
-    places = [(home, "lenet_lightning")]
+    places = [os.path.split(files.user_cache())]
     with suppress(OSError):  # no folder for temporary files
         # The home folder may be absent, full or read-only.
         places.append((tempfile.gettempdir(), f"lenet_lightning-{os.geteuid()}"))

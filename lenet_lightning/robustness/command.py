@@ -97,10 +97,12 @@ def measure(study: Study, found: Sequence[Result], options: argparse.Namespace) 
             f"{options.folder} holds no finished run of the study '{study.name}': let "
             "'study --config FILE' finish one."
         )
+    limits = options.root, options.images
     # All data first: what is absent is missed before the work begins.
     datasets = {
-        name: (own, evaluate.test_set(name, options.root or own[0].root, options.images))
+        name: (own, evaluate.test_set(first.spec, first.config, first.result.path, *limits))
         for name, own in evaluate.by_dataset(networks).items()
+        for first in own[:1]
     }
     rows: list[Row] = []
     for name, (own, data) in datasets.items():

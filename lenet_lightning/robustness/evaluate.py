@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from lenet_lightning.data import fetch
+from lenet_lightning.data import datasets
 from lenet_lightning.data.batches import to_unit
+from lenet_lightning.data.datamodule import InputSpec
 from lenet_lightning.data.input_size import to_input_size
 from lenet_lightning.errors import UserError
 from lenet_lightning.networks.lenet5 import LeNet5
@@ -28,14 +30,19 @@ class Trained(NamedTuple):
     Attributes:
         result: the run.
         network: its network, for inference.
-        dataset: the name of the dataset it was trained on.
-        root: the folder of the datasets, as the run found it.
+        spec: describes the images it was trained on.
+        config: the run's configuration.
     """
 
     result: Result
     network: LeNet5
-    dataset: str
-    root: str
+    spec: InputSpec
+    config: dict[str, Any]
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset it was trained on."""
+        return self.spec.name
 
 
 class Row(NamedTuple):
@@ -70,25 +77,35 @@ def load(result: Result) -> Trained:
     """
     path = result.path / "checkpoints" / checkpoints.BEST
     network, checkpoint, config = pretrained.load(path, kernel="auto")
-    dataset = checkpoints.spec_of(checkpoint).name
-    return Trained(result, network, dataset, pretrained.data_root(config))
+    return Trained(result, network, checkpoints.spec_of(checkpoint), config)
 
 
-def test_set(name: str, root: str, count: int | None = None) -> tuple[Tensor, Tensor]:
+def test_set(
+    spec: InputSpec,
+    config: dict[str, Any],
+    path: Path,
+    root: str | None = None,
+    count: int | None = None,
+) -> tuple[Tensor, Tensor]:
     """Return test images, uint8 ``[count, channels, 32, 32]``, and their labels, int64 ``[count]``.
 
     Args:
-        name: of the dataset.
-        root: folder of the datasets; nothing is fetched.
+        spec: describes the images that a checkpoint was trained on.
+        config: its configuration.
+        path: the checkpoint.
+        root: folder of the datasets, or of the pictures; by default where the run found them.
         count: take only so many, from the first on.
 
     Raises:
-        UserError: the dataset is absent or damaged, or smaller than ``count``.
+        UserError: the dataset is absent, damaged, another than the checkpoint's, or smaller than
+            ``count``.
     """
-    test = fetch.load(name, root, download=False).test
-    size = len(test.labels)
+    dataset = datasets.of_checkpoint(spec, config, path, root)
+    test, size = dataset.test, len(dataset.test.labels)
     if count is not None and count > size:
-        raise UserError(f"--images is {count}, but {name} has {size} test images: give fewer.")
+        raise UserError(
+            f"--images is {count}, but {dataset.name} has {size} test images: give fewer."
+        )
     pixels = torch.from_numpy(to_input_size(test.images[:count]))
     return pixels, torch.from_numpy(test.labels[:count])
 
@@ -142,7 +159,7 @@ def accuracies(
 
 def by_dataset(networks: Iterable[Trained]) -> dict[str, list[Trained]]:
     """Return the networks trained on each dataset, in order."""
-    datasets: dict[str, list[Trained]] = {}
+    found: dict[str, list[Trained]] = {}
     for trained in networks:
-        datasets.setdefault(trained.dataset, []).append(trained)
-    return datasets
+        found.setdefault(trained.dataset, []).append(trained)
+    return found

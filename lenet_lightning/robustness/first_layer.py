@@ -114,7 +114,7 @@ def look(paths: Sequence[Path], root: str | None, index: int) -> list[Panels]:
     specs = [checkpoints.spec_of(each.checkpoint) for each in trained]
     ensemble.same_images({str(p): spec for p, spec in zip(paths, specs, strict=True)})
     name = specs[0].name
-    pixels, _ = test_set(name, root or pretrained.data_root(trained[0].config))
+    pixels, _ = test_set(specs[0], trained[0].config, paths[0], root)
     if index >= len(pixels):
         raise UserError(
             f"--image is {index}, but {name} has {len(pixels)} test images: expected at most "

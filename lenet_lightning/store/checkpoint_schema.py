@@ -123,7 +123,8 @@ def check_spec(spec: Any) -> None:
     """
     values = _mapping(spec, SPEC_KEY)
     known = {"name", "channels", "size", "classes", "mean", "std"}
-    require(values.keys() == known, f"{SPEC_KEY} does not hold {', '.join(sorted(known))}")
+    names = ", ".join(sorted(known))
+    require(values.keys() - {"digest"} == known, f"{SPEC_KEY} does not hold {names}")
     channels, size, classes = values["channels"], values["size"], values["classes"]
     require(_is_name(values["name"]), f"{SPEC_KEY}.name is not a name")
     require(_is_count(channels) and channels in (1, 3), f"{SPEC_KEY}.channels is not 1 or 3")
@@ -135,6 +136,8 @@ def check_spec(spec: Any) -> None:
         and len(set(classes)) == len(classes),
         f"{SPEC_KEY}.classes is not a list of different names",
     )
+    digest = values.get("digest", "")  # versions before 0.2 wrote none
+    require(digest == "" or _is_name(digest), f"{SPEC_KEY}.digest is not a digest")
     for key in ("mean", "std"):
         require(
             isinstance(values[key], list)

@@ -8,6 +8,8 @@ good teacher is patient and consistent").
 
 import glob
 import hashlib
+import inspect
+from copy import copy
 from pathlib import Path
 from typing import Any, cast
 
@@ -139,8 +141,12 @@ def check_teacher(
             f"The teacher {path} was trained on {spec.name}, but data is {data.dataset}: choose "
             f"teachers of {data.dataset}."
         )
+    data.check_pictures(spec, path)
     options = config["data"]["init_args"]
-    trained = type(data)(**{key: options[key] for key in SPLIT_OPTIONS if key in options})
+    trained = copy(data)
+    known_options = inspect.signature(ImageDataModule).parameters
+    for key in SPLIT_OPTIONS:
+        setattr(trained, key, options.get(key, known_options[key].default))
     known, _ = trained.split(data.train_images.labels.cpu().numpy())
     seen = len(np.intersect1d(known, data.val_index.numpy()))
     if seen:

@@ -12,11 +12,6 @@ from lenet_lightning.training.classifier import Classifier
 NETWORK = ("activation", "conv_activation", "scaling", "polarity")
 
 
-def data_root(config: dict[str, Any]) -> str:
-    """Return where the run found its dataset."""
-    return str(config["data"]["init_args"].get("root", "datasets"))
-
-
 class Loaded(NamedTuple):
     """A checkpoint, read.
 

@@ -99,6 +99,17 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
         (folder / name).write_bytes(data)
 
 
+def write_pictures(folder: Path, count: int) -> None:
+    """Write pictures of many sizes, as many of each of ten classes, to ``folder/class N``."""
+    from PIL import Image
+
+    images, labels = tiny_split("MNIST", count, seed=5)
+    for i, (image, label) in enumerate(zip(images[:, 0], labels, strict=True)):
+        path = folder / f"class {label}" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).resize((40 + i % 9, 50)).save(path)
+
+
 def install_tiny(
     monkeypatch: pytest.MonkeyPatch,
     root: Path,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
 from pathlib import Path
 from typing import ClassVar
@@ -12,14 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from lenet_lightning.cli import lightning_cli
-from lenet_lightning.data import fetch
+from lenet_lightning import files
+from lenet_lightning.cli import lightning_cli, messages
 from lenet_lightning.data.augmentation import Augmentation
+from lenet_lightning.data.class_folders import ImageFolder
 from lenet_lightning.data.datamodule import ImageDataModule, InputSpec
 from lenet_lightning.data.datasets import CIFAR10, MNIST, Digits, FashionMNIST
 from lenet_lightning.data.image_folder import Pictures
 from lenet_lightning.data.input_size import to_input_size
-from lenet_lightning.data.registry import DATASETS
 from lenet_lightning.errors import UserError
 from tests.data import fakes
 
@@ -40,27 +39,29 @@ class Contract:
     test_count: ClassVar[int] = 100
     channels: ClassVar[int] = 1
     size: ClassVar[int] = 28
+    options: ClassVar[dict[str, object]] = {}
 
     @pytest.fixture(autouse=True)
     def files(self, monkeypatch: pytest.MonkeyPatch) -> None:
         fakes.install_tiny(monkeypatch, Path("datasets"))
 
     def make(self, **options: object) -> ImageDataModule:
-        data = self.module(batch_size=options.pop("batch_size", 20), download=False, **options)
+        options = {"batch_size": 20, "download": False, **self.options, **options}
+        data = self.module(**options)
         data.prepare_data()
         data.setup("fit")
         return data
 
     def test_named_on_the_command_line(self) -> None:
-        config = lightning_cli.parse(["fit", "--data", self.module.__name__])
+        given = [f"--data.{key}={value}" for key, value in self.options.items()]
+        config = lightning_cli.parse(["fit", "--data", self.module.__name__, *given])
         keys = set(config["data"]["init_args"])
-        assert keys == set(inspect.signature(self.module).parameters) - {"seed"}
+        assert keys == messages.parameters(self.module).keys() - {"seed"}
 
     def test_facts_are_known_before_the_data(self) -> None:
-        data = self.module()
-        assert data.channels == self.channels
+        data = self.module(**self.options)
+        assert (data.channels, data.training_size) == (self.channels, self.train_count)
         assert len(data.classes) == 10 and len(set(data.classes)) == 10
-        assert DATASETS[data.dataset].classes == data.classes
 
     def test_images(self) -> None:
         data = self.make()
@@ -71,7 +72,7 @@ class Contract:
             assert images.pixels.shape == (count, self.channels, 32, 32)
             assert (images.pixels.dtype, images.labels.dtype) == (torch.uint8, torch.int64)
             assert images.pixels.max() > 200 and images.pixels.min() == 0
-        dataset = fetch.load(data.dataset, "datasets", download=False)
+        dataset = data.load_dataset()
         expected = to_input_size(dataset.test.images)
         np.testing.assert_array_equal(data.test_images.pixels.numpy(), expected)
         assert data.digests == dataset.digests
@@ -203,7 +204,7 @@ class Contract:
     def test_contradictions(self) -> None:
         for options in ({"fold": 1}, {"num_folds": 3, "fold": 3}, {"num_folds": 3, "val_size": 5}):
             with pytest.raises(UserError, match=r"data\.(fold|num_folds)"):
-                self.module(**options)
+                self.module(**self.options | options)
 
 
 ALL = {"augmentation": Augmentation(rotation=10.0, invert=0.5), "train_polarity": "random"}
@@ -228,6 +229,17 @@ class TestDigits(Contract):
     train_count = 1437
     test_count = 360
     size = 8
+
+
+class TestImageFolder(Contract):
+    module = ImageFolder
+    size = 32
+    options: ClassVar[dict[str, object]] = {"root": "own", "test_size": 100}
+
+    @pytest.fixture(autouse=True)
+    def files(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setattr(files, "user_cache", lambda: tmp_path / "cache")
+        fakes.write_pictures(Path("own"), 300)
 
 
 @pytest.mark.parametrize("module", [MNIST, FashionMNIST, CIFAR10])

@@ -94,7 +94,7 @@ def test_holdout_of_nearly_balanced_classes(seed):
 
 
 def test_a_tenth_validates_by_default():
-    assert [default_val_size(count) for count in (60_000, 109, 9)] == [6_000, 10, 0]
+    assert [default_val_size(count) for count in (60_000, 109, 9)] == [6_000, 10, 1]
 
 
 def test_the_seed_decides():

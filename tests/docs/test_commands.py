@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lenet_lightning import files
 from tests.conftest import REPOSITORY, Run
 from tests.data import fakes
 from tests.docs.test_pages import PAGES
@@ -50,6 +51,8 @@ def checkout(monkeypatch: pytest.MonkeyPatch) -> None:
     """A working directory with the repository's configurations and tiny datasets."""
     Path("configs").symlink_to(REPOSITORY / "configs")
     fakes.install_tiny(monkeypatch, Path("datasets"))
+    fakes.write_pictures(Path("pictures"), 200)
+    monkeypatch.setattr(files, "user_cache", lambda: Path("cache").absolute())
     Path("my_pictures").mkdir()
     shutil.copy(REPOSITORY / "docs/images/curves.png", "my_pictures")
 

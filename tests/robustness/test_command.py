@@ -20,6 +20,7 @@ from lenet_lightning.robustness import evaluate
 from lenet_lightning.robustness.accuracy_table import Measured
 from lenet_lightning.robustness.perturbations import LEVELS
 from lenet_lightning.store import run_folder
+from lenet_lightning.store.checkpoint_schema import CONFIG_KEY
 from lenet_lightning.study import results
 from lenet_lightning.training import pretrained
 from tests.conftest import Outcome, Run
@@ -132,7 +133,8 @@ def test_outcome_depends_neither_on_batches_nor_on_other_networks(
 ) -> None:
     found = results.gather(results.read_study(study), study)
     networks = [evaluate.load(result) for result in found if result.status == "finished"]
-    data = evaluate.test_set("Digits", "datasets", 60)
+    first = networks[0]
+    data = evaluate.test_set(first.spec, first.config, first.result.path, count=60)
     expected = evaluate.evaluate(networks, *data, 0)
     monkeypatch.setattr(evaluate, "BATCH", 7)
     assert evaluate.evaluate(networks[1:2], *data, 0) == expected[58:116]
@@ -205,6 +207,12 @@ def test_absent_dataset(run: Run, study: Path) -> None:
     for best in study.rglob("best.ckpt"):
         checkpoint = torch.load(best, weights_only=True)
         checkpoint["lenet_lightning_input"]["name"] = "MNIST"
+        torch.save(checkpoint, best)
+    assert "was trained on MNIST, but" in refused(run(f"robustness {study}"))
+    for best in study.rglob("best.ckpt"):
+        checkpoint = torch.load(best, weights_only=True)
+        config = checkpoint[CONFIG_KEY]
+        checkpoint[CONFIG_KEY] = config.replace("lenet_lightning.Digits", "lenet_lightning.MNIST")
         torch.save(checkpoint, best)
     said = refused(run(f"robustness {study} --root no/such/folder"))
     assert "MNIST is not whole in no/such/folder/MNIST" in said
