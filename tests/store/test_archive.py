@@ -180,6 +180,13 @@ def test_honest() -> None:
     torch.testing.assert_close(dict(loaded["state_dict"]), dict(weights), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("where", ["cuda:0", "mps", "meta"])
+def test_tensors_of_another_device(where: str) -> None:
+    """They are put on the processor."""
+    loaded = archive.unpack(written(tensor(where=where)))
+    assert loaded.device.type == "cpu" and torch.equal(loaded, torch.zeros(4))
+
+
 def test_written_here_is_honest() -> None:
     """The helpers of this module write what torch reads, so that a refusal has its own reason."""
     loaded = archive.unpack(written({"a": tensor(hooks=OrderedDict()), "b": doubled(3)}))
