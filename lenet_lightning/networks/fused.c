@@ -11,7 +11,7 @@
  * The network beats its layers as separate calls because there are some forty of those, and as many
  * when gradients flow back: for a small batch they take as long as the arithmetic.
  *
- * Images of a single layer are [batch, height, width, channels]. Weights are [out, channels, 5, 5].
+ * Images of a layer are [batch, height, width, channels]. Weights are [out, channels, 5, 5].
  * `winner` holds for each pooled cell the window (2 * down + right) of its maximum, plus NEGATIVE
  * where an absolute value changed its sign, or SILENT where nothing flows back: ReLU returned zero,
  * or the largest absolute value is zero.
@@ -720,10 +720,14 @@ typedef struct {
 
 static void copy_weights(const dense *d)
 {
-    float *to = d->columns;
-    for (int i = 0; i < d->in; i++)
-        for (int o = 0; o < whole(d->out, ACROSS); o++)
-            *to++ = o < d->out ? d->weight[o * d->in + i] : 0;
+    const int pitch = whole(d->out, ACROSS);
+    float *to;
+    memset(d->columns, 0, (size_t)d->in * pitch * sizeof *to);
+    /* A few rows at a time: each cache line is then read and written once. */
+    for (int first = 0; first < d->out; first += LANES)
+        for (int i = 0; i < d->in; i++)
+            for (int o = first; o < min(first + LANES, d->out); o++)
+                d->columns[i * pitch + o] = d->weight[o * d->in + i];
     for (int o = 0; o < d->out; o++) {
         to = d->rows + o * d->in_pitch;
         memcpy(to, d->weight + o * d->in, d->in * sizeof *to);
@@ -829,6 +833,9 @@ enum { CONVOLUTIONS = 2, DENSE = 3 };
 typedef struct {
     layer conv[CONVOLUTIONS];
     dense dense[DENSE];
+    const float *images;        /* [passes][batch][channels][height][width] */
+    const float *factor, *shift;  /* of each channel, or NULL */
+    float *x;                   /* standardised images, channels last */
     const int64_t *labels;      /* [batch], or */
     const float *target;        /* [batch][classes] */
     float *logits;              /* [batch][classes], of several passes the mean */
@@ -849,11 +856,15 @@ static float *take(arena *a, size_t floats)
 
 static size_t cells_of(const layer *l) { return (size_t)l->rows * l->columns * l->out; }
 
+static size_t pixels_of(const layer *l) { return (size_t)l->height * l->width; }
+
 /* Gives all that the passes write its place; returns the number of floats. */
 static size_t place(network *n, float *memory)
 {
     const size_t images = n->conv->batch;
     arena a = {memory, 0};
+    if (n->factor)
+        n->conv->x = n->x = take(&a, images * pixels_of(n->conv) * n->conv->channels);
     for (int i = 0; i < CONVOLUTIONS; i++) {
         layer *l = n->conv + i;
         float *dy = take(&a, images * cells_of(l));
@@ -931,12 +942,54 @@ static float cross_entropy(network *n, size_t image)
     return loss * heat * heat;
 }
 
+/* Puts an image's channels last, each times its factor. `channels` is a constant where it is
+ * usual. */
+static inline __attribute__((always_inline)) void
+scale_channels(const float *restrict from, int pixels, const int channels,
+               const float *restrict factor, float *restrict to)
+{
+    for (int i = 0; i < pixels; i++)
+        for (int c = 0; c < channels; c++)
+            to[i * channels + c] = from[c * pixels + i] * factor[c];
+}
+
+static inline __attribute__((always_inline)) void
+shift_channels(float *restrict to, int pixels, const int channels, const float *restrict shift)
+{
+    for (int i = 0; i < pixels; i++)
+        for (int c = 0; c < channels; c++)
+            to[i * channels + c] += shift[c];
+}
+
+/* Standardises an image. In two steps, for torch rounds twice. */
+static inline __attribute__((always_inline)) void
+standardize(const network *n, const float *from, const int channels, float *to)
+{
+    const int pixels = pixels_of(n->conv);
+    scale_channels(from, pixels, channels, n->factor, to);
+    __asm__ volatile("" ::: "memory");  /* no product may join its sum */
+    shift_channels(to, pixels, channels, n->shift);
+}
+
+static void prepare_image(const network *n, size_t image)
+{
+    const int channels = n->conv->channels;
+    const size_t first = image * pixels_of(n->conv) * channels;
+    switch (channels) {
+    case 1: standardize(n, n->images + first, 1, n->x + first); break;
+    case 3: standardize(n, n->images + first, 3, n->x + first); break;
+    default: standardize(n, n->images + first, channels, n->x + first);
+    }
+}
+
 static void forward(void *task, int chunk)
 {
     network *n = task;
     layer *last = n->conv + CONVOLUTIONS - 1;
     dense *d = n->dense;
     range images = images_of(last, chunk);
+    for (size_t image = images.first; n->factor && image < images.end; image++)
+        prepare_image(n, image);
     for (layer *l = n->conv; l <= last; l++) {
         const size_t first = images.first * cells_of(l), end = images.end * cells_of(l);
         l->chunk(l, chunk);
@@ -1042,7 +1095,8 @@ static network new_network(const float *x, const float *const *parameters,
                            float *const *gradients, const int *out, int batch, int passes,
                            int channels, int height, int width, const int *activations)
 {
-    network n = {.batch = batch, .passes = passes, .classes = out[CONVOLUTIONS + DENSE - 1]};
+    network n = {.images = x, .batch = batch, .passes = passes,
+                 .classes = out[CONVOLUTIONS + DENSE - 1]};
     int in = channels;
     for (int i = 0; i < CONVOLUTIONS; i++, parameters += 2, gradients += 2) {
         layer *l = n.conv + i;
@@ -1092,12 +1146,14 @@ static int compute(network *n, float *loss, int threads)
     return failed;
 }
 
-/* Images are [passes, batch, height, width, channels]. An image's logits are the mean of its
- * passes'. `parameters` and `gradients` are those of the five layers in turn, weights and biases,
- * and `out` their widths; the first bias may be NULL, with its gradient. One of `labels` and
- * `target` is NULL. `activations` are those of each convolution and of the hidden dense layers.
+/* Images are [passes, batch, channels, height, width]. Each channel is multiplied by its `factor`
+ * and gets its `shift`; both may be NULL where there is one channel. An image's logits are the mean
+ * of its passes'. `parameters` and `gradients` are those of the five layers in turn, weights and
+ * biases, and `out` their widths; the first bias may be NULL, with its gradient. One of `labels`
+ * and `target` is NULL. `activations` are those of each convolution and of the hidden dense layers.
  * `loss` is the sum over the images, the penalty with each. */
-int lenet5_gradients(const float *x, const float *const *parameters, const int64_t *labels,
+int lenet5_gradients(const float *x, const float *factor, const float *shift,
+                     const float *const *parameters, const int64_t *labels,
                      const float *target, float *const *gradients, float *loss, float *logits,
                      const int *out, int batch, int passes, int channels, int height, int width,
                      const int *activations, float smoothing, float temperature, float scale,
@@ -1105,6 +1161,8 @@ int lenet5_gradients(const float *x, const float *const *parameters, const int64
 {
     network n = new_network(x, parameters, gradients, out, batch, passes, channels, height, width,
                             activations);
+    n.factor = factor;
+    n.shift = shift;
     n.labels = labels;
     n.target = target;
     n.logits = logits;

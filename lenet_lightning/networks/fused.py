@@ -171,6 +171,7 @@ def lenet5_gradients(
     l1: float = 0.0,
     l2: float = 0.0,
     activations: tuple[str, str, str] = ("relu", "relu", "relu"),
+    standardization: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Write the gradients of LeNet-5: of a batch's cross-entropy, and of a penalty.
 
@@ -179,7 +180,7 @@ def lenet5_gradients(
     threads.
 
     Args:
-        x: float32 [B, C, H, W], in any memory format.
+        x: float32 [B, C, H, W].
         parameters: contiguous float32 weight and bias of the two convolutions and the three dense
             layers in turn, as `torch.nn` shapes them. The first bias may be None.
         target: labels, whole numbers [B]; or the probability of each class, [B, classes]. A label
@@ -195,6 +196,8 @@ def lenet5_gradients(
         activations: of the two convolutions and of the hidden dense layers: ``relu``,
             ``leaky_relu``, ``elu``, ``tanh`` or ``silu``, after pooling; or ``absolute``, before
             it, for convolutions only.
+        standardization: a factor and a summand for each channel of the images, contiguous float32
+            with C elements each.
 
     Returns:
         The sum over the batch of losses and penalty, float32 [], and the logits, float32
@@ -220,12 +223,16 @@ def lenet5_gradients(
     if target.shape != shape:
         raise ValueError(f"the target's shape is {tuple(target.shape)}: expected {shape}")
     target = target.to(x.dtype if soft else torch.int64).contiguous()
-    x = x.movedim(1, -1).contiguous()
+    x = x.contiguous()
+    factor, shift = standardization or (None, None)
+    if not standardization and size[0] > 1:
+        factor, shift = x.new_ones(size[0]), x.new_zeros(size[0])
     labels, probabilities = (None, target.data_ptr()) if soft else (target.data_ptr(), None)
     # Of the images' type and device, whatever torch's defaults are.
     loss, logits = x.new_empty(()), x.new_empty((images, widths[4]))
     failed = _kernel().lenet5_gradients(
-        x.data_ptr(), _pointers(parameters), labels, probabilities, _pointers(gradients),
+        x.data_ptr(), *_addresses([factor, shift]), _pointers(parameters), labels, probabilities,
+        _pointers(gradients),
         loss.data_ptr(), logits.data_ptr(), (ctypes.c_int * 5)(*widths), images, passes, *size,
         (ctypes.c_int * 3)(*(_OF_NETWORK[name] for name in activations)),
         label_smoothing, temperature, scale, l1, l2, _threads(),
@@ -236,7 +243,11 @@ def lenet5_gradients(
 
 
 def _pointers(tensors: Sequence[Tensor | None]) -> ctypes.Array[ctypes.c_void_p]:
-    return (ctypes.c_void_p * len(tensors))(*(t if t is None else t.data_ptr() for t in tensors))
+    return (ctypes.c_void_p * len(tensors))(*_addresses(tensors))
+
+
+def _addresses(tensors: Sequence[Tensor | None]) -> list[int | None]:
+    return [None if tensor is None else tensor.data_ptr() for tensor in tensors]
 
 
 def _kernel() -> ctypes.CDLL:
@@ -259,7 +270,7 @@ def _load() -> ctypes.CDLL:
     library.conv_pool_forward.argtypes = [pointer] * 5 + [number] * 7
     library.conv_pool_backward.argtypes = [pointer] * 7 + [number] * 6
     library.lenet5_gradients.argtypes = (
-        *[pointer] * 8, *[number] * 5, pointer, *[ctypes.c_float] * 5, number,
+        *[pointer] * 10, *[number] * 5, pointer, *[ctypes.c_float] * 5, number,
     )  # fmt: skip
     return library
 

@@ -8,7 +8,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from lenet_lightning.networks import fused
-from lenet_lightning.networks.lenet5 import LeNet5
+from lenet_lightning.networks.lenet5 import LeNet5, Standardize
 from lenet_lightning.training.cuda_graph import GraphedLoss
 from lenet_lightning.training.losses import Loss, Objective, Penalty, class_loss, kernels
 
@@ -59,6 +59,10 @@ class DirectLoss:
         penalties = penalty.l1, penalty.l2
         self.options = label_smoothing, temperature, self.passes, *penalties, network.activations
         layers = network.conv1, network.conv2, network.dense1, network.dense2, network.output
+        standardize = network.standardize
+        self.standardization = (
+            (standardize.scale, standardize.shift) if isinstance(standardize, Standardize) else None
+        )
         self.parameters = [p for layer in layers for p in (layer.weight, layer.bias)]
 
     def __call__(
@@ -88,9 +92,14 @@ class DirectLoss:
         gradients = [None if p is None else gradient_of(p) for p in self.parameters]
         if self.passes == 2:
             images = torch.cat([images, 1 - images])
-        images = self.network.standardize(images)
         return fused.lenet5_gradients(
-            images, self.parameters, target, gradients, scale, *self.options
+            images,
+            self.parameters,
+            target,
+            gradients,
+            scale,
+            *self.options,
+            standardization=self.standardization,
         )
 
 

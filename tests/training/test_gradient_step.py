@@ -105,6 +105,21 @@ def test_any_number_of_channels_and_classes(classes, channels):
     assert_close(directly(module, images, labels), by_autograd(module, images, labels))
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_the_kernel_standardizes_as_torch_does_to_the_bit(channels):
+    mean, std = (0.1307, 0.4, 0.21)[:channels], (0.3081, 0.2, 0.7)[:channels]
+    module = network(in_channels=channels, mean=mean, std=std)
+    plain = network(in_channels=channels, mean=(), std=())
+    images, labels = batch(9)
+    images = images.transpose(2, 3)[:, :channels]  # of any layout
+    with torch.no_grad():
+        standardized = module.standardize(images)
+    for one, other in zip(
+        directly(module, images, labels), directly(plain, standardized, labels), strict=True
+    ):
+        assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize(("smoothing", "temperature"), [(0.0, 1.0), (0.1, 1.0), (0.2, 3.0)])
 def test_targets(smoothing, temperature, soft):
