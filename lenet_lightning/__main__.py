@@ -6,7 +6,7 @@ import sys
 
 from lenet_lightning import __version__, streams
 from lenet_lightning.distributed import drop_stray_variables
-from lenet_lightning.errors import NonFiniteError, UserError, nearest
+from lenet_lightning.errors import NonFiniteError, UserError, nearest, what_stopped
 from lenet_lightning.signals import Interrupted
 
 COMMANDS = (
@@ -38,21 +38,34 @@ def main(args: list[str] | None = None) -> int:
     non-finite; 129, 130, 143: stopped by a hangup, by Ctrl-C, by SIGTERM.
     """
     streams.open_closed()
+    streams.outlive_readers()
+    try:
+        return streams.flush(run(sys.argv[1:] if args is None else args))
+    except SystemExit as end:  # of a parser that has printed its help
+        if isinstance(end.code, str):
+            raise
+        return streams.flush(int(end.code or 0))
+
+
+def run(args: list[str]) -> int:
+    """Run one command; return the exit code."""
     # Figures are files. A notebook's backend, which its children inherit, may not exist here.
     os.environ["MPLBACKEND"] = "agg"
-    args = sys.argv[1:] if args is None else args
     drop_stray_variables()
-    if not args or args[0] in ("-h", "--help"):
-        print(HELP, end="")
-        return 0 if args else 2
-    if args[0] == "--version":
-        print(__version__)
-        return 0
     try:
+        if not args or args[0] in ("-h", "--help"):
+            print(HELP, end="")
+            return 0 if args else 2
+        if args[0] == "--version":
+            print(__version__)
+            return 0
         return dispatch([checked(word) for word in args])
     except UserError as error:
         streams.print_error(error)
         return 3 if isinstance(error, NonFiniteError) else 2
+    except OSError as error:
+        streams.print_error(what_stopped(error))
+        return 2
     except Interrupted as stop:
         streams.print_error(stop, *getattr(stop, "__notes__", ()))
         streams.drop_unwritable()

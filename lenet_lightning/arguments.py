@@ -1,8 +1,10 @@
 """The command lines of the commands that are no training: argparse, with errors of one sentence."""
 
 import argparse
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
+from lenet_lightning import files
 from lenet_lightning.errors import UserError
 
 MAX_SEED = 2**32 - 1
@@ -17,6 +19,15 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise ``UserError`` in place of printing the usage."""
         raise UserError(f"{self.prog.split()[-1]}: {message} (see {self.prog} --help).")
+
+    def parse_known_args(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse; refuse pipes and devices as files, but for --config, of which a pipe may come."""
+        options, rest = super().parse_known_args(*args, **kwargs)
+        for name, given in vars(options).items():
+            for value in given if isinstance(given, list) else [given]:
+                if isinstance(value, str | Path) and name != "config":
+                    files.check_kind(f"--{name}", value)
+        return options, rest
 
 
 def make_parser(command: str, description: str) -> Parser:

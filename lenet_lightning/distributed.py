@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -39,6 +40,11 @@ def count_tasks_per_node() -> None:
     tasks, nodes = (int(os.environ.get(f"SLURM_{name}", "1")) for name in ("NTASKS", "NNODES"))
     if tasks > 1 and tasks % nodes == 0:
         os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(tasks // nodes))
+
+
+def has_lost_peer(error: RuntimeError) -> bool:
+    """Tell whether another process, which has said why, has left the group of processes."""
+    return bool(re.search(r"(closed|reset) by peer", str(error)))
 
 
 def decide_once(strategy: Strategy, decide: Callable[[], Decision]) -> Decision:

@@ -42,6 +42,20 @@ def read(path: Path, limit: int) -> bytes:
     return content
 
 
+def check_kind(option: str, value: str | os.PathLike[str]) -> None:
+    """Refuse a pipe, a socket or a device as the value of an option, whatever the option means.
+
+    Raises:
+        UserError: naming the option.
+    """
+    try:
+        mode = os.stat(value).st_mode
+    except (OSError, ValueError):  # no path, or none that can be read
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise UserError(f"{option} is {value}, a pipe or device: expected a file or a folder.")
+
+
 @contextmanager
 def written(path: Path, content: str | bytes | memoryview) -> Iterator[None]:
     """Write a file beside its destination, flush it to disk, and rename it after the block.

@@ -1,10 +1,13 @@
-"""Standard streams that the caller has closed, and terminals that are gone."""
+"""Standard streams that are closed or cannot be written, readers and terminals that are gone."""
 
+import io
 import os
+import stat
 import sys
 from contextlib import suppress
+from typing import Any
 
-from lenet_lightning.errors import printable
+from lenet_lightning.errors import printable, what_stopped
 
 
 def open_closed() -> None:
@@ -25,6 +28,48 @@ def open_closed() -> None:
             setattr(sys, f"__{name}__", stream)
 
 
+class Pipe(io.FileIO):
+    """An output whose reader may stop reading, as ``head`` does: what follows is dropped."""
+
+    def write(self, data: Any) -> int:
+        """Write bytes, into the null device once nobody reads."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            to_null(self.fileno())
+            return super().write(data)
+
+
+def outlive_readers() -> None:
+    """Let the command finish where the reader of its output stops reading."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        if stream is getattr(sys, f"__{name}__") and stat.S_ISFIFO(os.fstat(number).st_mode):
+            buffer = io.BufferedWriter(Pipe(number, "w", closefd=False))
+            text = io.TextIOWrapper(
+                buffer, stream.encoding, stream.errors, line_buffering=stream.line_buffering
+            )
+            setattr(sys, name, text)
+
+
+def to_null(number: int) -> None:
+    """Direct a stream to the null device."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, number)
+    os.close(null)
+
+
+def flush(code: int) -> int:
+    """Write out what was printed; return the exit code, 2 where it cannot be written."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        print_error(what_stopped(error))
+        to_null(sys.stdout.fileno())
+        return code or 2
+    return code
+
+
 def print_error(*words: object) -> None:
     """Print a line to stderr, for as long as there is someone to read it."""
     with suppress(OSError):
@@ -41,6 +86,4 @@ def drop_unwritable() -> None:
         try:
             stream.flush()
         except OSError:
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, stream.fileno())
-            os.close(null)
+            to_null(stream.fileno())

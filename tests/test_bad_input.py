@@ -127,6 +127,7 @@ WRONG_VALUES = {
     "--seed_everything true": "seed_everything is true: expected a whole number from 0 to",
     "--seed_everything -1": "seed_everything is -1: expected a whole number from 0 to",
     "--seed_everything 4294967296": "expected a whole number from 0 to 4294967295.",
+    "--data.split_seed 4294967296": "data.split_seed is 4294967296: expected a whole number from 0",
     "--trainer.max_epochs x": "trainer.max_epochs is x: expected a whole number or null.",
     "--trainer.max_epochs 0": "trainer.max_epochs is 0: expected a whole number above 0",
     "--trainer.max_epochs -5": "trainer.max_epochs is -5: expected a whole number above 0",
@@ -151,7 +152,6 @@ WRONG_VALUES = {
 MUON = "--model.optimizer lenet_lightning.Muon"
 
 CONTRADICTIONS = {
-    "--trainer.callbacks ModelCheckpoint": "more than one stateful callback of type",
     "--trainer.callbacks LearningRateFinder": "compared by a study",
     "--trainer.callbacks StochasticWeightAveraging --trainer.callbacks.swa_lrs 0.01": "use EMAW",
     "--trainer.callbacks Timer --trainer.callbacks.duration 00:00:01:00": "trainer.max_time does",
@@ -241,6 +241,39 @@ def test_sizes_are_known_before_the_download(run: Run) -> None:
 def test_a_file_is_no_folder_of_datasets(run: Run) -> None:
     Path("picture.png").touch()
     refuse(run, f"{DIGITS} --data.root picture.png", "picture.png, a file", "--data Pictures")
+
+
+SPECIAL_FILES = [
+    "--data.root", "--logs", "--trainer.default_root_dir", "--ckpt_path",
+    "--trainer.callbacks Distillation --trainer.callbacks.teachers",
+    "--trainer.logger CSVLogger --trainer.logger.save_dir",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["pipe", "/dev/null"])
+@pytest.mark.parametrize("option", SPECIAL_FILES)
+def test_a_pipe_or_device_is_not_a_file(run: Run, option: str, path: str) -> None:
+    os.mkfifo("pipe")
+    refuse(run, f"{DIGITS} {option} {path}", path)
+
+
+@pytest.mark.parametrize("path", ["pipe", "/dev/null"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "predict --data.root {} --ckpt_path x.ckpt", "test --ckpt_path {}",
+        "data show Digits --root {}", "export --ckpt_path {} --format onnx",
+        "export --ckpt_path x.ckpt --format onnx --output {}",
+        "robustness {}", "first_layer --ckpt_path {} 0", "study report {}",
+        "study --config x.yaml --logs {}",
+    ],
+)  # fmt: skip
+def test_a_pipe_or_device_is_not_a_file_of_any_command(
+    run: Run, trained: Path, command: str, path: str
+) -> None:
+    os.mkfifo("pipe")
+    command = command.replace("x.ckpt", BEST)
+    refuse(run, command.format(path), path)
 
 
 def test_a_study_is_no_configuration(run: Run) -> None:

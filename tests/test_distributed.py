@@ -20,7 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lenet_lightning import distributed
 from lenet_lightning.data import fetch
 from lenet_lightning.errors import UserError
-from lenet_lightning.store import run_folder
+from lenet_lightning.store import manifest, run_folder
 from tests.cli.test_lightning_cli import metrics
 from tests.conftest import DIGITS, PLAIN, REPOSITORY, Outcome, Run
 from tests.faults.test_slurm import JOB, wait_until
@@ -200,6 +200,23 @@ def test_all_processes_end_where_one_refuses() -> None:
     assert "--resume must: there is no unfinished run" in ended[0].err
     assert ended[1].err == ended[1].out == ""
     assert not Path("lightning_logs").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("config.yaml", "was removed while the run trained"), ("checkpoints", "cannot be written")],
+)
+def test_all_processes_end_where_one_file_fails(name: str, said: str) -> None:
+    started = start(f"{OPTIONS} --trainer.max_epochs 2000", TWO, "--name run")
+    folder = Path("lightning_logs/run/version_0")
+    wait_until((folder / "metrics.csv").exists)
+    (folder / name).rename(folder / "moved")
+    if name == "checkpoints":
+        (folder / name).write_text("")
+    ended = end(started)
+    assert ended.code == 2 and ended.err.count("\n") == 1, ended.err
+    assert said in ended.err
+    assert run_folder.read_file(folder / "run.json", manifest.loads).status == "failed"
 
 
 # Lightning's import reads them, and would start no second process with LOCAL_RANK.

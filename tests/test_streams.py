@@ -79,6 +79,39 @@ def test_a_terminal_that_is_closed_interrupts_the_run() -> None:
     assert (manifest.status, manifest.error) == ("interrupted", "Stopped by SIGHUP.")
 
 
+def test_a_reader_that_stops_does_not_stop_the_run() -> None:
+    """As in ``fit ... | head -1``: also where every line is written at once."""
+    for unbuffered in ("", "1"):
+        reader, writer = os.pipe()
+        process = subprocess.Popen(
+            COMMAND,
+            env=ENVIRONMENT | {"PYTHONUNBUFFERED": unbuffered},
+            stdout=writer,
+            stderr=subprocess.PIPE,
+        )
+        os.close(writer)
+        os.close(reader)
+        assert process.communicate()[1] == b"" and process.returncode == 0
+    for number in (0, 1):
+        folder = Path(f"lightning_logs/digits/version_{number}")
+        assert run_folder.read(folder).manifest.status == "finished"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_a_full_disk_is_said_in_one_line(option: str, unbuffered: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "lenet_lightning", *option.split()],
+            env=ENVIRONMENT | {"PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert done.returncode == 2 and done.stderr.count(b"\n") == 1
+    assert b"No space left on device" in done.stderr
+
+
 def test_a_backend_that_is_not_installed_is_not_needed() -> None:
     """A Jupyter kernel gives its children one."""
     environment = ENVIRONMENT | {"MPLBACKEND": "module://not_installed.backend"}

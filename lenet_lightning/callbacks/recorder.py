@@ -156,7 +156,7 @@ class RunRecord(Checkpoint):
         """Add the epoch's row to metrics.csv, to the loggers and to the terminal."""
         metrics = trainer.callback_metrics
         values = {name: figure(value) for name, value in metrics.items()}
-        self.check_kept()
+        self.check_kept(trainer)
         row: dict[str, Any] = {
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
@@ -191,24 +191,32 @@ class RunRecord(Checkpoint):
         """Store the complete configuration beside the weights."""
         checkpoint[checkpoints.CONFIG_KEY] = self.config
 
-    def check_kept(self, best: str = "") -> None:
-        """Refuse to go on once a file of the run is gone, which a success would conceal.
+    def check_kept(self, trainer: Trainer, best: str = "") -> None:
+        """Stop every process once a file of the run is gone, which a success would conceal.
 
         Args:
+            trainer: whose processes stop.
             best: the best checkpoint, if there is one.
 
         Raises:
-            UserError: naming the file.
+            UserError: naming the file, on global rank 0.
+            SystemExit: on the other ranks: code 2, so that it is said once.
         """
-        if self.folder is None or not self.begun:
-            return
+        missing = trainer.strategy.broadcast(self.missing(best) if self.begun else None)
+        if missing and not trainer.is_global_zero:
+            raise SystemExit(2)
+        if missing:
+            raise UserError(
+                f"{missing} was removed while the run trained: start it again, and keep its folder."
+            )
+
+    def missing(self, best: str) -> Path | None:
+        """Return a file of the run that is gone, None if all are there."""
+        assert self.folder is not None
         names = [run_folder.CONFIG, f"checkpoints/{checkpoints.LAST}"]
         names += [run_folder.METRICS] if self.rows else []
-        for path in [*(self.folder / name for name in names), *([Path(best)] if best else [])]:
-            if not path.exists():
-                raise UserError(
-                    f"{path} was removed while the run trained: start it anew, and keep its folder."
-                )
+        paths = [*(self.folder / name for name in names), *([Path(best)] if best else [])]
+        return next((path for path in paths if not path.exists()), None)
 
     def save(self) -> None:
         """Write metrics.csv and run.json as they stand."""

@@ -11,6 +11,10 @@ from lenet_lightning.callbacks.recorder import RunRecord
 from lenet_lightning.callbacks.tensorboard import TensorBoardPictures
 
 
+class RunCheckpoint(ModelCheckpoint):
+    """The run folder's own checkpoints: a class of its own, so that users may add another."""
+
+
 class Keeper:
     """The callbacks that write a run's folder.
 
@@ -29,7 +33,7 @@ class Keeper:
     def __init__(self, monitor: str, seed: int) -> None:
         self.record = RunRecord(monitor, seed)
         self.pictures, self.curves = TensorBoardPictures(), Curves()
-        self.best = ModelCheckpoint(
+        self.best = RunCheckpoint(
             monitor=monitor,
             mode="min" if "loss" in monitor else "max",
             filename="best",
@@ -37,7 +41,7 @@ class Keeper:
             save_on_train_epoch_end=True,
         )
         # Not save_last: Lightning saves that only in epochs that improve on the best.
-        self.last = ModelCheckpoint(
+        self.last = RunCheckpoint(
             filename="last", enable_version_counter=False, save_on_train_epoch_end=True
         )
 

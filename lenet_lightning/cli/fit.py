@@ -7,14 +7,14 @@ from typing import Any
 
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from lenet_lightning import distributed, formatting
 from lenet_lightning.callbacks import resume
 from lenet_lightning.callbacks.recorder import RunRecord, images_seen
 from lenet_lightning.callbacks.run_callbacks import Keeper
-from lenet_lightning.cli import chance, checks, schedule_length, summary
+from lenet_lightning.cli import chance, checks, summary
 from lenet_lightning.cli.evaluate import Checkpoints, count_words, stage_figures, with_defaults
 from lenet_lightning.errors import UserError
 from lenet_lightning.store import checkpoints, run_folder
@@ -99,26 +99,18 @@ class Training:
         self.model, self.options, self.keeper = model, options, keeper
         self.data: Any = data
 
-    def check(self, scheduler: Any, batches: int) -> str:
+    def check(self, scheduler: Any, batches: int) -> None:
         """Refuse options that contradict each other.
 
         Args:
             scheduler: of learning rates, or None.
             batches: of an epoch.
-
-        Returns:
-            A sentence if the schedule is not as long as the training, else an empty one.
         """
         checks.lengths(self.trainer, self.model, scheduler, batches)
         if self.options.trainer.logger in (False, []):
             checks.loggers(self.trainer)
         checks.averaging(self.trainer, self.model, scheduler, batches)
         checks.teachers(self.trainer)
-        epochs, steps = checks.duration(self.trainer, batches)
-        interval = self.model.scheduler_interval
-        return schedule_length.disagreement(
-            scheduler, steps if interval == "step" else epochs, interval
-        )
 
     def run(self, config: dict[str, Any], loaded: Checkpoints, remarks: Sequence[str]) -> None:
         """Train and test; print the run folder, the remarks and the result.
@@ -126,7 +118,7 @@ class Training:
         Args:
             config: the complete configuration, for the run folder.
             loaded: the checkpoint to start from, by its path, if there is one.
-            remarks: lines to print at the beginning; empty ones are left out.
+            remarks: lines to print at the beginning.
         """
         trial = self.options.trainer.fast_dev_run
         start = self.options.ckpt_path if trial else self.prepare(config, loaded, remarks)
@@ -159,6 +151,9 @@ class Training:
         self.keeper.open(self.folder, config)
         profiler = self.trainer.profiler
         profiler.dirpath = profiler.dirpath or self.folder
+        for callback in self.trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str(self.folder / "checkpoints")
         if self.options.trainer.logger is None:
             self.trainer.logger = TensorBoardLogger(
                 self.folder.parent, name="", version=self.folder.name, default_hp_metric=False
@@ -170,7 +165,7 @@ class Training:
             self.trainer.callbacks.insert(0, resume.Continuation(path, changed))
         if self.trainer.is_global_zero:
             print(f"Run folder {self.folder}" + (", continued" if resumed else ""))
-            for line in filter(None, [*remarks, *resume.lines(changed)]):
+            for line in (*remarks, *resume.lines(changed)):
                 print(line)
         # Absolute: Lightning takes some words for a search of its own.
         return str(path.absolute()) if path else None
@@ -182,7 +177,7 @@ class Training:
         callbacks = self.trainer.callbacks
         callbacks[:] = [c for c in callbacks if not isinstance(c, WeightAveraging)]
         try:
-            record.check_kept(best)
+            record.check_kept(self.trainer, best)
         except UserError as error:
             record.stop(error)
             raise

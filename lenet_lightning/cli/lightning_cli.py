@@ -123,9 +123,10 @@ class Command(LightningCLI):
         try:
             if self.untold and self.line.command == "fit":
                 arguments = self.config.model.scheduler.init_args
-                arguments[self.untold] = schedule_length.of_training(self.config, self.untold)
+                arguments[self.untold] = schedule_length.required(self.config, self.untold)
             if not self.with_trainer:
-                self.parser.instantiate_classes(self.config)
+                model = self.parser.instantiate_classes(self.config).model
+                self.scheduler = checks.schedule(model)
                 return
             self.set_threads()
             super().instantiate_classes()
@@ -195,6 +196,16 @@ class Command(LightningCLI):
             )
 
     @property
+    def remarks(self) -> list[str]:
+        """Sentences on options that ``fit`` takes, but that may not be meant."""
+        found = [self.line.kept]
+        if self.scheduler:
+            length = schedule_length.of_training(self.config)
+            interval = self.config.model.scheduler_interval
+            found.append(schedule_length.disagreement(self.scheduler, length, interval))
+        return [*filter(None, found)]
+
+    @property
     def complete_config(self) -> dict[str, Any]:
         """The configuration as config.yaml holds it: complete, and valid for ``fit``."""
         dump = self.parser.dump(self.config, skip_link_targets=True, skip_unset=False)
@@ -205,7 +216,12 @@ class Command(LightningCLI):
 
 
 def parse(args: list[str]) -> dict[str, Any]:
-    """Return the complete configuration that ``fit`` with these arguments would save.
+    """Return the complete configuration that ``fit`` with these arguments would save."""
+    return describe(args)[0]
+
+
+def describe(args: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the complete configuration that ``fit`` would save, and the remarks it would print.
 
     Args:
         args: as for :func:`main`, ``fit`` first.
@@ -213,7 +229,8 @@ def parse(args: list[str]) -> dict[str, Any]:
     Raises:
         UserError: a key, a value or a combination is wrong.
     """
-    return Command(command_line.read(args), {}, with_trainer=False).complete_config
+    command = Command(command_line.read(args), {}, with_trainer=False)
+    return command.complete_config, command.remarks
 
 
 def main(args: list[str] | None = None) -> None:
@@ -236,6 +253,11 @@ def main(args: list[str] | None = None) -> None:
             raise UserError(messages.one_line(error)) from error
         except OSError as error:
             raise what_stopped(error) from error
+        except RuntimeError as error:
+            rank = rank_zero_only.rank  # type: ignore[attr-defined]
+            if rank and distributed.has_lost_peer(error):
+                raise SystemExit(2) from error
+            raise
 
 
 def run(line: CommandLine) -> None:
@@ -245,8 +267,8 @@ def run(line: CommandLine) -> None:
         command = Command(line, {str(path): checkpoints.load(str(path))} if path else {})
         built = command.trainer, command.model, command.datamodule
         training = Training(*built, command.config, command.keeper)
-        remark = training.check(command.scheduler, command.batches)
-        training.run(command.complete_config, command.loaded, [line.kept, remark])
+        training.check(command.scheduler, command.batches)
+        training.run(command.complete_config, command.loaded, command.remarks)
     else:
         line, loaded = evaluate.prepared(line)
         command = Command(line, loaded)

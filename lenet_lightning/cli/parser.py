@@ -4,19 +4,18 @@ from typing import Any, Literal, NoReturn
 
 import jsonargparse
 import yaml
-from jsonargparse.typing import PositiveInt, restricted_number_type
+from jsonargparse.typing import PositiveInt
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lenet_lightning import strict_yaml
-from lenet_lightning.arguments import MAX_SEED
 from lenet_lightning.cli import messages
+from lenet_lightning.data.splits import Seed
 from lenet_lightning.errors import UserError
 from lenet_lightning.training.weight_averaging import from_first_update
 
 Monitor = Literal["val/acc", "val/loss", "val/acc_negative", "val/loss_negative"]
 Resume = Literal["never", "auto", "must"]
-Seed = restricted_number_type("Seed", int, [(">=", 0), ("<=", MAX_SEED)])
 
 # The parser's mode: how it reads values and writes configurations.
 MODE = "strict_yaml"

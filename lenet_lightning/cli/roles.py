@@ -105,6 +105,16 @@ UNFIT: dict[str, str] = {
         "strategies.SingleDeviceStrategy": "use trainer.accelerator and trainer.devices 1",
     }.items()
     for path in names.split()
+} | {
+    f"lightning.fabric.plugins.environments.{name}": reason
+    for name, reason in {
+        "ClusterEnvironment": _BASE,
+        "XLAEnvironment": "it is for TPUs",
+        **dict.fromkeys(
+            ("KubeflowEnvironment", "LSFEnvironment", "MPIEnvironment"),
+            "start the processes by torchrun or srun, which are tested",
+        ),
+    }.items()
 }
 
 # Lightning's classes that take functions, which a configuration names with --allow_imports only.

@@ -8,9 +8,13 @@ from lightning.pytorch import Trainer
 from torch.optim.lr_scheduler import (
     ConstantLR,
     CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
+    CyclicLR,
     LinearLR,
+    MultiStepLR,
     OneCycleLR,
     PolynomialLR,
+    StepLR,
 )
 
 from lenet_lightning.cli import checks
@@ -39,15 +43,11 @@ def left_out(name: str | None, given: frozenset[str]) -> str | None:
     return None
 
 
-def of_training(options: Any, argument: str) -> int:
-    """Return the length of the training in the scheduler's own interval.
+def of_training(options: Any) -> int:
+    """Return the length of the training in the scheduler's own interval, -1 without a limit.
 
     Args:
         options: the parsed configuration of ``fit``.
-        argument: of the scheduler, that is to be this length.
-
-    Raises:
-        UserError: the training has no limit.
     """
     trainer, data, batches = options.trainer, options.data, 1
     if options.model.scheduler_interval == "step" or trainer.max_steps > 0:
@@ -56,7 +56,16 @@ def of_training(options: Any, argument: str) -> int:
         limit = SimpleNamespace(limit_train_batches=1.0 if part is None else part)
         batches = checks.epoch_batches(cast(Trainer, limit), checks.sizes(module))
     epochs, steps = checks.duration(trainer, batches)
-    length = steps if options.model.scheduler_interval == "step" else epochs
+    return steps if options.model.scheduler_interval == "step" else epochs
+
+
+def required(options: Any, argument: str) -> int:
+    """Return the length of the training for an argument of the scheduler that was left out.
+
+    Raises:
+        UserError: the training has no limit.
+    """
+    length = of_training(options)
     if length < 1:
         raise UserError(
             f"model.scheduler.{argument} is required: it is the length of the training by default, "
@@ -73,19 +82,31 @@ def disagreement(scheduler: Any, length: int, interval: str) -> str:
         length: of the training, in ``interval``; -1 without a limit.
         interval: epoch or step.
     """
-    if length < 1:
+    given, effect = _effect(scheduler, length) if length > 0 else ("", "")
+    if not effect:
         return ""
-    if isinstance(scheduler, LinearCycles):
-        first, every = scheduler.first, scheduler.every
-        if length >= first and (length - first) % every == 0:
-            return ""
-        return (
-            f"model.scheduler has first {first} and every {every}, but training takes {length} "
-            f"{interval}s: it ends within a cycle, before the learning rate is back at 0."
-        )
+    return f"model.scheduler has {given}, but training takes {length} {interval}s: {effect}."
+
+
+def _effect(scheduler: Any, length: int) -> tuple[str, str]:
+    """Return arguments of a scheduler, and what a training of this length makes of them."""
+    if isinstance(scheduler, MultiStepLR):
+        late = [milestone for milestone in scheduler.milestones if milestone >= length]
+        given = f"the milestones {', '.join(map(str, sorted(scheduler.milestones)))}"
+        return given, "those from its end on have no effect" if late else ""
+    if isinstance(scheduler, StepLR):
+        given = f"step_size {scheduler.step_size}"
+        return given, "the learning rate never falls" if scheduler.step_size >= length else ""
+    if cycle := _cycle(scheduler, length):
+        given, inside = cycle
+        return given, "it ends within a cycle, before the learning rate is back" if inside else ""
     kinds = {**LENGTHS, ConstantLR: "total_iters"}
-    argument = next((name for kind, name in kinds.items() if isinstance(scheduler, kind)), "")
-    ends = getattr(scheduler, argument, length) if argument else length
+    argument = next((name for kind, name in kinds.items() if isinstance(scheduler, kind)), None)
+    if argument is None:
+        return "", ""
+    ends = getattr(scheduler, argument)
+    remedy = f"; give {length}" + (", or leave it out" if type(scheduler) in LENGTHS else "")
+    effect = ""
     if ends > length:
         effect = "it ends before the learning rate has come to its end"
     elif ends < length and isinstance(scheduler, CosineAnnealingLR):
@@ -94,10 +115,24 @@ def disagreement(scheduler: Any, length: int, interval: str) -> str:
         isinstance(scheduler, PolynomialLR) or getattr(scheduler, "end_factor", 1.0) == 0
     ):
         effect = "the learning rate is 0 after that, and nothing is learnt"
-    else:
-        return ""
-    remedy = f"give {length}" + (", or leave it out" if type(scheduler) in LENGTHS else "")
-    return (
-        f"model.scheduler.{argument} is {ends}, but training takes {length} {interval}s: "
-        f"{effect}; {remedy}."
-    )
+    return f"{argument} {ends}", effect and effect + remedy
+
+
+def _cycle(scheduler: Any, length: int) -> tuple[str, bool] | None:
+    """Return what the cycles of a scheduler are, and whether a training ends within one.
+
+    None if it has none.
+    """
+    if isinstance(scheduler, LinearCycles):
+        first, every = scheduler.first, scheduler.every
+        inside = length < first or (length - first) % every > 0
+        return f"first {first} and every {every}", inside
+    if isinstance(scheduler, CyclicLR):
+        return f"cycles of {scheduler.total_size:g}", length % scheduler.total_size > 0
+    if isinstance(scheduler, CosineAnnealingWarmRestarts):
+        end = cycle = scheduler.T_0
+        while end < length:
+            cycle *= scheduler.T_mult
+            end += cycle
+        return f"T_0 {scheduler.T_0} and T_mult {scheduler.T_mult}", end > length
+    return None

@@ -18,6 +18,7 @@ from typing import Any, cast
 import jsonargparse
 import torch
 
+from lenet_lightning import files
 from lenet_lightning.cli.messages import forbidden
 from lenet_lightning.cli.roles import (
     FURTHER,
@@ -102,8 +103,12 @@ def _check(node: Any, key: str, prefixes: set[str], trusted: bool) -> None:
     elif isinstance(node, list | tuple | set):
         for value in node:
             _check(value, key, prefixes, trusted)
-    elif isinstance(node, str) and "://" in node and key.startswith("trainer.") and not trusted:
-        raise UserError(f"{full_key([key])} is {node}, an address: expected a path on this disk.")
+    elif isinstance(node, str | os.PathLike):
+        files.check_kind(full_key([key]), node)
+        if "://" in str(node) and key.startswith("trainer.") and not trusted:
+            raise UserError(
+                f"{full_key([key])} is {node}, an address: expected a path on this disk."
+            )
 
 
 def check_names(named: list[tuple[str, str]], prefixes: set[str]) -> None:

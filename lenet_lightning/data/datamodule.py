@@ -106,14 +106,14 @@ class ImageDataModule(LightningDataModule):
         steps_per_execution: PositiveInt | Literal["auto"] = "auto",
         protocol: Protocol = "holdout",
         val_size: PositiveInt | None = None,
-        split_seed: NonNegativeInt = 0,
+        split_seed: splits.Seed = 0,
         num_folds: PositiveInt | None = None,
         fold: NonNegativeInt = 0,
         subset: PositiveInt | None = None,
         train_polarity: TrainPolarity = "original",
         negate_border: bool = True,
         augmentation: Augmentation = NO_AUGMENTATION,
-        seed: NonNegativeInt = 0,
+        seed: splits.Seed = 0,
     ) -> None:
         super().__init__()
         self.root = root

@@ -1,6 +1,12 @@
 """Stratified, seeded splits of a training set."""
 
 import numpy as np
+from jsonargparse.typing import restricted_number_type
+
+from lenet_lightning.arguments import MAX_SEED
+
+Seed = restricted_number_type("Seed", int, [(">=", 0), ("<=", MAX_SEED)])
+"""Type of an option that is a seed."""
 
 
 def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
-from lenet_lightning.cli import lightning_cli, roles
+from lenet_lightning.cli import roles
 from lenet_lightning.store import checkpoints, run_folder
 from tests.conftest import DIGITS, PLAIN, Run
 
@@ -27,8 +28,15 @@ EVERY = [
     for module, key in KEYS.items()
     for name in importlib.import_module(f"lightning.pytorch.{module}").__all__
 ]
+ENVIRONMENTS = "lightning.fabric.plugins.environments"
+EVERY += [
+    ("trainer.plugins", f"{ENVIRONMENTS}.{name}")
+    for name in dir(importlib.import_module(ENVIRONMENTS))
+    if name.endswith("Environment")
+]
 REFUSED = [(key, path) for key, path in EVERY if path in roles.UNFIT]
-WORKING = {path for key in KEYS.values() for path in roles.ROLES[key] if ".pytorch." in path}
+WORKING = {path for key in KEYS.values() for path in roles.ROLES[key] if "lightning." in path}
+WORKING = {path for path in WORKING if not path.startswith("lenet_lightning.")}
 
 # The test below that sees what each class that may be named does.
 SEEN_BY = {
@@ -38,6 +46,7 @@ SEEN_BY = {
     "test_device_stats": "DeviceStatsMonitor",
     "test_profilers": "SimpleProfiler AdvancedProfiler PyTorchProfiler PassThroughProfiler",
     "test_strategy": "DDPStrategy",
+    "test_environments": "LightningEnvironment SLURMEnvironment TorchElasticEnvironment",
 }
 RUN = Path("lightning_logs/digits/version_0")
 
@@ -171,7 +180,6 @@ def test_progress_bars(run: Run) -> None:
 
 
 def test_device_stats(run: Run) -> None:
-    pytest.importorskip("psutil")
     logger = config("trainer.logger", spec("CSVLogger", save_dir="csv", name=None, version=""))
     callback = config("trainer.callbacks", spec("DeviceStatsMonitor"))
     assert run(f"{DIGITS} {logger} {callback} --trainer.max_epochs 1").code == 0
@@ -189,12 +197,18 @@ def test_what_writes_to_a_logger_needs_one(
     assert not Path("lightning_logs").exists()
 
 
-@pytest.mark.parametrize("name", ["SimpleProfiler", "AdvancedProfiler", "PyTorchProfiler"])
+@pytest.mark.parametrize(
+    "name", ["SimpleProfiler", "AdvancedProfiler", "PyTorchProfiler", "PassThroughProfiler"]
+)
 @pytest.mark.filterwarnings("ignore:.*Profiler default schedule will be overridden")
 def test_profilers(run: Run, name: str) -> None:
     """In the run folder, unless another is given."""
-    options = config("trainer.profiler", spec(name, filename="seen"))
+    measures = name != "PassThroughProfiler"
+    options = config("trainer.profiler", spec(name, **{"filename": "seen"} if measures else {}))
     assert run(f"{PLAIN} {options} --trainer.max_epochs 1").code == 0
+    assert bool(list(RUN.glob("*.txt"))) == measures
+    if not measures:
+        return
     (report,) = RUN.glob("fit-seen*.txt")
     what = "Self CPU time total" if name == "PyTorchProfiler" else "training_step"
     assert what in report.read_text()
@@ -205,9 +219,34 @@ def test_a_profile_is_printed(run: Run, caplog: pytest.LogCaptureFixture) -> Non
     assert done.code == 0 and "run_training_epoch" in done.err + caplog.text
 
 
-def test_strategy(run: Run) -> None:
+def test_a_checkpoint_callback_beside_the_run_s_own(run: Run) -> None:
+    """Even one like the run's own, and one without arguments: in the run's folder."""
+    options = config("trainer.callbacks", spec("ModelCheckpoint"))
+    assert run(f"{PLAIN} {options} --trainer.max_epochs 1").code == 0
+    names = {path.name for path in (RUN / "checkpoints").glob("*.ckpt")}
+    assert names == {"best.ckpt", "last.ckpt", "last.previous.ckpt", "epoch=0-step=21.ckpt"}
+    options = config("trainer.callbacks", spec("ModelCheckpoint", monitor="val/acc", mode="max"))
+    assert run(f"{PLAIN} {options} --trainer.max_epochs 1").code == 0
+
+
+def test_environments(run: Run) -> None:
+    """On one device each lets the training be what it is without."""
+    for name in SEEN_BY["test_environments"].split():
+        path = f"{ENVIRONMENTS}.{name}"
+        options = config("trainer.plugins", {"class_path": path})
+        ended = run(f"{PLAIN} {options} --trainer.max_epochs 1 --name {name}")
+        assert (ended.code, ended.err) == (0, ""), name
+
+
+def test_strategy(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK"):
+        monkeypatch.setenv(variable, "")  # so that it is unset again
+        monkeypatch.delenv(variable)
     named = spec("lightning.pytorch.strategies.DDPStrategy", start_method="spawn")
     refused = run(f"{DIGITS} {config('trainer.strategy', named)}")
     assert refused.code == 2 and "trainer.strategy.start_method is spawn" in refused.err
-    named = spec("lightning.pytorch.strategies.DDPStrategy", find_unused_parameters=True)
-    assert lightning_cli.parse([*DIGITS.split(), *config("trainer.strategy", named).split()])
+    named = spec("lightning.pytorch.strategies.DDPStrategy", process_group_backend="gloo")
+    options = f"{config('trainer.strategy', named)} --trainer.devices 1 --trainer.max_epochs 1"
+    assert run(f"{PLAIN} {options}").code == 0
+    assert torch.distributed.get_backend() == "gloo"
+    torch.distributed.destroy_process_group()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from lenet_lightning.cli.lightning_cli import parse
 from lenet_lightning.cli.schedule_length import disagreement
@@ -90,7 +91,7 @@ def test_a_stored_length_is_not_the_training_s(run: Run) -> None:
     folder = "lightning_logs/short/version_0"
     longer = run(f"fit --config {folder}/config.yaml --trainer.max_epochs 3 --name longer")
     assert longer.code == 0 and longer.err == ""
-    assert "model.scheduler.T_max is 2, but training takes 3 epochs" in longer.out
+    assert "model.scheduler has T_max 2, but training takes 3 epochs" in longer.out
     same = run(f"fit --config {folder}/config.yaml --name same")
     assert same.code == 0 and "T_max" not in same.out
     best = f"{folder}/checkpoints/best.ckpt"
@@ -106,27 +107,46 @@ def sentence(options: str, length: int) -> str:
 
     from lenet_lightning import LinearCycles
 
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
     name, *arguments = options.split()
     kind = LinearCycles if name == "LinearCycles" else getattr(lr_scheduler, name)
-    values = {key: float(value) if "." in value else int(value)
-              for key, value in (argument.split("=") for argument in arguments)}  # fmt: skip
+    given = dict(argument.split("=") for argument in arguments)
+    values = {key: yaml.safe_load(f"[{value}]" * ("," in value) or value)
+              for key, value in given.items()}  # fmt: skip
     return disagreement(kind(optimizer, **values), length, "epoch")
 
 
 @pytest.mark.parametrize(
     ("options", "length", "part"),
     [
-        ("CosineAnnealingLR T_max=15", 40, "T_max is 15, but training takes 40 epochs: the learn"),
+        ("CosineAnnealingLR T_max=15", 40, "T_max 15, but training takes 40 epochs: the learning"),
         ("CosineAnnealingLR T_max=15", 40, "rises again after that; give 40, or leave it out."),
         ("CosineAnnealingLR T_max=15", 3, "it ends before the learning rate has come to its end"),
         ("LinearLR start_factor=1.0 end_factor=0.0 total_iters=3", 5, "is 0 after that"),
-        ("LinearLR total_iters=6", 5, "total_iters is 6"),
+        ("LinearLR total_iters=6", 5, "total_iters 6"),
         ("PolynomialLR total_iters=3", 5, "is 0 after that"),
         ("ConstantLR total_iters=6", 5, "it ends before"),
-        ("OneCycleLR max_lr=0.1 total_steps=9", 5, "total_steps is 9"),
+        ("OneCycleLR max_lr=0.1 total_steps=9", 5, "total_steps 9"),
         ("LinearCycles first=4 every=2", 7, "first 4 and every 2, but training takes 7 epochs"),
         ("LinearCycles first=4 every=2", 2, "it ends within a cycle"),
+        (
+            "MultiStepLR milestones=3,5",
+            5,
+            "the milestones 3, 5, but training takes 5 epochs: those",
+        ),
+        (
+            "StepLR step_size=5",
+            5,
+            "step_size 5, but training takes 5 epochs: the learning rate nev",
+        ),
+        (
+            "CosineAnnealingWarmRestarts T_0=2 T_mult=2",
+            7,
+            "T_0 2 and T_mult 2, but training takes 7",
+        ),
+        ("CosineAnnealingWarmRestarts T_0=9", 7, "it ends within a cycle"),
+        ("CyclicLR base_lr=0.1 max_lr=1.0 step_size_up=2", 6, "cycles of 4, but training takes 6"),
+        ("CyclicLR base_lr=0.1 max_lr=1.0 step_size_up=2000", 6, "it ends within a cycle"),
     ],
 )
 def test_disagreement(options: str, length: int, part: str) -> None:
@@ -143,7 +163,12 @@ def test_disagreement(options: str, length: int, part: str) -> None:
         ("PolynomialLR total_iters=5", 5),
         ("ConstantLR total_iters=3", 5),
         ("OneCycleLR max_lr=0.1 total_steps=5", 5),
-        ("StepLR step_size=9", 5),
+        ("StepLR step_size=4", 5),
+        ("MultiStepLR milestones=3,4", 5),
+        ("ExponentialLR gamma=0.5", 5),
+        ("CosineAnnealingWarmRestarts T_0=2 T_mult=2", 6),
+        ("CosineAnnealingWarmRestarts T_0=2", 6),
+        ("CyclicLR base_lr=0.1 max_lr=1.0 step_size_up=2 step_size_down=1", 6),
         ("LinearCycles first=4 every=2", 8),
         ("LinearCycles first=4 every=2", 4),
     ],
