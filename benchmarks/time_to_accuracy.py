@@ -53,7 +53,8 @@ def accuracy(line: str) -> float | None:
     """Return the test accuracy that a line of output tells after an epoch, if it does."""
     if line.startswith('{"seconds"'):
         return float(json.loads(line)["accuracy"])
-    told = re.search(r"val loss \S+ acc ([\d.]+)%", line)  # val is the test set here
+    # Training's loss and accuracy, then validation's, which is the test set here.
+    told = re.match(r" *\d+(?:/\d+)? +\S+ +[\d.]+% +\S+ +([\d.]+)% ", line)
     return round(float(told[1]) / 100, 6) if told else None
 
 

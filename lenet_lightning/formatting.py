@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +32,23 @@ def number(value: float, measure: str, signed: bool = False) -> str:
         return NONE
     sign = "+" if signed else ""
     if "loss" in measure:
-        return f"{value:{sign}.3f}"
+        return f"{value:{sign}.3f}" if abs(value) < 1000 else f"{value:{sign}.3g}"
     return f"{100 * value:{sign}.2f}" + (" points" if signed or measure == "variation" else " %")
+
+
+def loss(value: float) -> str:
+    """A loss of four decimals, from 100 on of three digits: ``0.1234``, ``1.23e+07``."""
+    return f"{value:.4f}" if abs(value) < 100 else f"{value:.3g}"
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as lines of text: the first column flush left, the others flush right."""
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = (f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True))
+        lines.append("   ".join([f"{first:{widths[0]}}", *cells]).rstrip())
+    return "\n".join(lines)
 
 
 def interval(low: float, high: float, measure: str, signed: bool = False) -> str:

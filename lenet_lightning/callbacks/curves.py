@@ -76,6 +76,6 @@ def title(run: run_folder.Run) -> str:
     parts = [f"LeNet-5 on {name}", f"protocol {manifest.protocol}", f"seed {manifest.seed}"]
     best = manifest.best_epoch
     if best is not None:
-        last = int(run.metrics["epoch"][-1])
-        parts.append(f"best epoch {best} (last: {last}), by {manifest.monitor}")
+        last = int(run.metrics["epoch"][-1]) + 1
+        parts.append(f"best epoch {best + 1} of {last}, by {manifest.monitor}")
     return ", ".join(parts)

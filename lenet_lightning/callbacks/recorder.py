@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 import lenet_lightning
-from lenet_lightning import files
+from lenet_lightning import files, formatting
 from lenet_lightning.callbacks.threads import ThreadChooser
 from lenet_lightning.data.datamodule import ImageDataModule
 from lenet_lightning.errors import NonFiniteError, UserError
@@ -36,6 +37,16 @@ from lenet_lightning.training.classifier import Classifier
 from lenet_lightning.training.distillation import Distillation
 
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics")
+# What the line of an epoch shows, and in how many characters: 80 in all.
+EPOCH_COLUMNS = {
+    "train/loss": 9,
+    "train/acc": 8,
+    "val/loss": 9,
+    "val/acc": 8,
+    "val/acc_negative": 8,
+    "test/acc": 8,
+    "test/acc_negative": 8,
+}
 METRIC_COLUMNS = ("loss", "acc", "loss_negative", "acc_negative")
 
 
@@ -61,6 +72,7 @@ class RunRecord(Checkpoint):
         self.config = ""
         self.origin: dict[str, Any] | None = None
         self.rows: list[dict[str, str]] = []
+        self.shown: list[str] = []
         self.manifest = Manifest()
         self.begun = False
         self.seconds_before = 0.0
@@ -177,7 +189,11 @@ class RunRecord(Checkpoint):
             return
         self.rows.append({key: str(value) for key, value in row.items()})
         self.save()
-        pl_module.print(epoch_line(row))
+        if not self.shown:
+            self.shown = list(filter(row.__contains__, EPOCH_COLUMNS))
+            pl_module.print(epoch_header(self.shown))
+        best = self.manifest.best_epoch == trainer.current_epoch
+        pl_module.print(epoch_line(row, self.shown, trainer.max_epochs, best))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record whether a callback ended training before its time; only the test is left."""
@@ -303,15 +319,36 @@ def best_epoch(rows: list[dict[str, str]], monitor: str) -> int | None:
     return int(choose(known, key=lambda row: float(row[monitor]))["epoch"])
 
 
-def epoch_line(row: dict[str, Any]) -> str:
-    """Format an epoch's row for the terminal."""
-    parts = [f"epoch {row['epoch']:3d}"]
-    for label, key in (("train", "train"), ("val", "val"), ("test", "test")):
-        if f"{key}/acc" in row:
-            parts.append(f"{label} loss {row[f'{key}/loss']:.4f} acc {row[f'{key}/acc']:.2%}")
-        if f"{key}/acc_negative" in row:
-            parts.append(f"negatives {row[f'{key}/acc_negative']:.2%}")
-    return "  ".join([*parts, f"{row['seconds']:.1f} s"])
+def epoch_header(columns: Sequence[str]) -> str:
+    """Return the two lines above the epochs' lines: stages, and the metrics of each."""
+    names = [column.split("/") for column in columns]
+    stages = [s if i == 0 or names[i - 1][0] != s else "" for i, (s, _) in enumerate(names)]
+    widths = [EPOCH_COLUMNS[column] for column in columns]
+    upper = "".join(f"{stage:>{width}}" for stage, width in zip(stages, widths, strict=True))
+    labels = {"loss": "loss", "acc": "acc", "acc_negative": "neg."}
+    lower = "".join(f"{labels[n]:>{w}}" for (_, n), w in zip(names, widths, strict=True))
+    return f"{'':7}{upper.rstrip()}\n{'epoch':>7}{lower}{'time':>8}"
+
+
+def epoch_line(
+    row: dict[str, Any], columns: Sequence[str], epochs: int | None = None, best: bool = False
+) -> str:
+    """Format an epoch's row for the terminal, in 80 columns.
+
+    Args:
+        row: its columns of metrics.csv; the line counts epochs from 1.
+        columns: what to show of it, of ``EPOCH_COLUMNS``; what the row lacks stays empty.
+        epochs: of the whole training; None or -1 if there is no limit.
+        best: whether it is the best epoch until now.
+    """
+    number = f"{row['epoch'] + 1}/{epochs}" if epochs and epochs > 0 else f"{row['epoch'] + 1}"
+    cells = [f"{number:>7}"]
+    for column in columns:
+        value, width = row.get(column), EPOCH_COLUMNS[column]
+        form = formatting.loss if "loss" in column else "{:.2%}".format
+        cells.append(f"{'' if value is None else form(value):>{width}}")
+    seconds = f"{row['seconds']:.{0 if row['seconds'] >= 100 else 1}f} s"
+    return "".join([*cells, f"{seconds:>8}", " best" if best else ""])
 
 
 def describe(trainer: Trainer, classifier: Classifier) -> Manifest:

@@ -223,14 +223,14 @@ class Training:
         return [chance.words(self.options.model.initializer, rate, figures["loss"], logits)]
 
     def test_words(self, best: int) -> str:
-        """Say what the test at the end of ``fit`` was made of, and how its epoch was selected."""
+        """Say how the tested epoch was selected, counted from 1, and on what it was tested."""
         data = self.data
         by = (
-            "the test set itself: protocol report"
+            "the test set itself (protocol report)"
             if data.protocol == "report"
-            else f"{len(data.val_index):,} validation images: protocol {data.protocol}"
+            else f"{len(data.val_index):,} validation images (protocol {data.protocol})"
         )
         return (
-            f"{data.dataset} test set, {count_words(self.trainer, 'test')}; epoch {best} (last: "
-            f"{self.trainer.current_epoch - 1}), chosen by {self.options.monitor} on {by}"
+            f"Epoch {best + 1} of {self.trainer.current_epoch}, selected by {self.options.monitor} "
+            f"on {by}\n{data.dataset} test set, {count_words(self.trainer, 'test')}:"
         )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from statistics import mean
 
+from lenet_lightning import formatting
 from lenet_lightning.statistics import mean_interval, wilson
 
 
@@ -13,15 +14,15 @@ def table(figures: dict[str, float], count: int) -> str:
         figures: acc, loss, acc_negative, loss_negative; acc_views and loss_views if there are any.
         count: images evaluated.
     """
-    lines = [f"{'':12}{'accuracy':>10}{'95 % interval':>20}{'loss':>10}"]
+    rows = [["", "accuracy", "95 % interval", "loss"]]
     for label, suffix in (("originals", ""), ("negatives", "_negative"), ("views", "_views")):
         if f"acc{suffix}" not in figures:
             continue
         accuracy, loss = figures[f"acc{suffix}"], figures[f"loss{suffix}"]
         low, high = wilson(accuracy, count)
         interval = f"{low:.2%} to {high:.2%}"
-        lines.append(f"{label:12}{accuracy:>10.2%}{interval:>20}{loss:>10.4f}")
-    return "\n".join(lines)
+        rows.append([label, f"{accuracy:.2%}", interval, formatting.loss(loss)])
+    return formatting.columns(rows)
 
 
 def networks_table(
@@ -49,13 +50,15 @@ def networks_table(
             rows[label] = {key: pair[i] for key, pair in bounds.items()}
         if together:
             rows["ensemble"] = together
-    width = max(map(len, rows))
-    lines = [" " * width + "".join(f"{title:>12}" for title in columns)]
-    forms = {key: ".4f" if key == "loss" else ".2%" for key in columns.values()}
+    lines = [["", *columns]]
     for label, own in rows.items():
-        cells = (f"{own[key]:{form}}" if key in own else "" for key, form in forms.items())
-        lines.append(f"{label:{width}}" + "".join(f"{cell:>12}" for cell in cells).rstrip())
-    return "\n".join(lines)
+        cells = [_cell(key, own[key]) if key in own else "" for key in columns.values()]
+        lines.append([label, *cells])
+    return formatting.columns(lines)
+
+
+def _cell(key: str, value: float) -> str:
+    return formatting.loss(value) if key == "loss" else f"{value:.2%}"
 
 
 def trial_words(batches: int) -> str:

@@ -21,7 +21,7 @@ def check_finite(
         network: whose parameters are checked.
         val_loss: the epoch's validation loss, a scalar; None without validation.
         global_step: optimizer steps taken until now.
-        epoch: named in the error.
+        epoch: named in the error, there counted from 1.
         learning_rate: likewise.
 
     Raises:
@@ -34,7 +34,7 @@ def check_finite(
     what = "loss is" if len(bad) or finite.all() else "weights are"
     step = global_step - len(losses) + (int(bad[0]) if len(bad) else len(losses) - 1)
     raise NonFiniteError(
-        f"The {what} no longer finite at step {step} (epoch {epoch}, learning rate "
+        f"The {what} no longer finite at step {step} (epoch {epoch + 1}, learning rate "
         f"{learning_rate:g}): most likely the learning rate is too high; try a tenth of it, or "
         "model.gradient_clip_val 1."
     )

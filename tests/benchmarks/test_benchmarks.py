@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from lenet_lightning.callbacks.recorder import epoch_line
+from lenet_lightning.callbacks.recorder import EPOCH_COLUMNS, epoch_line
 from lenet_lightning.networks.lenet5 import LeNet5
 from tests.networks.compiler import needs_kernel
 
@@ -108,7 +108,7 @@ def test_race_reads_our_epochs_and_those_of_peers(load) -> None:
     race = load("time_to_accuracy")
     row = {"epoch": 3, "train/loss": 0.1, "train/acc": 0.5, "val/loss": 0.2, "val/acc": 0.9801}
     row |= {"val/acc_negative": 0.3, "seconds": 1.5}
-    assert race.accuracy(epoch_line(row)) == pytest.approx(0.9801)
+    assert race.accuracy(epoch_line(row, list(EPOCH_COLUMNS), 40)) == pytest.approx(0.9801)
     assert race.accuracy('{"seconds": 1.0, "accuracy": 0.97}') == 0.97
     assert race.accuracy("Run folder logs/run/version_0") is None
 

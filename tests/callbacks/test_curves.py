@@ -36,7 +36,7 @@ def test_a_finished_run_has_its_curves(tmp_path: Path, protocol: str, drawn: lis
     (figure,) = drawn
     assert f"LeNet-5 on Digits, protocol {protocol}, seed 0, best epoch" in figure.get_suptitle()
     last = int(run_folder.read(folder).metrics["epoch"][-1])
-    assert f" (last: {last}), by val/acc" in figure.get_suptitle()
+    assert f" of {last + 1}, by val/acc" in figure.get_suptitle()
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert ("validation (the test set)" in labels) == (protocol == "report")
     assert ("test" in labels) == (protocol != "report")

@@ -130,10 +130,10 @@ class TestRunFolder:
         for part in (
             f"Run folder {folder}",
             "Digits test set, 360 images",
-            "(last: 1), chosen by val/acc on 143 validation images: protocol holdout",
+            " of 2, selected by val/acc on 143 validation images (protocol holdout)",
             "95 % interval",
-            f"originals {test['acc']:>12.2%}",
-            f"negatives {test['acc_negative']:>12.2%}",
+            f"originals {test['acc']:>10.2%} ",
+            f"negatives {test['acc_negative']:>10.2%} ",
             f"{test['loss']:.4f}",
         ):
             assert part in outcome.out, outcome.out
@@ -151,7 +151,7 @@ class TestRunFolder:
 
     def test_report_protocol(self, run: Run) -> None:
         outcome = run(f"{PLAIN} --name report --data.protocol report")
-        assert "chosen by val/acc on the test set itself: protocol report" in outcome.out
+        assert "selected by val/acc on the test set itself (protocol report)" in outcome.out
         manifest = json.loads(Path("lightning_logs/report/version_0/run.json").read_text())
         assert (manifest["protocol"], manifest["data"]["val_size"]) == ("report", 0)
         best = metrics("lightning_logs/report/version_0")[manifest["best_epoch"]]
@@ -387,10 +387,10 @@ def test_a_time_limit_is_no_callback_of_the_users(run: Run) -> None:
 
 
 def test_a_training_that_goes_on_counts_all_its_epochs(run: Run) -> None:
-    assert "epoch 0 (last: 0), chosen by" in run(f"{PLAIN} --trainer.max_epochs 1 --name first").out
+    assert "Epoch 1 of 1, selected by" in run(f"{PLAIN} --trainer.max_epochs 1 --name first").out
     last = "lightning_logs/first/version_0/checkpoints/last.ckpt"
     gone_on = run(f"{PLAIN} --trainer.max_epochs 3 --name second --ckpt_path {last}")
-    assert "(last: 2), chosen by" in gone_on.out, gone_on.err
+    assert " of 3, selected by" in gone_on.out, gone_on.err
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_learning_rate_far_too_high(run: Run) -> None:
 def test_the_last_finite_epoch_stays(run: Run) -> None:
     schedule = "--model.scheduler ExponentialLR --model.scheduler.gamma 1e33"
     stopped = run(FIT, schedule, "--trainer.max_epochs 3")
-    assert_stopped(stopped.code, stopped.err, "(epoch 1, learning rate 1e+30)")
+    assert_stopped(stopped.code, stopped.err, "(epoch 2, learning rate 1e+30)")
     assert_finite_checkpoints()
     left = run_folder.read(FOLDER)
     assert list(left.metrics["epoch"]) == [0]
