@@ -19,6 +19,9 @@ _PUBLIC = {
     "LinearCycles": "training.schedulers",
     "Muon": "training.optimizers",
     "Pictures": "data.image_folder",
+    "Prediction": "training.trained",
+    "TrainedNetwork": "training.trained",
+    "load": "training.trained",
 }
 
 __all__ = ["__version__", *_PUBLIC, *DATASETS]

@@ -24,15 +24,15 @@ PRINTED = 20
 
 
 class PredictionTable(Callback):
-    """Writes ``predictions.csv``, of one network or of the mean of several.
+    """Prints and writes a table of predictions, of one network or of the mean of several.
 
     Attributes:
-        folder: where to write it, an existing folder.
+        path: the file to write.
         networks: how many predict, one after another.
     """
 
     def __init__(self) -> None:
-        self.folder = Path()
+        self.path = Path("predictions.csv")
         self.networks = 1
         self.probabilities: list[Tensor] = []
         self.complete: list[Tensor] = []
@@ -52,7 +52,7 @@ class PredictionTable(Callback):
         probabilities = mean_of(self.complete)
         classes = cast(InputSpec, cast(Classifier, pl_module).spec).classes
         data = trainer.datamodule  # type: ignore[attr-defined]
-        path = free_path(self.folder / "predictions.csv")
+        path = self.path
         names = data.picture_names
         ink = ink_words(data) if isinstance(data, Pictures) else [""] * len(names)
         files.replace(path, table(names, probabilities, classes, ink))

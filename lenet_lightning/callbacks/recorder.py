@@ -103,6 +103,7 @@ class RunRecord(Checkpoint):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the configuration and a first run.json."""
+        cast(Classifier, pl_module).to_loggers = False  # this callback logs an epoch's row
         self.started = self.epoch_started = time.perf_counter()
         if not trainer.is_global_zero or self.folder is None:
             return

@@ -10,7 +10,7 @@ from typing import Any, cast
 from lightning.pytorch import LightningDataModule, Trainer
 
 from lenet_lightning.callbacks import resume
-from lenet_lightning.callbacks.predictions import PredictionTable
+from lenet_lightning.callbacks.predictions import PredictionTable, free_path
 from lenet_lightning.callbacks.recorder import add_evaluation, figure, images_seen
 from lenet_lightning.cli import checks, ensemble, summary
 from lenet_lightning.cli.command_line import CommandLine
@@ -20,6 +20,7 @@ from lenet_lightning.data.registry import DATASETS
 from lenet_lightning.errors import UserError
 from lenet_lightning.store import checkpoints, run_folder
 from lenet_lightning.store.configuration import arguments, class_name, data_options
+from lenet_lightning.training import weights
 from lenet_lightning.training.classifier import Classifier
 from lenet_lightning.training.metrics import metric_names
 
@@ -28,7 +29,7 @@ Checkpoints = dict[str, dict[str, Any]]
 
 NO_CHECKPOINT = (
     "ckpt_path is required: give --ckpt_path with a file such as "
-    "lightning_logs/mnist/version_0/checkpoints/best.ckpt."
+    "lightning_logs/mnist/version_0/checkpoints/best.ckpt, or --pretrained mnist."
 )
 
 
@@ -54,9 +55,19 @@ def prepared(line: CommandLine) -> tuple[CommandLine, Checkpoints]:
     """
     if line.asks_help:
         return line, {}
-    if not (pattern := line.get("ckpt_path")):
-        raise UserError(NO_CHECKPOINT)
-    loaded = {path: checkpoints.load(path) for path in ensemble.members(str(pattern))}
+    pattern, name = line.get("ckpt_path"), line.get("pretrained")
+    if pattern and name:
+        raise UserError(f"Both --ckpt_path {pattern} and --pretrained {name} are given: keep one.")
+    if not pattern and not name:
+        if line.command != "predict":
+            raise UserError(NO_CHECKPOINT)
+        name = "mnist"
+    if name:
+        trained = weights.read(weights.path_of(str(name)))
+        print(f"Network: {name}, {trained.facts['title']}, of this package")
+        loaded = {str(name): weights.as_checkpoint(trained)}
+    else:
+        loaded = {path: checkpoints.load(path) for path in ensemble.members(str(pattern))}
     path, checkpoint = next(iter(loaded.items()))
     stored = None if line.has_files else checkpoints.config_of(path, checkpoint)
     if stored is not None:
@@ -160,10 +171,15 @@ class Evaluation:
             if validate:
                 checks.unseen(self.data, specs[path].name, data_options(trained), path)
 
-    def run(self, table: PredictionTable) -> None:
-        """Evaluate, print the result, and keep it with each run."""
+    def run(self, table: PredictionTable, output: str | None = None) -> None:
+        """Evaluate, print the result, and keep it with each run.
+
+        Args:
+            table: of predictions.
+            output: file for them; None for the default.
+        """
         if self.command == "predict":
-            self.predict(table)
+            self.predict(table, output)
             return
         stage = "val" if self.command == "validate" else "test"
         figures, together = [], ensemble.Ensemble()
@@ -181,7 +197,7 @@ class Evaluation:
             evaluate(self.model, self.data, ckpt_path=path, weights_only=True, **options)
             yield path
 
-    def predict(self, table: PredictionTable) -> None:
+    def predict(self, table: PredictionTable, output: str | None) -> None:
         """Read the pictures as the first network expects them; the last network ends the table."""
         first, *others = self.loaded
         if isinstance(self.data, Pictures):
@@ -191,7 +207,8 @@ class Evaluation:
             self.data.read(checkpoints.spec_of(checkpoint), negate_border)
         table.networks = len(self.loaded)
         folder = Path() if others else run_folder.folder_of(first) or Path()
-        table.folder = folder if os.access(folder, os.W_OK) else Path()
+        default = (folder if os.access(folder, os.W_OK) else Path()) / "predictions.csv"
+        table.path = checked_output(output) if output else free_path(default)
         for _ in self.each_checkpoint():
             pass
 
@@ -215,6 +232,24 @@ class Evaluation:
                     add_evaluation(folder, Path(path).name, data.dataset, stage, own)
                 except UserError as error:
                     print(f"The result was not kept: {error}")
+
+
+def checked_output(output: str) -> Path:
+    """Return the file for predictions that ``--output`` names.
+
+    Raises:
+        UserError: it exists already, is no CSV file, or its folder does not exist.
+    """
+    path = Path(output)
+    if path.is_dir():
+        return free_path(path / "predictions.csv")
+    if path.suffix != ".csv":
+        raise UserError(f"--output is {output}: expected a .csv file, or a folder that exists.")
+    if not path.parent.is_dir():
+        raise UserError(f"--output is {output}, but there is no folder {path.parent}.")
+    if path.exists() or path.with_suffix(".png").exists():
+        raise UserError(f"--output {output}, or its .png, exists already: choose another name.")
+    return path
 
 
 def stage_figures(trainer: Trainer, stage: str) -> dict[str, float]:

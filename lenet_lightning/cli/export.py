@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any, cast
 
 import numpy as np
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -34,8 +35,9 @@ from lenet_lightning.errors import UserError
 from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.signals import interruptible
 from lenet_lightning.store import checkpoints, run_folder
+from lenet_lightning.store.configuration import data_options
 from lenet_lightning.store.manifest import Manifest
-from lenet_lightning.training import pretrained
+from lenet_lightning.training import pretrained, weights
 
 FORMATS = ("safetensors", "onnx")
 
@@ -65,14 +67,13 @@ def main(args: list[str]) -> int:
     options = make_parser().parse_args(args)
     if options.output and options.output.exists():
         raise UserError(f"--output {options.output} exists already: choose another name.")
-    for package in {"safetensors": ["safetensors"], "onnx": ["onnx", "onnxruntime", "onnxscript"]}[
-        options.format
-    ]:
+    for package in {"onnx": ["onnx", "onnxruntime", "onnxscript"]}.get(options.format, []):
         require(package, options.format)
     with interruptible():
         network, checkpoint, config = pretrained.load(options.ckpt_path)
         facts = metadata(options.ckpt_path, checkpoint, config)
         spec = checkpoints.spec_of(checkpoint)
+        facts |= weights.description(network, spec, data_options(config).get("negate_border", True))
         images, origin = sample_images(spec, config, options.ckpt_path, options.root)
         write = {"safetensors": to_safetensors, "onnx": to_onnx}[options.format]
         content, exported = write(network, facts)
@@ -231,14 +232,13 @@ def sample_images(
 
 def to_safetensors(network: LeNet5, facts: dict[str, str]) -> tuple[bytes, Run]:
     """Return the file's content, and a function that computes logits from it."""
-    safetensors = require("safetensors.torch", "safetensors")
-    weights = {name: value.contiguous() for name, value in network.state_dict().items()}
-    content: bytes = safetensors.save(weights, {"format": "pt", **facts})
+    tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
+    content: bytes = safetensors.torch.save(tensors, {"format": "pt", **facts})
 
     copy = deepcopy(network)
     for value in copy.state_dict().values():
         value.fill_(torch.nan)
-    copy.load_state_dict(safetensors.load(content))
+    copy.load_state_dict(safetensors.torch.load(content))
     return content, copy
 
 

@@ -275,4 +275,4 @@ def run(line: CommandLine) -> None:
         built = command.trainer, command.model, command.datamodule
         evaluation = Evaluation(line.command, *built, loaded)
         evaluation.check(vars(command.config.model))
-        evaluation.run(command.table)
+        evaluation.run(command.table, command.config.get("output"))

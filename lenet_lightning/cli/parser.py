@@ -12,6 +12,7 @@ from lenet_lightning import strict_yaml
 from lenet_lightning.cli import messages
 from lenet_lightning.data.splits import Seed
 from lenet_lightning.errors import UserError
+from lenet_lightning.training import weights
 from lenet_lightning.training.weight_averaging import from_first_update
 
 Monitor = Literal["val/acc", "val/loss", "val/acc_negative", "val/loss_negative"]
@@ -21,7 +22,7 @@ Resume = Literal["never", "auto", "must"]
 MODE = "strict_yaml"
 
 # Keys of one invocation, not of a run.
-TRANSIENT = ("resume", "ckpt_path", "allow_imports", "config")
+TRANSIENT = ("resume", "ckpt_path", "pretrained", "output", "allow_imports", "config")
 
 PURPOSES = {
     "fit": "Train a network, choose its best epoch on validation images, and test that one.",
@@ -78,7 +79,7 @@ def add_seed(parser: LightningArgumentParser) -> None:
 def add_options(parser: LightningArgumentParser, command: str) -> None:
     """Add the options of a command beside those of trainer, model and data."""
     add = parser.add_argument
-    fit = command == "fit"
+    fit, predict = command == "fit", command == "predict"
     add("--ckpt_path", type=str | None, default=None, help=START if fit else TRAINED)
     if fit:
         add(
@@ -87,6 +88,22 @@ def add_options(parser: LightningArgumentParser, command: str) -> None:
             default="never",
             help="continue the newest unfinished run of this very configuration (auto: if "
             "there is one, must: fail if there is none)",
+        )
+    else:
+        add(
+            "--pretrained",
+            type=str | None,
+            default=None,
+            help="in place of --ckpt_path, a trained network of this package: "
+            f"{', '.join(weights.names())}" + ("; mnist by default" if predict else ""),
+        )
+    if predict:
+        add(
+            "--output",
+            type=str | None,
+            default=None,
+            help="CSV file of the predictions, or a folder for it; the contact sheet is the .png "
+            "beside it. By default predictions.csv in the run folder, or here",
         )
     # torchrun takes --logs and --monitor for abbreviations of its own options.
     add("--logs", "--run_root", type=str, default="lightning_logs", help="folder of all runs")

@@ -93,6 +93,9 @@ class LeNet5(nn.Module):
         conv_activation: activation of the convolutions, where it is another one: also
             ``"absolute"``, the absolute value. With polarity ``"absolute"``, conv2's alone.
 
+    Attributes:
+        arguments: those that the output depends on, as plain values; they rebuild the network.
+
     Raises:
         RuntimeError: ``kernel="fused"`` where the fused kernel is unavailable.
         ValueError: ``polarity="absolute"`` with another mean than 0.5, which makes ``1 - x`` the
@@ -115,6 +118,15 @@ class LeNet5(nn.Module):
         super().__init__()
         if polarity == "absolute" and set(mean) != {0.5}:
             raise ValueError(f"polarity absolute needs a mean of 0.5 in every channel, not {mean}")
+        self.arguments = {
+            "in_channels": in_channels,
+            "num_classes": num_classes,
+            "activation": activation,
+            "mean": list(mean),
+            "std": list(std),
+            "polarity": polarity,
+            "conv_activation": conv_activation,
+        }
         self.standardize = Standardize(mean, std) if mean else nn.Identity()
         self.conv1 = nn.Conv2d(in_channels, 6, 5, bias=polarity != "absolute")
         self.conv2 = nn.Conv2d(6, 16, 5)

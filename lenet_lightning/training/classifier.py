@@ -25,6 +25,7 @@ from lenet_lightning.networks.lenet5 import (
 )
 from lenet_lightning.store import checkpoint_schema
 from lenet_lightning.store.checkpoint_schema import SPEC_KEY, SchemaError
+from lenet_lightning.training import plain_batches
 from lenet_lightning.training.finite import check_finite
 from lenet_lightning.training.gradient_step import GradientStep
 from lenet_lightning.training.losses import Loss, Objective, Penalty, class_loss, kernels
@@ -80,6 +81,8 @@ class Classifier(LightningModule):
         teacher: maps images and labels of a training batch to the target, the probability of each
             class ``[batch, classes]``, in place of the labels; None without one.
         temperature: of the training loss; see ``losses.class_loss``.
+        to_loggers: whether metrics go to the trainer's loggers, and are what ``Trainer.validate``
+            and ``test`` return.
         test_logits: after a test, of the test set's originals and negatives,
             ``[2, size, classes]``.
 
@@ -151,6 +154,8 @@ class Classifier(LightningModule):
         self.temperature = 1.0
         self.gradient_step: GradientStep | None = None
         self.executions: list[tuple[Tensor, Tensor, int]] = []
+        self.to_loggers = True
+        self.tested = 0  # images of the test so far
         self.sums = nn.ModuleDict()
         mean, std = {
             "unit": ((), ()),
@@ -201,7 +206,10 @@ class Classifier(LightningModule):
         if self.attached is None:  # load_from_checkpoint
             return
         if self.spec is None:
-            spec = self.datamodule.spec
+            # A plain DataLoader tells nothing of its images.
+            spec = getattr(self.datamodule, "spec", None) or plain_batches.spec(
+                self.channels, self.classes, self.scaling
+            )
             if (spec.channels, len(spec.classes)) != (self.channels, self.classes):
                 raise UserError(
                     f"The network takes {self.channels} channels and names {self.classes} classes, "
@@ -247,6 +255,7 @@ class Classifier(LightningModule):
         optimizer: Any = self.optimizers()
         gradient_step = cast(GradientStep, self.gradient_step)
         losses, outputs, labels = [], [], []
+        batch = plain_batches.execution(batch, self.channels, self.trainer.world_size)
         for images, targets, total in self.until_max_steps(batch):
             target = self.teacher(images, targets) if self.teacher else targets
             if self.dropout:  # what is dropped depends on (seed, step) alone
@@ -328,6 +337,7 @@ class Classifier(LightningModule):
         self, batch: EvaluationBatch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Evaluate a validation batch, or a batch of the watched test set."""
+        batch = plain_batches.evaluation(batch, self.channels, 0)
         logits = [self.network(batch.images), self.network(batch.negatives)]
         self.evaluate("test" if dataloader_idx else "val", logits, batch.labels)
 
@@ -339,11 +349,15 @@ class Classifier(LightningModule):
     def on_test_epoch_start(self) -> None:
         """Reset the metrics, and make room for the logits of every test image."""
         self.on_validation_epoch_start()
-        size = self.trainer.test_dataloaders.size  # type: ignore[union-attr]
+        loader: Any = self.trainer.test_dataloaders
+        size = loader.size if hasattr(loader, "size") else len(loader.dataset)
+        self.tested = 0
         self.test_logits = torch.zeros(2, size, self.classes, device=self.device)
 
     def test_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
         """Evaluate a test batch, also with test-time augmentation, and keep its logits."""
+        batch = plain_batches.evaluation(batch, self.channels, self.tested)
+        self.tested += len(batch.labels)
         outputs = [self.network(batch.images), self.network(batch.negatives)]
         self.evaluate("test", outputs, batch.labels)
         for kept, logits in zip(self.test_logits, outputs, strict=True):
@@ -372,13 +386,15 @@ class Classifier(LightningModule):
         sums = cast(Sums, self.sums[name])
         if not sums.update_called:
             return
+        logger = None if self.to_loggers else False  # True would warn where there is none
         for key, value in sums.compute().items():
             # Every process holds the same value; sync_dist tells Lightning so.
-            self.log(f"{stage or name}/{key}{suffix}", value, logger=False, sync_dist=True)
+            self.log(f"{stage or name}/{key}{suffix}", value, logger=logger, sync_dist=True)
         sums.reset()
 
     def predict_step(self, batch: EvaluationBatch, batch_idx: int) -> Tensor:
         """Return class probabilities of images and of negatives, ``[2, batch, classes]``."""
+        batch = plain_batches.evaluation(batch, self.channels, 0)
         return torch.stack([self.network(x).softmax(1) for x in (batch.images, batch.negatives)])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
