@@ -11,6 +11,7 @@ from lenet_lightning.cli.command_line import read
 from lenet_lightning.errors import UserError
 from lenet_lightning.study import plan
 from lenet_lightning.study.reading import flatten
+from tests.conftest import REPOSITORY
 
 GOOD = """
 name: mine
@@ -189,7 +190,9 @@ def test_a_missing_file(tmp_path: Path) -> None:
         plan.load(tmp_path / "none.yaml")
 
 
-@pytest.mark.parametrize("name", ["report", "smoke", "activations"])
+@pytest.mark.parametrize(
+    "name", sorted(path.stem for path in (REPOSITORY / "configs/studies").glob("*.yaml"))
+)
 def test_shipped_studies_are_well_formed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     root = Path(__file__).parents[2]
     monkeypatch.chdir(root)
