@@ -78,7 +78,7 @@ def check_pickle(content: bytes) -> None:
     """
     stack: list[int] = []
     memo: dict[Any, int] = {}
-    for count, (operation, argument, _) in enumerate(pickletools.genops(content)):
+    for count, (operation, argument, _) in enumerate(pickletools.genops(content), 1):
         name, before = operation.name, operation.stack_before
         if count > MAX_OPERATIONS or (name == "GLOBAL" and argument not in GLOBALS):
             raise ValueError(f"{name} {argument}")
