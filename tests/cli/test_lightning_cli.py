@@ -13,9 +13,10 @@ import torch
 import yaml
 
 from lenet_lightning import __version__
-from lenet_lightning.cli import lightning_cli, summary
+from lenet_lightning.cli import lightning_cli
 from lenet_lightning.errors import UserError
 from lenet_lightning.networks import fused
+from lenet_lightning.statistics import wilson
 from lenet_lightning.store import run_folder
 from tests.conftest import DIGITS, PLAIN, Run
 
@@ -409,7 +410,7 @@ def test_a_part_of_the_images_counts_as_that_part(run: Run, command: str, expect
     assert not run_folder.read("lightning_logs/part/version_0").manifest.evaluations
     for shown in {fitted.out, evaluated.out}:
         share, low, high = re.findall(r"originals +([\d.]+)% +([\d.]+)% to ([\d.]+)%", shown)[-1]
-        interval = summary.wilson_interval(float(share) / 100, 100)
+        interval = wilson(float(share) / 100, 100)
         assert interval == pytest.approx((float(low) / 100, float(high) / 100), abs=1e-4)
 
 
