@@ -221,6 +221,11 @@ class Evaluation:
         what = f"{data.dataset}, {count_words(self.trainer, stage)} ({stage})"
         if len(paths) == 1:
             print(f"{paths[0]}: {what}\n{summary.table(figures[0], seen)}")
+            if stage == "test" and seen == size:
+                labels = data.test_images.labels.cpu()[data.test_index]
+                logits = self.model.test_logits.float().cpu()
+                print(f"\n{summary.calibration_table(logits, labels)}")
+                print(f"\n{summary.class_table(logits, labels, data.classes)}")
         else:
             print(f"{len(paths)} checkpoints: {what}")
             whole = stage == "test" and seen == size
