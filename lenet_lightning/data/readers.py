@@ -58,9 +58,17 @@ def parse_idx_images(data: Bytes, name: str) -> Pixels:
     return _parse_idx(data, name, dimensions=3, content="images")[:, None]
 
 
-def parse_idx_labels(data: Bytes, name: str, num_classes: int = 10) -> Labels:
-    """Return the labels of an idx file (magic 2049), int64 [N] in 0..num_classes-1."""
-    return _checked_labels(_parse_idx(data, name, 1, "labels"), name, num_classes)
+def parse_idx_labels(data: Bytes, name: str, num_classes: int = 10, first: int = 0) -> Labels:
+    """Return the labels of an idx file (magic 2049), int64 [N] in 0..num_classes-1.
+
+    Args:
+        data: the file's content.
+        name: the file's name.
+        num_classes: number of classes.
+        first: the label in the file that becomes 0.
+    """
+    labels = _parse_idx(data, name, 1, "labels").astype(np.int64) - first
+    return _checked_labels(labels, name, num_classes)
 
 
 def _parse_idx(data: Bytes, name: str, dimensions: int, content: str) -> Pixels:

@@ -6,7 +6,9 @@ on the command line (``--data NAME``) and ``data fetch NAME`` follow from it.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from string import ascii_lowercase, ascii_uppercase, digits
 from typing import Literal
 
 Layout = Literal["idx", "cifar", "digits"]
@@ -33,12 +35,45 @@ class Package:
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One file of a dataset in its stored form; digests are in hexadecimal, the size in bytes."""
+    """One file of a dataset in its stored form; digests are in hexadecimal.
+
+    Attributes:
+        name: a name that ends in ``.gz`` is that of a file that is stored compressed, as published.
+        size: bytes of its content, unpacked.
+        md5: of the file as it is stored.
+        sha256: likewise; empty if only the MD5 is published.
+    """
 
     name: str
     size: int
     md5: str
-    sha256: str
+    sha256: str = ""
+
+    @property
+    def packed(self) -> bool:
+        """Whether it is stored compressed."""
+        return self.name.endswith(".gz")
+
+    def is_proven(self, content: bytes | memoryview) -> bool:
+        """Whether these are the bytes of the published file."""
+        if self.sha256:
+            return hashlib.sha256(content).hexdigest() == self.sha256
+        return hashlib.md5(content, usedforsecurity=False).hexdigest() == self.md5
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A zip archive that holds a dataset's files among others.
+
+    Attributes:
+        published_by: class of torchvision that publishes its address (``url``) and ``md5``.
+        name: file name.
+        folder: where the files lie in it.
+    """
+
+    published_by: str
+    name: str
+    folder: str
 
 
 @dataclass(frozen=True)
@@ -60,6 +95,9 @@ class DatasetFacts:
         box: side in pixels of the square that each object was fitted into when the images were
             made, as own pictures then are; 0 if they were not.
         strokes: whether the objects are strokes of ink.
+        archive: the archive that holds the files; None if each is published by itself.
+        first_label: label of the first class in the files.
+        transposed: whether the files hold images with rows and columns exchanged.
     """
 
     name: str
@@ -74,6 +112,9 @@ class DatasetFacts:
     package: Package | None = None
     box: int = 0
     strokes: bool = True
+    archive: Archive | None = None
+    first_label: int = 0
+    transposed: bool = False
 
     @property
     def files(self) -> tuple[StoredFile, ...]:
@@ -267,7 +308,125 @@ DIGITS = DatasetFacts(
     box=8,
 )
 
+KMNIST = DatasetFacts(
+    name="KMNIST",
+    title="Kuzushiji-MNIST",
+    description="70,000 handwritten hiragana of ten classes, 28x28 grey (Clanuwat et al. 2018).",
+    channels=1,
+    size=28,
+    classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+    layout="idx",
+    train=(
+        StoredFile(
+            "train-images-idx3-ubyte.gz",
+            47_040_016,
+            "bdb82020997e1d708af4cf47b453dcf7",
+            "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
+        ),
+        StoredFile(
+            "train-labels-idx1-ubyte.gz",
+            60_008,
+            "e144d726b3acfaa3e44228e80efcd344",
+            "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
+        ),
+    ),
+    test=(
+        StoredFile(
+            "t10k-images-idx3-ubyte.gz",
+            7_840_016,
+            "5c965bf0a639b31b8f53240b1b52f4d7",
+            "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
+        ),
+        StoredFile(
+            "t10k-labels-idx1-ubyte.gz",
+            10_008,
+            "7320c461ea6c1c855c0b718fb2a4b134",
+            "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
+        ),
+    ),
+)
+
+# Of the files in EMNIST's archive, whose own MD5 torchvision publishes, only MD5s are published.
+EMNIST_ARCHIVE = Archive("EMNIST", "gzip.zip", "gzip")
+
+EMNIST_LETTERS = DatasetFacts(
+    name="EMNISTLetters",
+    title="EMNIST Letters",
+    description="145,600 handwritten letters, capital and small as one class, 28x28 grey "
+    "(Cohen et al. 2017).",
+    channels=1,
+    size=28,
+    classes=tuple(ascii_lowercase),
+    layout="idx",
+    train=(
+        StoredFile(
+            "emnist-letters-train-images-idx3-ubyte.gz",
+            97_843_216,
+            "8795078f199c478165fe18db82625747",
+        ),
+        StoredFile(
+            "emnist-letters-train-labels-idx1-ubyte.gz",
+            124_808,
+            "c16de4f1848ddcdddd39ab65d2a7be52",
+        ),
+    ),
+    test=(
+        StoredFile(
+            "emnist-letters-test-images-idx3-ubyte.gz",
+            16_307_216,
+            "382093a19703f68edac6d01b8dfdfcad",
+        ),
+        StoredFile(
+            "emnist-letters-test-labels-idx1-ubyte.gz",
+            20_808,
+            "d4108920cd86601ec7689a97f2de7f59",
+        ),
+    ),
+    archive=EMNIST_ARCHIVE,
+    first_label=1,
+    transposed=True,
+)
+
+EMNIST_BALANCED = DatasetFacts(
+    name="EMNISTBalanced",
+    title="EMNIST Balanced",
+    description="131,600 handwritten digits and letters of 47 classes, 28x28 grey "
+    "(Cohen et al. 2017).",
+    channels=1,
+    size=28,
+    # Small letters that look like their capitals are in one class with them.
+    classes=tuple(digits + ascii_uppercase + "abdefghnqrt"),
+    layout="idx",
+    train=(
+        StoredFile(
+            "emnist-balanced-train-images-idx3-ubyte.gz",
+            88_435_216,
+            "4041b0d6f15785d3fa35263901b5496b",
+        ),
+        StoredFile(
+            "emnist-balanced-train-labels-idx1-ubyte.gz",
+            112_808,
+            "7a35cc7b2b7ee7671eddf028570fbd20",
+        ),
+    ),
+    test=(
+        StoredFile(
+            "emnist-balanced-test-images-idx3-ubyte.gz",
+            14_739_216,
+            "6818d20fe2ce1880476f747bbc80b22b",
+        ),
+        StoredFile(
+            "emnist-balanced-test-labels-idx1-ubyte.gz",
+            18_808,
+            "acd3694070dcbf620e36670519d4b32f",
+        ),
+    ),
+    archive=EMNIST_ARCHIVE,
+    transposed=True,
+)
+
 DATASETS: dict[str, DatasetFacts] = {
-    facts.name: facts for facts in (MNIST, FASHION_MNIST, CIFAR10, DIGITS)
+    facts.name: facts
+    for facts in (MNIST, FASHION_MNIST, CIFAR10, DIGITS, KMNIST, EMNIST_LETTERS, EMNIST_BALANCED)
 }
 """Every dataset by name. Tests put tiny datasets in its place."""

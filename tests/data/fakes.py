@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import hashlib
 import http.server
@@ -16,6 +17,7 @@ import sys
 import tarfile
 import threading
 import types
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,6 +30,7 @@ from lenet_lightning.data import readers, registry
 from lenet_lightning.data.registry import DatasetFacts, StoredFile
 
 NAMES = ("MNIST", "FashionMNIST", "CIFAR10")
+STORED_COMPRESSED = ("KMNIST", "EMNISTLetters", "EMNISTBalanced")
 Files = dict[str, bytes]
 
 
@@ -39,10 +42,10 @@ def tiny_split(name: str, count: int, seed: int) -> tuple[np.ndarray, np.ndarray
     """
     rng = np.random.default_rng([seed, sum(name.encode())])
     size, channels = (32, 3) if name == "CIFAR10" else (28, 1)
-    labels = rng.permutation(np.arange(count) % 10)
+    labels = rng.permutation(np.arange(count) % len(registry.DATASETS[name].classes))
     images = rng.integers(0, 40, (count, channels, size, size))
     for image, label in zip(images, labels, strict=True):
-        row, column = divmod(int(label), 4)
+        row, column = divmod(int(label) % 12, 4)
         block = rng.integers(180, 256, (channels, 7, 6))
         if channels == 3:
             block[int(label) % 3] //= 3
@@ -67,11 +70,12 @@ def tiny_files(name: str, train: int = 200, test: int = 100, seed: int = 0) -> F
             f"data_batch_{i}.bin": readers.cifar_records(*part) for i, part in enumerate(parts, 1)
         }
         return files | {"test_batch.bin": readers.cifar_records(*splits[1])}
-    files = {}
-    for prefix, (images, labels) in zip(("train", "t10k"), splits, strict=True):
-        files[f"{prefix}-images-idx3-ubyte"] = idx_bytes(images[:, 0])
-        files[f"{prefix}-labels-idx1-ubyte"] = idx_bytes(labels)
-    return files
+    files, facts = {}, registry.DATASETS[name]
+    for (first, second), (images, labels) in zip((facts.train, facts.test), splits, strict=True):
+        pixels = images[:, 0].swapaxes(1, 2) if facts.transposed else images[:, 0]
+        files[first.name] = idx_bytes(pixels)
+        files[second.name] = idx_bytes(labels + facts.first_label)
+    return {n: gzip.compress(d, mtime=0) if n.endswith(".gz") else d for n, d in files.items()}
 
 
 def tiny_facts(name: str, files: Mapping[str, bytes]) -> DatasetFacts:
@@ -80,11 +84,10 @@ def tiny_facts(name: str, files: Mapping[str, bytes]) -> DatasetFacts:
     def stored(file: StoredFile) -> StoredFile:
         data = files[file.name]
         md5, sha256 = hashlib.md5(data).hexdigest(), hashlib.sha256(data).hexdigest()
-        return StoredFile(file.name, len(data), md5, sha256)
+        size = len(gzip.decompress(data)) if file.packed else len(data)
+        return StoredFile(file.name, size, md5, sha256 if file.sha256 else "")
 
-    real = {
-        known.name: known for known in (registry.MNIST, registry.FASHION_MNIST, registry.CIFAR10)
-    }[name]
+    real = registry.DATASETS[name]
     return replace(
         real,
         train=tuple(stored(file) for file in real.train),
@@ -113,7 +116,7 @@ def write_pictures(folder: Path, count: int) -> None:
 def install_tiny(
     monkeypatch: pytest.MonkeyPatch,
     root: Path,
-    names: Sequence[str] = NAMES,
+    names: Sequence[str] = (*NAMES, *STORED_COMPRESSED),
     train: int = 200,
     test: int = 100,
     write: bool = True,
@@ -285,7 +288,22 @@ def send(
 
 def packed(files: Files) -> Files:
     """Return the files as an idx mirror serves them."""
-    return {f"{name}.gz": gzip.compress(data, mtime=0) for name, data in files.items()}
+    return {
+        **{n: data for n, data in files.items() if n.endswith(".gz")},
+        **{f"{n}.gz": gzip.compress(d, mtime=0) for n, d in files.items() if n[-3:] != ".gz"},
+    }
+
+
+@functools.cache
+def emnist_archive() -> bytes:
+    """Return the zip archive that holds both sets of EMNIST, among others."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in ("EMNISTLetters", "EMNISTBalanced"):
+            for file, data in tiny_files(name).items():
+                archive.writestr(zipfile.ZipInfo(f"gzip/{file}"), data)
+        archive.writestr(zipfile.ZipInfo("gzip/emnist-mapping.txt"), b"0 48")
+    return buffer.getvalue()
 
 
 def install_torchvision(
@@ -293,12 +311,14 @@ def install_torchvision(
 ) -> None:
     """Put a torchvision that names these mirrors in the place of the real one."""
     datasets = types.ModuleType("torchvision.datasets")
-    for name in ("MNIST", "FashionMNIST"):
+    for name in ("MNIST", "FashionMNIST", "KMNIST"):
         # Digests of the tiny files as `packed` compresses them.
         digests = {n: hashlib.md5(d).hexdigest() for n, d in packed(tiny_files(name)).items()}
         published = types.SimpleNamespace(mirrors=list(mirrors), resources=list(digests.items()))
         setattr(datasets, name, published)
     datasets.CIFAR10 = types.SimpleNamespace(url=url)
+    md5 = hashlib.md5(emnist_archive()).hexdigest()
+    datasets.EMNIST = types.SimpleNamespace(url=url, md5=md5)
     package = types.ModuleType("torchvision")
     package.datasets = datasets
     monkeypatch.setitem(sys.modules, "torchvision", package)

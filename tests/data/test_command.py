@@ -8,6 +8,7 @@ from PIL import Image
 
 from lenet_lightning.data import command, fetch, show
 from lenet_lightning.data.input_size import to_input_size
+from lenet_lightning.data.registry import DATASETS
 from lenet_lightning.errors import UserError
 from tests.data import fakes
 
@@ -29,12 +30,7 @@ class TestFetch:
     def test_all_there(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert run("fetch", "all", "--root", root) == 0
         out = capsys.readouterr().out.splitlines()
-        assert [line.split(":")[0] for line in out] == [
-            "MNIST",
-            "FashionMNIST",
-            "CIFAR10",
-            "Digits",
-        ]
+        assert [line.split(":")[0] for line in out] == list(DATASETS)
         assert out[0] == f"MNIST: 0 files fetched; all are proven in {root / 'MNIST'}."
 
     def test_one_is_not_to_be_had(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:

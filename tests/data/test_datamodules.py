@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import ClassVar
@@ -16,10 +17,11 @@ from lenet_lightning.cli import lightning_cli, messages
 from lenet_lightning.data.augmentation import Augmentation
 from lenet_lightning.data.class_folders import ImageFolder
 from lenet_lightning.data.datamodule import ImageDataModule, InputSpec
-from lenet_lightning.data.datasets import CIFAR10, MNIST, Digits, FashionMNIST
+from lenet_lightning.data.datasets import CIFAR10, DATAMODULES, MNIST, Digits, FashionMNIST
 from lenet_lightning.data.image_folder import Pictures
 from lenet_lightning.data.input_size import to_input_size
 from lenet_lightning.errors import UserError
+from tests.conftest import Run
 from tests.data import fakes
 
 
@@ -231,6 +233,10 @@ class TestDigits(Contract):
     size = 8
 
 
+class TestKMNIST(Contract):
+    module = DATAMODULES["KMNIST"]
+
+
 class TestImageFolder(Contract):
     module = ImageFolder
     size = 32
@@ -274,3 +280,15 @@ class TestPictures:
     def test_none(self) -> None:
         with pytest.raises(UserError, match=r"data.root is nowhere: expected a picture"):
             Pictures("nowhere")
+
+
+@pytest.mark.parametrize(("name", "classes"), [("EMNISTLetters", 26), ("EMNISTBalanced", 47)])
+def test_more_than_ten_classes(
+    run: Run, monkeypatch: pytest.MonkeyPatch, name: str, classes: int
+) -> None:
+    fakes.install_tiny(monkeypatch, Path("datasets"), [name])
+    done = run(f"fit --data {name} --trainer.max_epochs 1 --trainer.accelerator cpu")
+    assert done.code == 0, done.err
+    assert f"{name} test set, 100 images" in done.out
+    record = json.loads(Path(f"lightning_logs/{name.lower()}/version_0/run.json").read_text())
+    assert len(record["data"]["classes"]) == classes

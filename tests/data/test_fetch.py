@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import gzip
 import hashlib
 import os
 import signal
@@ -310,13 +311,91 @@ class TestSources:
 
     def test_torchvision_publishes_what_is_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.undo()
-        from torchvision.datasets import CIFAR10, MNIST, FashionMNIST
+        from torchvision.datasets import CIFAR10, EMNIST, KMNIST, MNIST, FashionMNIST
 
         for known, published in ((registry.MNIST, MNIST), (registry.FASHION_MNIST, FashionMNIST)):
             assert {f"{file.name}.gz" for file in known.files} == dict(published.resources).keys()
             assert all(mirror.endswith("/") for mirror in published.mirrors)
+        assert {f.name: f.md5 for f in registry.KMNIST.files} == dict(KMNIST.resources)
+        assert EMNIST.url.endswith(registry.EMNIST_ARCHIVE.name) and len(EMNIST.md5) == 32
+        assert EMNIST.classes_split_dict["letters"][1:] == list(registry.EMNIST_LETTERS.classes)
+        assert EMNIST.classes_split_dict["balanced"] == list(registry.EMNIST_BALANCED.classes)
+        assert KMNIST.classes == list(registry.KMNIST.classes)
         assert CIFAR10.url.endswith(mirrors.CIFAR10_ARCHIVE)
         assert CIFAR10.tgz_md5 == mirrors.CIFAR10_ARCHIVE_MD5
+
+
+class TestStoredCompressed:
+    """KMNIST and EMNIST, whose published digests are those of the compressed files."""
+
+    @pytest.fixture(autouse=True)
+    def tiny(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        fakes.install_tiny(monkeypatch, tmp_path, fakes.STORED_COMPRESSED, write=False)
+
+    def loaded(self, name: str, root: Path, download: bool) -> None:
+        dataset = fetch.load(name, root, download)
+        for split, count, seed in ((dataset.train, 200, 0), (dataset.test, 100, 1)):
+            images, labels = fakes.tiny_split(name, count, seed)
+            np.testing.assert_array_equal(split.images, images)
+            np.testing.assert_array_equal(split.labels, labels)
+            assert split.images.flags.writeable and split.images.flags.c_contiguous
+        assert visible(root / name) >= {f.name for f in registry.DATASETS[name].files}
+        assert all(digest.startswith("sha256:") for digest in dataset.digests.values())
+
+    @pytest.mark.parametrize("name", fakes.STORED_COMPRESSED)
+    def test_from_a_mirror(
+        self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        answers = fakes.tiny_files("KMNIST") | {"gzip.zip": fakes.emnist_archive()}
+        with fakes.server(answers) as (mirror, asked):
+            fakes.install_torchvision(monkeypatch, [mirror], f"{mirror}gzip.zip")
+            self.loaded(name, tmp_path, download=True)
+            assert len(asked) == (4 if name == "KMNIST" else 1)
+        self.loaded(name, tmp_path, download=False)
+
+    @pytest.mark.parametrize("place", ["gzip.zip", "EMNIST/raw/gzip.zip", "EMNISTLetters/gzip.zip"])
+    def test_archives_on_disk(self, place: str, tmp_path: Path) -> None:
+        fakes.write_files((tmp_path / place).parent, {"gzip.zip": fakes.emnist_archive()})
+        self.loaded("EMNISTLetters", tmp_path, download=False)
+
+    def test_torchvisions_files(self, tmp_path: Path) -> None:
+        fakes.write_files(tmp_path / "KMNIST/raw", fakes.tiny_files("KMNIST"))
+        self.loaded("KMNIST", tmp_path, download=False)
+
+    @pytest.mark.parametrize("name", fakes.STORED_COMPRESSED)
+    def test_damage_is_noticed(self, name: str, tmp_path: Path) -> None:
+        files = fakes.tiny_files(name)
+        first = next(iter(files))
+        for damaged in (files[first][:-1], files[first][:-1] + b"x", b"", bytes(10_000_000)):
+            fakes.write_files(tmp_path / name, files | {first: damaged})
+            with pytest.raises(UserError, match=f"{first} (is damaged|cannot be read)"):
+                fetch.load(name, tmp_path, download=False)
+
+    @pytest.mark.parametrize(
+        "archive", [b"PK\x03\x04", b"", fakes.emnist_archive()[:-30], fakes.tgz({"x": b"y"})]
+    )
+    def test_damaged_archives(self, archive: bytes, tmp_path: Path) -> None:
+        fakes.write_files(tmp_path, {"gzip.zip": archive})
+        with pytest.raises(UserError, match="EMNIST Letters is not whole"):
+            fetch.load("EMNISTLetters", tmp_path, download=False)
+
+    def test_a_member_beyond_the_limit(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(mirrors, "MAX_MEMBER", 1000)
+        fakes.write_files(tmp_path, {"gzip.zip": fakes.emnist_archive()})
+        with pytest.raises(UserError, match="EMNIST Letters is not whole"):
+            fetch.load("EMNISTLetters", tmp_path, download=False)
+
+    def test_labels_below_the_first(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        files = fakes.tiny_files("EMNISTLetters")
+        name = registry.EMNIST_LETTERS.train[1].name
+        files[name] = gzip.compress(fakes.idx_bytes(np.zeros(200)))
+        facts = fakes.tiny_facts("EMNISTLetters", files)
+        monkeypatch.setitem(registry.DATASETS, "EMNISTLetters", facts)
+        fakes.write_files(tmp_path / "EMNISTLetters", files)
+        with pytest.raises(UserError, match=r"holds labels outside 0\.\.25"):
+            fetch.load("EMNISTLetters", tmp_path, download=False)
 
 
 BODY = os.urandom(300_000)

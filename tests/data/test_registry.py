@@ -63,4 +63,5 @@ def test_facts_agree_with_the_files(name: str) -> None:
         assert all((file.size - 16) % pixels == 0 for file in images)
     elif facts.layout == "cifar":
         assert all(file.size == 10_000 * (1 + pixels) for file in images)
-    assert len({file.sha256 for file in facts.files}) == len(facts.files)
+    assert len({(file.sha256, file.md5) for file in facts.files}) == len(facts.files)
+    assert all(len(file.md5) == 32 and len(file.sha256) in (0, 64) for file in facts.files)
