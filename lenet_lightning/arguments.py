@@ -54,6 +54,17 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def share(text: str) -> float:
+    """Read a share: above 0, at most 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} given, expected a share above 0, at most 1")
+    return value
+
+
 def seed(text: str) -> int:
     """Read a seed."""
     if not text.isdecimal() or len(text) > 10 or int(text) > MAX_SEED:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
+from statistics import NormalDist, fmean
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,10 +23,9 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
     """
     from scipy import stats  # here, because importing it takes longer than one table
 
-    low, high = stats.t.interval(
-        confidence, len(values) - 1, loc=np.mean(values), scale=stats.sem(values)
-    )
-    return float(low), float(high)
+    # Not interval(..., scale=): it has no answer where all values are the same.
+    half = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values))
+    return fmean(values) - half, fmean(values) + half
 
 
 @dataclass(frozen=True)

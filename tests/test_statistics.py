@@ -32,6 +32,10 @@ def test_confidence_is_a_choice(confidence: float) -> None:
         assert found == pytest.approx((expected.low, expected.high))
 
 
+def test_interval_of_equal_values_has_no_width() -> None:
+    assert statistics.mean_interval([0.25, 0.25]) == (0.25, 0.25)
+
+
 def test_one_value_has_no_interval() -> None:
     summary = statistics.summarise([0.5])
     assert (summary.n, summary.mean, summary.has_interval) == (1, 0.5, False)

@@ -10,6 +10,7 @@ from lenet_lightning import arguments, strict_yaml
 from lenet_lightning.arguments import Parser
 from lenet_lightning.errors import UserError, what_stopped
 from lenet_lightning.signals import Interrupted, interruptible
+from lenet_lightning.study import executor_options
 
 DESCRIPTION = """Run every setting of a study with every seed and write its report. With --seeds,
 the configuration of a fit is a study of one setting, which options of fit such as
@@ -55,13 +56,13 @@ def _study(args: Sequence[str]) -> int:
     from lenet_lightning.study.report import build
 
     command = shlex.join(["python", "-m", "lenet_lightning", "study", *args])
+    make = executor_options.choose(options)
     try:
         session = run.open_session(file, options.logs, options.only, command, options.seeds, rest)
-        jobs = run.choose_jobs(options.jobs, session)
         if options.dry_run:
-            print("\n".join(run.dry_run(session, jobs)))
+            print("\n".join(run.dry_run(session, make)))
             return 0
-        failures = run.execute(session, jobs)
+        failures = run.execute(session, make)
     except Interrupted as end:
         run.say(f"Stopped. What is finished is kept; to go on:\n  {command}")
         return int(str(end.code))
@@ -89,12 +90,7 @@ def _parser() -> Parser:
         metavar="SEEDS",
         help="seeds to run, such as 0-4 or 0,1,2, in place of those in a study's file",
     )
-    parser.add_argument(
-        "--jobs",
-        default="auto",
-        metavar="N",
-        help="runs at a time; auto (the default) is one a GPU, or one a processor core up to 16",
-    )
+    executor_options.add(parser)
     parser.add_argument(
         "--dry_run", action="store_true", help="print the plan and an estimate of its time"
     )

@@ -7,10 +7,12 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol
 
@@ -23,8 +25,17 @@ PRELOADED = ("lenet_lightning.study.worker", "torch.utils.tensorboard")
 """What every run imports; one process imports it, of which the runs are forks."""
 
 
+Config = Mapping[str, Any]
+
+
 class Executor(Protocol):
-    """Trains runs side by side."""
+    """Trains runs side by side.
+
+    Attributes:
+        jobs: How many runs at a time, for an estimate of the time left.
+    """
+
+    jobs: int
 
     def submit(self, task: Task) -> Future[Outcome]:
         """Train a run as soon as there is room; runs start in the order in which they came."""
@@ -34,6 +45,11 @@ class Executor(Protocol):
 
     def stop(self) -> None:
         """Cancel what still runs, wait for it, and release every resource."""
+
+
+Make = Callable[[Sequence[Config], Sequence[Path], str], Executor]
+"""Makes an executor of the configurations of its runs, the files and folders that each run reads
+and writes, the last one the folder of all, and the command to repeat after a failure."""
 
 
 class LocalExecutor:
@@ -48,6 +64,7 @@ class LocalExecutor:
     """
 
     def __init__(self, jobs: int, threads: int, devices: tuple[str, ...] = ()) -> None:
+        self.jobs = jobs
         self._cores = threads
         self._devices: SimpleQueue[str] = SimpleQueue()
         for number in range(jobs):
@@ -114,7 +131,7 @@ class LocalExecutor:
                 process.join()
             outcome = _death(process.exitcode or 0)
             if future in self._cancelled:
-                outcome = Outcome(outcome.error, interrupted=True)
+                outcome = Outcome(outcome.error, interrupted=143)
         del self._processes[future]
         process.join()
         return outcome

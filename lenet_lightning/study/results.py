@@ -7,6 +7,7 @@ import io
 import json
 import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -144,6 +145,14 @@ class Result:
             return float(value)
         by_chance = self.status == "nonfinite" and column in ("acc", "acc_negative")
         return self.chance if by_chance else math.nan
+
+
+def complete(config: Mapping[str, Any]) -> run_folder.Run | None:
+    """The complete run of a configuration by the code of today, if there is one."""
+    if not config:
+        return None
+    found = run_folder.find(config["logs"], config["name"], dict(config))
+    return next((run for run in found if run.manifest.status in COMPLETE), None)
 
 
 def read_study(folder: Path) -> Study:

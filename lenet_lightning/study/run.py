@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,15 +17,12 @@ from lenet_lightning import files, formatting, strict_yaml
 from lenet_lightning.errors import UserError
 from lenet_lightning.signals import Interrupted
 from lenet_lightning.store import run_folder
-from lenet_lightning.study import estimate, plan
-from lenet_lightning.study.executors import Executor, LocalExecutor
+from lenet_lightning.study import estimate, plan, results
+from lenet_lightning.study.executors import Executor, Make
 from lenet_lightning.study.progress import Progress
 from lenet_lightning.study.report import build, data_figures
-from lenet_lightning.study.results import COMPLETE, INDEX, PLAN
+from lenet_lightning.study.results import INDEX, PLAN
 from lenet_lightning.study.task import Outcome, Task
-
-MAX_AUTO_JOBS = 16
-"""As many runs at a time as ``--jobs auto`` goes: each holds its dataset in memory."""
 
 
 @dataclass
@@ -90,8 +86,13 @@ class Session:
 
     def complete(self, key: str) -> run_folder.Run | None:
         """The finished run of a key with the same full configuration and code, if any."""
-        found = run_folder.find(self.logs, f"{self.study.name}/{key}", self.configs[key])
-        return next((run for run in found if run.manifest.status in COMPLETE), None)
+        return results.complete(self.configs[key])
+
+    def executor(self, make: Make, trials: Iterable[plan.Trial]) -> Executor:
+        """What trains some of the runs."""
+        configs = [self.configs[trial.key] for trial in trials]
+        bases = {setting.base for setting in self.study.settings.values()}
+        return make(configs, [*bases, self.folder], self.command)
 
 
 def trial_arguments(study: plan.Study, trial: plan.Trial, logs: Path) -> list[str]:
@@ -187,11 +188,13 @@ def fit_options(words: Sequence[str], of_config: bool) -> dict[str, str]:
     return found
 
 
-def dry_run(session: Session, jobs: int) -> Iterator[str]:
+def dry_run(session: Session, make: Make) -> Iterator[str]:
     """The plan in lines: every setting, what is complete, how long the rest may take."""
     yield from plan.describe(session.trials)
     todo = [trial for trial in session.trials if not session.complete(trial.key)]
-    jobs = max(1, min(jobs, len(todo)))
+    executor = session.executor(make, todo or session.trials)
+    jobs = max(1, min(executor.jobs, len(todo)))
+    executor.stop()
     settings = len({trial.setting.name for trial in session.trials})
     yield (
         f"{len(session.trials)} runs of {settings} settings; {len(session.trials) - len(todo)} "
@@ -207,12 +210,12 @@ def dry_run(session: Session, jobs: int) -> Iterator[str]:
         )
 
 
-def execute(session: Session, jobs: int) -> dict[str, str]:
+def execute(session: Session, make: Make) -> dict[str, str]:
     """Run what is missing and write the report.
 
     Args:
         session: The study.
-        jobs: How many runs at a time.
+        make: Makes the executor.
 
     Returns:
         The error of every run that failed, by key.
@@ -229,10 +232,10 @@ def execute(session: Session, jobs: int) -> dict[str, str]:
             "its own."
         )
     with held:
-        return _execute(session, jobs)
+        return _execute(session, make)
 
 
-def _execute(session: Session, jobs: int) -> dict[str, str]:
+def _execute(session: Session, make: Make) -> dict[str, str]:
     complete = {key: run for key in session.configs if (run := session.complete(key))}
     todo = [trial for trial in session.trials if trial.key not in complete]
     entries = {key: _entry(session, run) for key, run in complete.items()}
@@ -241,18 +244,18 @@ def _execute(session: Session, jobs: int) -> dict[str, str]:
     _save(session, index)
     data_figures.fetch(session.configs.values())
     data_figures.write(session.study, session.configs, session.folder)
-    failures = _train(session, todo, jobs, index) if todo else {}
+    failures = _train(session, todo, make, index) if todo else {}
     build.write(session.folder)
     return failures
 
 
 def _train(
-    session: Session, todo: list[plan.Trial], jobs: int, index: dict[str, Any]
+    session: Session, todo: list[plan.Trial], make: Make, index: dict[str, Any]
 ) -> dict[str, str]:
-    """Run trials in workers; the index is saved after each."""
-    jobs = max(1, min(jobs, len(todo)))
+    """Run trials; the index is saved after each."""
+    executor = session.executor(make, todo)
     configs = {trial.key: session.configs[trial.key] for trial in todo}
-    progress = Progress(configs, session.folder, len(session.trials) - len(todo), jobs)
+    progress = Progress(configs, session.folder, len(session.trials) - len(todo), executor.jobs)
     failures: dict[str, str] = {}
 
     def ended(key: str, outcome: Outcome) -> None:
@@ -272,7 +275,6 @@ def _train(
             progress.ended(key, f"failed: {failures[key]}", None, None)
         _save(session, index)
 
-    executor = local_executor(configs.values(), jobs)
     try:
         for stage in session.study.stages(todo):
             _run(executor, {trial.key: session.task(trial) for trial in stage}, ended, progress)
@@ -294,45 +296,6 @@ def _run(
         progress.tick(futures.values())
         for future in wait(futures, 1.0, FIRST_COMPLETED).done:
             ended(futures.pop(future), future.result())
-
-
-def local_executor(configs: Iterable[Mapping[str, Any]], jobs: int) -> LocalExecutor:
-    """The processes of this machine; several GPUs go to the runs in turn."""
-    devices = gpus(configs)
-    threads = max(1, cores() // jobs)
-    return LocalExecutor(jobs, threads, devices if jobs > 1 and len(devices) > 1 else ())
-
-
-def cores() -> int:
-    """The processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def gpus(configs: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The CUDA devices that the runs may use; none if they all ask for the processor."""
-    accelerators = {(config.get("trainer") or {}).get("accelerator") for config in configs}
-    if accelerators <= {"cpu"}:
-        return ()
-    import torch
-
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = visible.split(",") if visible else [str(n) for n in range(torch.cuda.device_count())]
-    return tuple(names[: torch.cuda.device_count()])
-
-
-def choose_jobs(value: str, session: Session) -> int:
-    """The number of runs at a time: a number, or for ``auto`` one a core, or one a GPU.
-
-    Raises:
-        UserError: Neither.
-    """
-    if value == "auto":
-        return len(gpus(session.configs.values())) or min(cores(), MAX_AUTO_JOBS)
-    if not value.isdigit() or int(value) < 1:
-        raise UserError(f"--jobs {value}: expected a whole number from 1, or auto")
-    return int(value)
 
 
 def _entry(session: Session, run: run_folder.Run) -> dict[str, str]:

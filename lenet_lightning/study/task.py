@@ -25,7 +25,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: ``error`` is empty for a good end, else one sentence."""
+    """How a run ended.
+
+    Attributes:
+        error: Empty for a good end, else one sentence.
+        interrupted: 130 after SIGINT, 143 after SIGTERM, else 0.
+    """
 
     error: str = ""
-    interrupted: bool = False
+    interrupted: int = 0

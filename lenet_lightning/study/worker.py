@@ -13,11 +13,14 @@ import torch
 
 from lenet_lightning.cli import lightning_cli
 from lenet_lightning.errors import UserError
+from lenet_lightning.study.results import complete
 from lenet_lightning.study.task import Outcome, Task
 
 
 def fit(task: Task, threads: int) -> Outcome:
     """Train one run in the main thread of this process; whatever goes wrong is its outcome.
+
+    One that is complete is left alone: a task that is started again may have lost its outcome only.
 
     Args:
         task: The run.
@@ -25,6 +28,8 @@ def fit(task: Task, threads: int) -> Outcome:
     """
     os.environ["OMP_NUM_THREADS"] = str(threads)
     torch.set_num_threads(threads)
+    if complete(task.config):
+        return Outcome()
     sys.argv[1:] = task.arguments
     with _printing_to(task.log):
         return _fit(task.arguments)
@@ -38,7 +43,7 @@ def _fit(arguments: list[str]) -> Outcome:
         if code in (None, 0):
             return Outcome()
         text = code if isinstance(code, str) else f"exit code {code}"
-        return Outcome(text, interrupted=code in (130, 143))
+        return Outcome(text, interrupted=int(code) if code in (130, 143) else 0)
     except UserError as error:
         print(error, file=sys.stderr)
         return Outcome(str(error))

@@ -20,10 +20,13 @@ def fetch(configs: Iterable[Mapping[str, Any]]) -> None:
     Raises:
         UserError: One cannot be had.
     """
-    wanted = {_dataset(config) for config in configs}
-    for name, root, download in sorted(wanted):
-        if name in DATASETS:
-            datasets.fetch(name, root, download)
+    for name, root, download in datasets_of(configs):
+        datasets.fetch(name, root, download)
+
+
+def datasets_of(configs: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, bool]]:
+    """Name, root and permission to download of every dataset of this package that runs need."""
+    return sorted(found for found in set(map(_dataset, configs)) if found[0] in DATASETS)
 
 
 def write(study: Study, configs: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
