@@ -1,0 +1,333 @@
+"""Studies on a Ray cluster of this machine, whose nodes, drivers and head are killed."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lenet_lightning.errors import UserError
+from lenet_lightning.store import run_folder
+from lenet_lightning.study import command, executor_options, ray_executor
+
+REPOSITORY = Path(__file__).parents[2]
+LOOPBACK = "127.0.0.1"
+BASE = """
+trainer: {max_epochs: 40, accelerator: cpu, enable_progress_bar: false, logger: false}
+data: {class_path: Digits, init_args: {batch_size: 64, subset: 512}}
+"""
+STUDY = """
+name: tiny
+base: base.yaml
+seeds: [0, 1]
+settings: {adam: {}, sgd: {model.optimizer: torch.optim.SGD, model.optimizer.lr: 0.01}}
+"""
+
+
+REFUSALS = """
+from pathlib import Path
+
+from lenet_lightning.errors import UserError
+from lenet_lightning.store import code_version
+from lenet_lightning.study import ray_executor
+from lenet_lightning.study.task import Task
+
+
+def refuse(config, *paths):
+    try:
+        executor = ray_executor.RayExecutor([config], [*paths, Path("logs")], "")
+        try:
+            executor.submit(Task([], Path("log"), config))
+        finally:
+            executor.stop()
+    except UserError as error:
+        print(error)
+
+
+Path("logs").mkdir()
+mnist = {"class_path": "MNIST", "init_args": {"root": "logs", "download": False}}
+cpu = {"trainer": {"accelerator": "cpu"}}
+refuse(cpu, Path("nowhere.yaml"))
+refuse(cpu | {"data": mnist})
+code_version.code_version = lambda: "other"
+refuse(cpu)
+ray_executor.is_loopback = lambda address: False
+refuse(cpu)
+refuse(cpu | {"threads": 3})
+"""
+
+
+def options(**values: Any) -> argparse.Namespace:
+    return argparse.Namespace(**{"executor": "ray", "jobs": "auto", "gpu_share": 1.0} | values)
+
+
+class TestRefused:
+    @pytest.fixture(autouse=True)
+    def installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ray_executor, "ray", object())
+
+    def refusal(self) -> str:
+        with pytest.raises(UserError) as error:
+            executor_options.choose(options())([], [], "")
+        return str(error.value)
+
+    def test_without_ray(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ray_executor, "ray", None)
+        assert "pip install 'lenet-lightning[ray]'" in self.refusal()
+
+    @pytest.mark.parametrize("address", ["", "ray://127.0.0.1:10001"])
+    def test_without_an_address(self, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        assert "RAY_ADDRESS is" in self.refusal() and "ray start --head" in self.refusal()
+
+    @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "127.0.0.1:many"])
+    def test_where_nothing_answers(self, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        assert f"nothing answers at RAY_ADDRESS {address}" in self.refusal()
+
+    def test_jobs(self) -> None:
+        with pytest.raises(UserError, match="--jobs"):
+            executor_options.choose(options(jobs="2"))
+
+    @pytest.mark.parametrize("share", ["0", "1.5", "half", "nan"])
+    def test_shares(self, share: str) -> None:
+        with pytest.raises(UserError, match="--gpu_share"):
+            command.main(["--config", "tiny.yaml", "--gpu_share", share])
+
+    def test_a_cluster_without_a_token(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+        with pytest.raises(UserError, match="RAY_AUTH_MODE=token"):
+            ray_executor.check_token()
+        monkeypatch.setenv("RAY_AUTH_MODE", "token")
+        ray_executor.check_token()
+
+
+@pytest.mark.parametrize(
+    ("address", "loopback"),
+    [
+        ("127.0.0.1:6379", True),
+        ("[::1]:6379", True),
+        ("localhost:6379", True),
+        ("10.0.0.1:6379", False),
+        ("localhost.example.org:6379", False),
+        ("auto", False),
+    ],
+)
+def test_addresses_of_this_machine_alone(address: str, loopback: bool) -> None:
+    assert ray_executor.is_loopback(address) == loopback
+
+
+def test_an_address_that_answers() -> None:
+    with socket.create_server((LOOPBACK, 0)) as server:
+        assert ray_executor.answers(f"{LOOPBACK}:{server.getsockname()[1]}")
+
+
+class Cluster:
+    """A head without processors, and nodes of one processor each."""
+
+    def __init__(self) -> None:
+        self.folder = tempfile.mkdtemp(prefix="ray_", dir="/tmp")  # sockets have short paths
+        with socket.create_server((LOOPBACK, 0)) as server:
+            self.port = server.getsockname()[1]
+        self.address = f"{LOOPBACK}:{self.port}"
+        self.started: list[subprocess.Popen[bytes]] = []
+        common = [f"--node-ip-address={LOOPBACK}", "--disable-usage-stats"]
+        self.head = self.start(
+            *common, "--head", f"--port={self.port}", "--num-cpus=0", "--num-gpus=0",
+            "--include-dashboard=false", f"--temp-dir={self.folder}",
+        )  # fmt: skip
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a node, and wait until it has joined."""
+        log = Path(self.folder, f"node_{len(self.started)}.log")
+        line = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *arguments]
+        with log.open("wb") as out:
+            node = subprocess.Popen(
+                [*line, "--object-store-memory=80000000"],
+                stdout=out, stderr=out, env=environment(), start_new_session=True,
+            )  # fmt: skip
+        self.started.append(node)
+        while b"Ray runtime started" not in log.read_bytes():
+            assert node.poll() is None, log.read_text()
+            time.sleep(0.1)
+        return node
+
+    def add_node(self) -> subprocess.Popen[bytes]:
+        return self.start(f"--address={self.address}", "--num-cpus=1", "--num-gpus=0")
+
+    def stop(self) -> None:
+        for node in self.started[::-1]:
+            kill(node)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+
+
+def children(parent: int) -> list[int]:
+    """Processes that a process has started, and those that they have."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(") ")[2].split()
+        except OSError:  # it has ended
+            continue
+        if int(fields[1]) == parent:
+            found += [int(stat.parent.name), *children(int(stat.parent.name))]
+    return found
+
+
+def kill(node: subprocess.Popen[bytes]) -> None:
+    """Kill a node with all its processes, as a power cut would."""
+    for process in [*children(node.pid), node.pid]:
+        try:
+            os.kill(process, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    node.wait()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
+    cluster = Cluster()
+    try:
+        cluster.add_node()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def start(cluster: Cluster, *arguments: str) -> subprocess.Popen[str]:
+    line = [sys.executable, "-m", "lenet_lightning", *arguments, "--executor", "ray"]
+    return subprocess.Popen(
+        line,
+        env=environment() | {"RAY_ADDRESS": cluster.address},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str], code: int) -> str:
+    out, error = process.communicate(timeout=500)
+    assert process.returncode == code, out + error
+    return error
+
+
+def wait_for_rows(process: subprocess.Popen[str], folder: Path, rows: int) -> Path:
+    """The first metrics.csv of a run that is not finished and has so many rows."""
+    while process.poll() is None:
+        for file in folder.glob("*/*/version_*/metrics.csv"):
+            running = run_folder.read(file.parent).manifest.status == "running"
+            if running and len(run_folder.read_rows(file)) >= rows:
+                return file
+        time.sleep(0.05)
+    raise AssertionError(process.communicate())
+
+
+def same_run(first: Path, second: Path) -> None:
+    def rows(folder: Path) -> list[dict[str, str]]:
+        found = run_folder.read_rows(folder / "metrics.csv")
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in found]
+
+    assert rows(first) == rows(second)
+    arrays = [np.load(folder / "test_predictions.npz") for folder in (first, second)]
+    assert all((arrays[0][key] == arrays[1][key]).all() for key in arrays[0])
+    for name in ("best.ckpt", "last.ckpt"):
+        weights = [
+            torch.load(folder / "checkpoints" / name, weights_only=True)["state_dict"]
+            for folder in (first, second)
+        ]
+        assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def summary(folder: Path) -> list[dict[str, str]]:
+    with (folder / "summary.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if "seconds" not in k} for row in rows]
+
+
+def statuses(folder: Path) -> list[str]:
+    return [run.manifest.status for each in folder.glob("*/*") for run in run_folder.read_all(each)]
+
+
+@pytest.mark.cluster
+class TestCluster:
+    """In this order: the last test kills the head."""
+
+    @pytest.fixture(autouse=True)
+    def place(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "base.yaml").write_text(BASE)
+        (tmp_path / "tiny.yaml").write_text(STUDY)
+        return tmp_path
+
+    def test_a_node_that_is_killed_changes_nothing(self, cluster: Cluster, place: Path) -> None:
+        assert command.main(["--config", "tiny.yaml", "--logs", "local", "--jobs", "2"]) == 0
+        second = cluster.add_node()
+        study = start(cluster, "study", "--config", "tiny.yaml", "--logs", "ray")
+        wait_for_rows(study, place / "ray/tiny", 5)
+        kill(second)
+        assert "[4/4]" in finish(study, 0)
+        for run in (place / "local/tiny").glob("*/*/version_0"):
+            (other,) = (place / "ray" / run.relative_to(place / "local")).parent.glob("version_*")
+            same_run(run, other)
+        assert summary(place / "local/tiny") == summary(place / "ray/tiny")
+
+    def test_a_study_that_is_stopped_or_killed_goes_on(self, cluster: Cluster, place: Path) -> None:
+        line = ["study", "--config", "tiny.yaml", "--seeds", "0"]
+        folder = place / "lightning_logs/tiny"
+        study = start(cluster, *line)
+        wait_for_rows(study, folder, 2)
+        study.send_signal(signal.SIGINT)
+        assert "to go on:\n  python -m lenet_lightning study" in finish(study, 130)
+        assert statuses(folder) == ["interrupted"]
+
+        study = start(cluster, *line)
+        wait_for_rows(study, folder, 5)
+        study.kill()
+        study.communicate()
+
+        finish(start(cluster, *line), 0)
+        assert statuses(folder) == ["finished"] * 2
+        # What is finished is not trained again.
+        assert "/2]" not in finish(start(cluster, *line), 0)
+
+    def test_nodes_that_cannot_train(self, cluster: Cluster, place: Path) -> None:
+        script = subprocess.run(
+            [sys.executable, "-c", REFUSALS],
+            env=environment() | {"RAY_ADDRESS": cluster.address},
+            capture_output=True,
+            text=True,
+        )
+        assert script.returncode == 0, script.stderr
+        path, data, code, token, size = script.stdout.splitlines()
+        assert f"does not see {place}/nowhere.yaml: put it on a file system" in path
+        assert "has no MNIST: " in data
+        assert "has another version of lenet_lightning: install the same" in code
+        assert "RAY_AUTH_MODE=token" in token
+        assert "the 3 processor cores and 0 GPUs that a run needs" in size
+
+    def test_a_head_that_is_killed(self, cluster: Cluster, place: Path) -> None:
+        study = start(cluster, "study", "--config", "tiny.yaml", "--seeds", "0")
+        wait_for_rows(study, place / "lightning_logs/tiny", 2)
+        kill(cluster.head)
+        error = finish(study, 2)
+        assert "The head of the Ray cluster" in error
+        assert "to go on:\n  python -m lenet_lightning study --config tiny.yaml" in error
