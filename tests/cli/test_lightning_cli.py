@@ -401,7 +401,7 @@ def test_a_training_that_goes_on_counts_all_its_epochs(run: Run) -> None:
 def test_a_part_of_the_images_counts_as_that_part(run: Run, command: str, expected: str) -> None:
     part = "--data.eval_batch_size 50 --trainer.limit_val_batches 2 --trainer.limit_test_batches 2"
     fitted = run(f"{PLAIN} {part} --name part")
-    assert "Digits test set, 100 of 360 images;" in fitted.out
+    assert "Digits test set, 100 of 360 images:" in fitted.out
     assert not Path("lightning_logs/part/version_0/test_predictions.npz").exists()
     evaluated = run(
         f"{command} --ckpt_path lightning_logs/part/version_0/checkpoints/best.ckpt {part}"
