@@ -10,7 +10,6 @@ PAGE = "docs/polarity/README.md"
 STATED = {
     "z = x - 0.5": "definition",
     "the shift by 0.5": "definition",
-    "62,000 parameters": "tests/networks/test_lenet5.py, rounded",
 }
 RESULTS = "polarity/results.csv"
 GROUPS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
@@ -52,7 +51,7 @@ def comparison(group: str, construction: str) -> str:
     gain = paired(RESULTS, f"{group}_{construction}", f"{group}_plain")
     low, high = interval(gain, sign="+")
     low, high = (end.replace("+0.00", "0.00").replace("-0.00", "0.00") for end in (low, high))
-    return f"{100 * fmean(gain):+.2f}", f"{low} to {high}"
+    return f"{100 * fmean(gain):+.2f} ({low} to {high})"
 
 
 def expected() -> list[str]:
@@ -71,8 +70,6 @@ def expected() -> list[str]:
                     differing(f"{group}_{setting}"),
                 )
             )
-    absolute = [comparison(group, "absolute") for group in GROUPS]
-    averaged = [comparison(group, "averaged") for group in GROUPS]
     steps = [
         row
         for workload in ("MNIST, batch 64", "CIFAR-10, batch 16")
@@ -84,9 +81,11 @@ def expected() -> list[str]:
     quarter = [altered(f"mnist_{setting}", "inversion", "0.25") for setting in SETTINGS]
     return [
         table(*accuracies).replace("|  |  |  |", "| | | |"),
-        "`absolute` gives {} points on MNIST (95 % interval {}), {} on Fashion-MNIST ({}) and "
-        "{} on CIFAR-10 ({}); `averaged` {} ({}), {} ({}) and {} ({}).".format(
-            *(text for pair in absolute + averaged for text in pair)
+        table(
+            *(
+                (title, *(comparison(group, name) for name in ("absolute", "averaged")))
+                for group, title in GROUPS.items()
+            )
         ),
         table(
             *(
@@ -113,7 +112,8 @@ def expected() -> list[str]:
                 for group, title in GROUPS.items()
             )
         ),
-        f"({spread(quarter[3], 1, '')} and {spread(quarter[0], 1)})",
+        f"on MNIST is {spread(quarter[3], 1)}, lower than the plain network's "
+        f"{spread(quarter[0], 1)}.",
         table(
             *((title, *gain(f"{group}_absolute", f"{group}_plain"))
               for group, title in GROUPS.items())
