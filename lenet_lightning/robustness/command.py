@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,13 +15,17 @@ from lenet_lightning.errors import UserError
 from lenet_lightning.signals import interruptible
 
 if TYPE_CHECKING:
+    from lenet_lightning.robustness.detection import Detection
     from lenet_lightning.robustness.evaluate import Row
     from lenet_lightning.study.plan import Study
     from lenet_lightning.study.results import Result
 
 DESCRIPTION = """Measure where the networks of a study break: their accuracy on test images of
-other contrast and brightness, reversed in part, and under the corruptions of MNIST-C.
-Writes robustness.csv, robustness.md and a figure for each group."""
+other contrast and brightness, reversed in part, under the corruptions of MNIST-C and under
+adversarial attacks (FGSM, PGD); and how well networks of MNIST detect images of Fashion-MNIST, and
+the reverse. Writes robustness.csv, robustness.md, out_of_distribution.csv and a figure for each
+group."""
+DETECTIONS = "out_of_distribution.csv"
 
 
 def main(args: Sequence[str]) -> int:
@@ -44,14 +49,16 @@ def main(args: Sequence[str]) -> int:
         study = results.read_study(options.folder)
         found = results.gather(study, options.folder)
         output = make_folder(options.output or options.folder)
-        rows = measure(study, found, options)
+        rows, detections = measure(study, found, options)
         command = shlex.join(["python", "-m", "lenet_lightning", "robustness", *args])
-        blocks = report.build(study, found, rows, command)
+        blocks = report.build(study, found, rows, detections, command)
         contents: dict[str, str | bytes] = {
             "robustness.csv": tables.to_csv([row._asdict() for row in rows]),
             **{f"{picture.name}.png": picture.png for picture in pictures(blocks)},
             "robustness.md": to_markdown(f"{study.title}: robustness", blocks, place=""),
         }
+        if detections:
+            contents[DETECTIONS] = tables.to_csv([each._asdict() for each in detections])
         for name, content in contents.items():
             files.replace(output / name, content)
             print(output / name)
@@ -80,16 +87,22 @@ def make_parser() -> Parser:
     return parser
 
 
-def measure(study: Study, found: Sequence[Result], options: argparse.Namespace) -> list[Row]:
-    """Return the rows of every finished run, dataset by dataset.
+def measure(
+    study: Study, found: Sequence[Result], options: argparse.Namespace
+) -> tuple[list[Row], list[Detection]]:
+    """Return the rows of every finished run, dataset by dataset, and what they detect.
+
+    Where the dataset to detect is absent, which is said, nothing is detected.
 
     Raises:
         UserError: there is no finished run, or one cannot be read.
     """
     from tqdm import tqdm
 
-    from lenet_lightning.robustness import evaluate
+    from lenet_lightning.data.registry import DATASETS
+    from lenet_lightning.robustness import detection, evaluate
     from lenet_lightning.robustness.perturbations import LEVELS
+    from lenet_lightning.store.configuration import data_options
 
     networks = [evaluate.load(result) for result in found if result.status == "finished"]
     if not networks:
@@ -105,10 +118,19 @@ def measure(study: Study, found: Sequence[Result], options: argparse.Namespace) 
         for first in own[:1]
     }
     rows: list[Row] = []
+    detections: list[Detection] = []
     for name, (own, data) in datasets.items():
-        with tqdm(desc=f"{name}, {len(own)} networks", total=len(LEVELS), unit="level") as bar:
+        total = len(LEVELS) + len(own)
+        with tqdm(desc=f"{name}, {len(own)} networks", total=total, unit="level") as bar:
             rows += evaluate.evaluate(own, *data, options.seed, bar.update)
-    return rows
+        if other := detection.OTHERS.get(name):
+            root = str(options.root or data_options(own[0].config).get("root", "datasets"))
+            try:
+                detections += evaluate.detect(own, data[0], other, root, options.images)
+            except UserError as error:
+                title = DATASETS[other].title
+                print(f"{title} was not tried as out of distribution: {error}", file=sys.stderr)
+    return rows, detections
 
 
 def make_folder(folder: Path) -> Path:

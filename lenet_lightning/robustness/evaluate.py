@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lenet_lightning.data import datasets
+from lenet_lightning.data import datasets, fetch
 from lenet_lightning.data.batches import to_unit
 from lenet_lightning.data.datamodule import InputSpec
 from lenet_lightning.data.input_size import to_input_size
 from lenet_lightning.errors import UserError
 from lenet_lightning.networks.lenet5 import LeNet5
+from lenet_lightning.robustness import attacks
+from lenet_lightning.robustness.detection import Detection, auroc, confidence
 from lenet_lightning.robustness.perturbations import LEVELS, Level
 from lenet_lightning.store import checkpoints
 from lenet_lightning.study.results import Result
@@ -44,6 +46,12 @@ class Trained(NamedTuple):
         """Name of the dataset it was trained on."""
         return self.spec.name
 
+    @property
+    def place(self) -> tuple[str, int, str, str]:
+        """The first columns of its rows: setting, seed, group and dataset."""
+        setting = self.result.setting
+        return setting.name, self.result.seed, setting.group, self.dataset
+
 
 class Row(NamedTuple):
     """A line of ``robustness.csv``.
@@ -53,8 +61,8 @@ class Row(NamedTuple):
         seed: of the run.
         group: of the setting; empty in a study without groups.
         dataset: whose test images were altered.
-        perturbation: see ``perturbations.Level``.
-        level: likewise.
+        perturbation: see ``perturbations.Level``; or ``fgsm`` or ``pgd``, see ``attacks``.
+        level: likewise; of an attack its epsilon in 1/255.
         accuracy: in [0, 1].
         images: how many images it is measured on.
     """
@@ -117,31 +125,54 @@ def evaluate(
     seed: int,
     tick: Callable[[], object] = lambda: None,
 ) -> list[Row]:
-    """Return a row for every level and network of one dataset, in the order of the networks.
+    """Return a row for every level, attack and network of one dataset, network by network.
 
     Args:
         networks: trained on this dataset.
         images: uint8 ``[count, channels, 32, 32]``.
         labels: int64 ``[count]``.
         seed: of all that is random; see ``perturbations.Level.apply``.
-        tick: called after every level.
+        tick: called after every level, and after the attacks on a network.
     """
-    columns = []
+    columns, attacked = [], []
     for level in LEVELS:
         columns.append(accuracies([t.network for t in networks], images, labels, level, seed))
         tick()
-    return [
-        row(trained, level, column[place], len(labels))
-        for place, trained in enumerate(networks)
-        for level, column in zip(LEVELS, columns, strict=True)
-    ]
+    for trained in networks:
+        attacked.append(attacks.accuracies(trained.network, images, labels, seed))
+        tick()
+    size, attacked_size = len(labels), min(len(labels), attacks.IMAGES)
+    rows = []
+    for place, trained in enumerate(networks):
+        for level, column in zip(LEVELS, columns, strict=True):
+            rows.append(Row(*trained.place, level.perturbation, level.level, column[place], size))
+        for (name, epsilon), accuracy in attacked[place].items():
+            rows.append(Row(*trained.place, name, epsilon, accuracy, attacked_size))
+    return rows
 
 
-def row(trained: Trained, level: Level, accuracy: float, images: int) -> Row:
-    """Return the row of one network at one level."""
-    result, setting = trained.result, trained.result.setting
-    where = (setting.name, result.seed, setting.group, trained.dataset)
-    return Row(*where, level.perturbation, level.level, accuracy, images)
+def detect(
+    networks: Sequence[Trained], images: Tensor, other: str, root: str, count: int | None
+) -> list[Detection]:
+    """Return how well each network of one dataset detects the test images of another.
+
+    Args:
+        networks: trained on the same dataset.
+        images: its test images, uint8 ``[count, channels, 32, 32]``.
+        other: the dataset to detect.
+        root: folder of the datasets; nothing is fetched.
+        count: take only so many of its images, from the first on.
+
+    Raises:
+        UserError: the other dataset is absent or damaged.
+    """
+    test = fetch.load(other, root, download=False).test
+    unknown = torch.from_numpy(to_input_size(test.images[:count]))
+    found = []
+    for trained in networks:
+        area = auroc(confidence(trained.network, images), confidence(trained.network, unknown))
+        found.append(Detection(*trained.place, other, *area, len(images), len(unknown)))
+    return found
 
 
 @torch.inference_mode()

@@ -10,8 +10,12 @@ from matplotlib.figure import Figure
 
 from lenet_lightning import formatting, plotting
 from lenet_lightning.callbacks.recorder import cpu_name
+from lenet_lightning.data.registry import DATASETS
+from lenet_lightning.robustness import attacks
 from lenet_lightning.robustness.accuracy_table import Measured, seeds_of
+from lenet_lightning.robustness.detection import Detection
 from lenet_lightning.robustness.evaluate import Row
+from lenet_lightning.statistics import Summary, summarise, wilson
 from lenet_lightning.study.plan import Setting, Study
 from lenet_lightning.study.report.document import (
     Block,
@@ -43,11 +47,19 @@ READING = (
     "Corruptions: those of MNIST-C (Mu and Gilmer 2019, arXiv:1906.02337), made anew for 32x32 "
     "pixels; the docstrings of `lenet_lightning/robustness/corruptions.py` say what is "
     "approximated. The mean is over its fifteen; `identity` and `inverse` are not among them.",
+    "Attacks change each pixel by at most epsilon so that the very network errs: FGSM in one step "
+    "along the sign of the gradient (arXiv:1412.6572), PGD in ten from a random start "
+    "(arXiv:1706.06083). Intervals are over seeds (Student's t), of a single network over its "
+    "images (Wilson; Hanley and McNeil for the AUROC).",
 )
 
 
 def build(
-    study: Study, results: Sequence[Result], rows: Sequence[Row], command: str
+    study: Study,
+    results: Sequence[Result],
+    rows: Sequence[Row],
+    detections: Sequence[Detection],
+    command: str,
 ) -> list[Block]:
     """The whole page as blocks.
 
@@ -55,12 +67,14 @@ def build(
         study: The study.
         results: All its runs.
         rows: What was measured on those that are finished.
+        detections: What they detect of another dataset.
         command: What was typed.
     """
     blocks: list[Block] = [Paragraph(MEASURED), *_missing(results)]
     for group in study.groups:
         own = [row for row in rows if row.group == group]
-        blocks += _group(study, group, results, own) if own else []
+        found = [each for each in detections if each.group == group]
+        blocks += _group(study, group, results, own, found) if own else []
     return [*blocks, Heading("How to read it"), Bullets(READING), *_origin(rows, command)]
 
 
@@ -69,7 +83,13 @@ def _missing(results: Sequence[Result]) -> list[Block]:
     return [Paragraph(f"Not finished, and left out: {', '.join(rest)}.")] if rest else []
 
 
-def _group(study: Study, group: str, results: Sequence[Result], rows: Sequence[Row]) -> list[Block]:
+def _group(
+    study: Study,
+    group: str,
+    results: Sequence[Result],
+    rows: Sequence[Row],
+    detections: Sequence[Detection],
+) -> list[Block]:
     measured = Measured(rows)
     settings = [s for s in study.in_group(group) if s.name in measured.accuracies]
     classes = max(len(r.classes) for r in results if r.setting in settings)
@@ -85,6 +105,8 @@ def _group(study: Study, group: str, results: Sequence[Result], rows: Sequence[R
         Heading(title),
         contrast_table(settings, measured),
         alterations_table(settings, measured),
+        attacks_table(settings, measured, min(rows[0].images, attacks.IMAGES)),
+        *([detection_table(settings, detections)] if detections else []),
         Gallery([Picture(f"robustness_{group or study.name}", caption, alt, png, wide=True)]),
     ]
 
@@ -128,6 +150,44 @@ def alterations_table(settings: Sequence[Setting], measured: Measured) -> Table:
     columns = ["Setting", "Runs", *chosen, "Mean of 15 corruptions", "Hardest corruption"]
     caption = "Accuracy by brightness b, with the left half reversed (s = 0.5), and corrupted."
     return Table(columns, rows, frozenset(range(1, len(columns) - 1)), caption)
+
+
+def attacks_table(settings: Sequence[Setting], measured: Measured, images: int) -> Table:
+    """Accuracy of every setting under attacks on each network."""
+    chosen = [(name, epsilon) for epsilon in (8, 32) for name in attacks.ATTACKS]
+    rows = []
+    for setting in settings:
+        found = [measured.summary(setting.name, *level) for level in chosen]
+        cells = [_with_interval(summary, wilson(summary.mean, images)) for summary in found]
+        rows.append([setting.title, str(found[0].n), *cells])
+    columns = ["Setting", "Runs", *(f"{name.upper()}, {epsilon}/255" for name, epsilon in chosen)]
+    caption = f"Accuracy under attack with 95 % interval, on the first {images:,} test images."
+    return Table(columns, rows, frozenset(range(1, len(columns))), caption)
+
+
+def detection_table(settings: Sequence[Setting], detections: Sequence[Detection]) -> Table:
+    """How well every setting tells its test images from those of another dataset."""
+    rows = []
+    for setting in settings:
+        own = [each for each in detections if each.setting == setting.name]
+        summary = summarise([each.auroc for each in own])
+        single = (own[0].low, own[0].high)
+        rows.append([setting.title, str(summary.n), _with_interval(summary, single)])
+    first = detections[0]
+    other = DATASETS[first.other].title if first.other in DATASETS else first.other
+    columns = ["Setting", "Runs", "AUROC"]
+    caption = (
+        f"Detection of {other} by the largest probability, area under the ROC curve with 95 % "
+        f"interval: {first.images:,} test images against {first.other_images:,} of {other}."
+    )
+    return Table(columns, rows, frozenset({1, 2}), caption)
+
+
+def _with_interval(summary: Summary, single: tuple[float, float]) -> str:
+    """A mean with its 95 % interval: over seeds, or of one network that over its images."""
+    low, high = (summary.low, summary.high) if summary.has_interval else single
+    number = formatting.number(summary.mean, "accuracy")
+    return f"{number} {formatting.interval(low, high, 'accuracy')}"
 
 
 def _origin(rows: Sequence[Row], command: str) -> list[Block]:

@@ -16,7 +16,7 @@ import torch
 
 from lenet_lightning.data import fetch
 from lenet_lightning.data.input_size import to_input_size
-from lenet_lightning.robustness import evaluate
+from lenet_lightning.robustness import attacks, detection, evaluate
 from lenet_lightning.robustness.accuracy_table import Measured
 from lenet_lightning.robustness.perturbations import LEVELS
 from lenet_lightning.store import run_folder
@@ -28,6 +28,7 @@ from tests.robustness.studies import write_study
 from tests.study import fakes
 
 FILES = ("robustness.csv", "robustness_tiny.png", "robustness.md")
+EACH = len(LEVELS) + len(attacks.ATTACKS) * len(attacks.EPSILONS)  # rows of a network
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +60,8 @@ def refused(outcome: Outcome) -> str:
 def test_rows(measured: Path) -> None:
     found = rows(measured)
     assert list(found[0]) == list(evaluate.Row._fields)
-    assert len(found) == 3 * len(LEVELS)
-    keys = [(row["setting"], row["seed"]) for row in found[:: len(LEVELS)]]
+    assert len(found) == 3 * EACH
+    keys = [(row["setting"], row["seed"]) for row in found[::EACH]]
     assert keys == [("plain", "0"), ("plain", "1"), ("shaken", "0")]
     assert {(row["dataset"], row["images"]) for row in found} == {("Digits", "360")}
     assert all(0 <= float(row["accuracy"]) <= 1 for row in found)
@@ -116,6 +117,37 @@ def test_page(measured: Path) -> None:
     assert (measured / FILES[1]).read_bytes().startswith(b"\x89PNG")
 
 
+def test_attacks_are_measured_on_each_network(measured: Path) -> None:
+    found = [row for row in rows(measured) if row["perturbation"] in attacks.ATTACKS][:10]
+    accuracy = {(row["perturbation"], row["level"]): float(row["accuracy"]) for row in found}
+    clean = float(rows(measured)[0]["accuracy"])
+    for name in attacks.ATTACKS:
+        shares = [accuracy[name, str(epsilon)] for epsilon in attacks.EPSILONS]
+        assert clean >= shares[0] >= shares[-1] and shares[-1] < clean - 0.1
+    assert accuracy["pgd", "32"] <= accuracy["fgsm", "32"]
+    text = (measured / "robustness.md").read_text()
+    assert "| Setting | Runs | FGSM, 8/255 | PGD, 8/255 | FGSM, 32/255 | PGD, 32/255 |" in text
+    assert "first 360 test images" in text
+
+
+def test_another_dataset_is_detected(
+    run: Run, study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detection, "OTHERS", {"Digits": "Digits"})
+    done = run(f"robustness {study} --images 50")
+    assert done.code == 0, done.err
+    with (study / "out_of_distribution.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert list(found[0]) == list(detection.Detection._fields) and len(found) == 3
+    assert {row["auroc"] for row in found} == {"0.5"}  # the same images
+    assert found[0]["images"] == found[0]["other_images"] == "50"
+    assert "Detection of Digits by the largest probability" in (study / FILES[2]).read_text()
+    monkeypatch.setattr(detection, "OTHERS", {"Digits": "MNIST"})
+    absent = run(f"robustness {study} --images 10 --output elsewhere")
+    assert absent.code == 0 and "MNIST was not tried as out of distribution" in absent.err
+    assert not Path("elsewhere/out_of_distribution.csv").exists()
+
+
 def test_mean_leaves_identity_and_inverse_out() -> None:
     accuracy = {"identity": 1.0, "inverse": 0.0, "fog": 0.5, "scale": 0.7}
     rows = [
@@ -137,8 +169,8 @@ def test_outcome_depends_neither_on_batches_nor_on_other_networks(
     data = evaluate.test_set(first.spec, first.config, first.result.path, count=60)
     expected = evaluate.evaluate(networks, *data, 0)
     monkeypatch.setattr(evaluate, "BATCH", 7)
-    assert evaluate.evaluate(networks[1:2], *data, 0) == expected[58:116]
-    assert evaluate.evaluate(networks[1:2], *data, 1) != expected[58:116]
+    assert evaluate.evaluate(networks[1:2], *data, 0) == expected[EACH : 2 * EACH]
+    assert evaluate.evaluate(networks[1:2], *data, 1) != expected[EACH : 2 * EACH]
 
 
 def test_output_images_and_progress(run: Run, study: Path) -> None:
@@ -146,7 +178,7 @@ def test_output_images_and_progress(run: Run, study: Path) -> None:
     done = run(f"robustness {study} --images 20 --seed 5 --output elsewhere/new")
     assert done.code == 0, done.err
     assert done.out.splitlines() == [f"elsewhere/new/{name}" for name in FILES]
-    assert "Digits, 3 networks" in done.err and "58/58" in done.err
+    assert "Digits, 3 networks" in done.err and "61/61" in done.err
     assert sorted(study.rglob("*")) == before
     assert {row["images"] for row in rows(Path("elsewhere/new"))} == {"20"}
     assert sorted(path.name for path in Path("elsewhere/new").iterdir()) == sorted(FILES)
