@@ -20,7 +20,7 @@ usage: python -m lenet_lightning COMMAND [options]
   validate     evaluate a checkpoint on its validation images
   test         evaluate a checkpoint on the test set
   predict      name what is on your own pictures
-  export       write a checkpoint's network as safetensors or ONNX, to share
+  export       write a checkpoint's network as safetensors or ONNX, or a page to draw on
   study        run many settings and seeds, and write the report
   robustness   measure where a study's networks break: contrast, corruptions
   first_layer  draw what the first layer makes of an image and of its negative

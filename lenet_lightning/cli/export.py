@@ -11,6 +11,7 @@ import io
 import json
 import logging
 import warnings
+from argparse import Namespace
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict
@@ -27,6 +28,7 @@ import lenet_lightning
 from lenet_lightning import arguments, files
 from lenet_lightning.arguments import Parser
 from lenet_lightning.callbacks.predictions import free_path
+from lenet_lightning.cli import page
 from lenet_lightning.data import datasets
 from lenet_lightning.data.batches import to_unit
 from lenet_lightning.data.datamodule import InputSpec
@@ -38,8 +40,9 @@ from lenet_lightning.store import checkpoints, run_folder
 from lenet_lightning.store.configuration import data_options
 from lenet_lightning.store.manifest import Manifest
 from lenet_lightning.training import pretrained, weights
+from lenet_lightning.training.trained import load
 
-FORMATS = ("safetensors", "onnx")
+FORMATS = ("safetensors", "onnx", "html")
 
 # Images on which an exported file must agree with the network, and the largest difference,
 # absolute and relative, that is taken for rounding.
@@ -52,9 +55,10 @@ DESCRIPTION = """Write a checkpoint's network to a file that holds no code.
 
 safetensors  the weights, by the names of lenet_lightning.networks.lenet5.LeNet5
 onnx         the network: images -> logits and probabilities, any batch size
+html         a page to draw on, for a browser: the network's answers for a drawing and its negative
 
-Both hold preprocessing, class names, figures and provenance in their metadata, and are compared
-with the network on images before they are there."""
+The first two hold preprocessing, class names, figures and provenance in their metadata, and are
+compared with the network on images before they are there."""
 
 
 def main(args: list[str]) -> int:
@@ -69,6 +73,18 @@ def main(args: list[str]) -> int:
         raise UserError(f"--output {options.output} exists already: choose another name.")
     for package in {"onnx": ["onnx", "onnxruntime", "onnxscript"]}.get(options.format, []):
         require(package, options.format)
+    if bool(options.ckpt_path) == bool(options.pretrained):
+        raise UserError("Expected either --ckpt_path with a .ckpt file, or --pretrained mnist.")
+    if options.format == "html":
+        with interruptible():
+            return write_page(options)
+    if options.pretrained:
+        raise UserError(
+            f"--pretrained {options.pretrained} is a safetensors file already: "
+            f"{weights.path_of(options.pretrained)}."
+            if options.format == "safetensors"
+            else "--pretrained is for --format html: give --ckpt_path."
+        )
     with interruptible():
         network, checkpoint, config = pretrained.load(options.ckpt_path)
         facts = metadata(options.ckpt_path, checkpoint, config)
@@ -88,7 +104,10 @@ def main(args: list[str]) -> int:
 def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = arguments.make_parser("export", DESCRIPTION)
-    parser.add_argument("--ckpt_path", type=Path, required=True, help="a .ckpt file that fit wrote")
+    parser.add_argument("--ckpt_path", type=Path, help="a .ckpt file that fit wrote")
+    parser.add_argument(
+        "--pretrained", help=f"a network of this package in its place: {', '.join(weights.names())}"
+    )
     parser.add_argument("--format", choices=FORMATS, required=True)
     parser.add_argument(
         "--output", type=Path, help="file to write; beside the checkpoint by default"
@@ -96,7 +115,29 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--root", help="folder of the datasets, for the images of the comparison; the run's default"
     )
+    parser.add_argument(
+        "--beside",
+        default="auto",
+        help="html: the network shown beside it, a checkpoint or one of this package, or none; by "
+        "default one of this package that takes negatives the other way",
+    )
     return parser
+
+
+def write_page(options: Namespace) -> int:
+    """Write the page to draw on, and say where it is."""
+    trained = load(options.ckpt_path or options.pretrained)
+    other = page.beside(trained, options.beside)
+    networks = [trained, other] if other else [trained]
+    samples = page.test_images(trained.spec, options.ckpt_path, options.root)
+    content = page.write(networks, samples)
+    ckpt = options.ckpt_path or Path(f"{options.pretrained}.ckpt")
+    path = options.output or free_path(ckpt.with_suffix(".html"))
+    files.replace(path, content)
+    print(f"{path}: {len(content):,} bytes; open it in a browser")
+    if samples is None:
+        print(f"Without test images to try: {trained.spec.name} is not on this disk (--root).")
+    return 0
 
 
 def require(package: str, wanted: str) -> ModuleType:

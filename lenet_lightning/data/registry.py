@@ -315,6 +315,7 @@ KMNIST = DatasetFacts(
     channels=1,
     size=28,
     classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+    box=28,
     layout="idx",
     train=(
         StoredFile(
@@ -357,6 +358,7 @@ EMNIST_LETTERS = DatasetFacts(
     channels=1,
     size=28,
     classes=tuple(ascii_lowercase),
+    box=24,
     layout="idx",
     train=(
         StoredFile(
@@ -396,6 +398,7 @@ EMNIST_BALANCED = DatasetFacts(
     size=28,
     # Small letters that look like their capitals are in one class with them.
     classes=tuple(digits + ascii_uppercase + "abdefghnqrt"),
+    box=24,
     layout="idx",
     train=(
         StoredFile(
