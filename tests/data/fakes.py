@@ -83,9 +83,12 @@ def tiny_facts(name: str, files: Mapping[str, bytes]) -> DatasetFacts:
 
     def stored(file: StoredFile) -> StoredFile:
         data = files[file.name]
-        md5, sha256 = hashlib.md5(data).hexdigest(), hashlib.sha256(data).hexdigest()
+        algorithm = file.digest.partition(":")[0]
+        digest = hashlib.new(algorithm, data).hexdigest()
         size = len(gzip.decompress(data)) if file.packed else len(data)
-        return StoredFile(file.name, size, md5, sha256 if file.sha256 else "")
+        return StoredFile(
+            file.name, size, f"{algorithm}:{digest}"
+        )
 
     real = registry.DATASETS[name]
     return replace(
