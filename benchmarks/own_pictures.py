@@ -22,10 +22,11 @@ from scipy import ndimage
 from scipy.interpolate import CubicSpline
 from torch import nn
 
-from lenet_lightning.data import fetch, image_folder, readers
+from lenet_lightning.data import fetch, readers
 from lenet_lightning.data.batches import to_unit
 from lenet_lightning.data.datamodule import InputSpec
 from lenet_lightning.data.input_size import to_input_size
+from lenet_lightning.data.pictures import as_trained
 from lenet_lightning.statistics import wilson_interval
 from lenet_lightning.store.checkpoints import spec_of
 from lenet_lightning.training import pretrained
@@ -218,7 +219,7 @@ def measure(
 ) -> int:
     """Return how many pictures a network classifies correctly, read as ``predict`` reads them."""
     pixels = np.stack([
-        image_folder.as_trained(readers.plain(picture), spec, find)[0] for picture, _ in pictures
+        as_trained(readers.plain(picture), spec, find)[0] for picture, _ in pictures
     ])  # fmt: skip
     images = to_unit(torch.from_numpy(to_input_size(pixels)))
     with torch.inference_mode():

@@ -18,7 +18,7 @@ _PUBLIC = {
     "LeNet5": "networks.lenet5",
     "LinearCycles": "training.schedulers",
     "Muon": "training.optimizers",
-    "Pictures": "data.image_folder",
+    "Pictures": "data.pictures",
     "Prediction": "training.trained",
     "TrainedNetwork": "training.trained",
     "load": "training.trained",

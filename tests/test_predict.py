@@ -13,7 +13,7 @@ from PIL import Image
 
 from lenet_lightning.callbacks import contact_sheet
 from lenet_lightning.callbacks.predictions import COLUMNS, free_path, table
-from lenet_lightning.data import fetch, image_folder
+from lenet_lightning.data import fetch, pictures
 from lenet_lightning.data.datamodule import InputSpec
 from tests.conftest import DIGITS, Run
 from tests.data import fakes
@@ -163,7 +163,7 @@ class TestCommand:
         spec = InputSpec("MNIST", 1, 28, list("ab"), (0.5,), (0.5,))
         Image.new("L", (28, 28), 255).save("white.png")
         for negate_border, corner in ((True, 1.0), (False, 0.0)):
-            data = image_folder.Pictures("white.png")
+            data = pictures.Pictures("white.png")
             data.read(spec, negate_border)
             (batch,) = data.predict_dataloader()
             assert batch.images[0, 0, 0, 0] == 0 and batch.negatives[0, 0, 0, 0] == corner
@@ -186,65 +186,6 @@ class TestCommand:
         rows = predict(run, "*.png", checkpoint=best)
         assert [row["file"] for row in rows] == ["grey.png", "red.png"]
         assert all(row["class"].isalpha() for row in rows)
-
-
-class TestPrepare:
-    def test_square_of_its_border_colour(self) -> None:
-        picture = Image.new("L", (20, 10), 250)
-        picture.paste(0, (5, 3, 15, 7))
-        array = image_folder.prepare(picture, 28)
-        assert array.shape == (1, 28, 28) and array.dtype == np.uint8
-        assert (array[0, 0] == 250).all() and (array[0, -1] == 250).all()
-        assert array[0, 14, 14] < 30
-
-    @pytest.mark.parametrize("size", [(20_000, 800), (1, 40_000)])
-    def test_a_long_thin_picture_takes_no_more_memory_than_others(self, size) -> None:
-        array = image_folder.prepare(Image.new("RGB", size, (1, 2, 3)), 32)
-        assert array.reshape(3, -1).max(1).tolist() == [1, 2, 3]
-
-    def test_right_size_is_left_alone(self) -> None:
-        pixels = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
-        np.testing.assert_array_equal(image_folder.prepare(Image.fromarray(pixels), 28)[0], pixels)
-
-    @pytest.mark.parametrize("side", [17, 60])
-    def test_resized_with_the_filter_of_lanczos(self, side: int) -> None:
-        """Three lobes, widened where the picture gets smaller; Pillow rounds after each axis."""
-        pixels = np.random.default_rng(0).integers(60, 190, (side, side), np.uint8)
-        scale = side / 28
-        centres = (np.arange(28) + 0.5) * scale - 0.5
-        x = (np.arange(side) - centres[:, None]) / max(scale, 1)
-        weights = np.where(abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
-        weights /= weights.sum(1, keepdims=True)
-        ours = image_folder.prepare(Image.fromarray(pixels), 28)[0]
-        np.testing.assert_allclose(ours, weights @ pixels @ weights.T, atol=1.5)
-
-    def test_colour_is_channel_first(self) -> None:
-        array = image_folder.prepare(Image.new("RGB", (9, 9), (10, 20, 30)), 32)
-        assert array.shape == (3, 32, 32)
-        assert [int(channel.mean()) for channel in array] == [10, 20, 30]
-
-    @pytest.mark.parametrize(("ink", "paper"), [(0, 255), (255, 0)])
-    def test_transparency(self, ink: int, paper: int) -> None:
-        """What is transparent is not ink, whether the ink is black or white."""
-        drawing = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
-        drawing.paste((ink, ink, ink, 255), (2, 2, 6, 6))
-        drawing.save("drawing.png")
-        module = image_folder.Pictures("drawing.png", find_digit=False)
-        module.read(SPEC)
-        pixels = module.pixels[0, 0, 2:-2, 2:-2].int()
-        assert abs(pixels[0, 0] - paper) < 5 and abs(pixels[14, 14] - ink) < 40
-
-    def test_orientation(self) -> None:
-        """A photograph is read as the camera was held."""
-        picture = Image.new("L", (28, 28))
-        picture.paste(255, (0, 0, 28, 9))
-        exif = picture.getexif()
-        exif[0x0112] = 3  # upside down
-        picture.save("turned.jpg", exif=exif, quality=100)
-        module = image_folder.Pictures("turned.jpg", find_digit=False)
-        module.read(SPEC)
-        pixels = module.pixels[0, 0, 2:-2, 2:-2].float()
-        assert pixels[:14].mean() < 60 < 100 < pixels[-9:].mean()
 
 
 class TestTable:

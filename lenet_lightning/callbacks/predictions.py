@@ -14,7 +14,7 @@ from torch import Tensor
 from lenet_lightning import files, formatting
 from lenet_lightning.callbacks.contact_sheet import contact_sheet
 from lenet_lightning.data.datamodule import InputSpec
-from lenet_lightning.data.image_folder import Pictures
+from lenet_lightning.data.pictures import Pictures
 from lenet_lightning.training.classifier import Classifier
 from lenet_lightning.training.metrics import mean_of
 

@@ -15,7 +15,7 @@ from lenet_lightning.callbacks.recorder import add_evaluation, figure, images_se
 from lenet_lightning.cli import checks, ensemble, summary
 from lenet_lightning.cli.command_line import CommandLine
 from lenet_lightning.data.datamodule import ImageDataModule
-from lenet_lightning.data.image_folder import Pictures
+from lenet_lightning.data.pictures import Pictures
 from lenet_lightning.data.registry import DATASETS
 from lenet_lightning.errors import UserError
 from lenet_lightning.store import checkpoints, run_folder

@@ -16,8 +16,8 @@ from lenet_lightning.data import splits
 from lenet_lightning.data.datamodule import ImageDataModule
 from lenet_lightning.data.downloads import say
 from lenet_lightning.data.fetch import Dataset, Split
-from lenet_lightning.data.image_folder import SUFFIXES, prepare
 from lenet_lightning.data.input_size import INPUT_SIZE
+from lenet_lightning.data.pictures import SUFFIXES, prepare
 from lenet_lightning.data.readers import Pixels, is_grey_file, read_picture
 from lenet_lightning.data.registry import DATASETS
 from lenet_lightning.errors import UserError

@@ -145,8 +145,8 @@ def parse_cifar_pickle(data: bytes, name: str) -> bytes:
 def parse_sheet(data: bytes, name: str) -> Pixels:
     """Return the images of a PNG sheet, uint8 [N, 3, 32, 32] in 0..255.
 
-    A sheet is 1,024 pixels wide, 8-bit RGB; each of its rows is one 32x32 image. Missing rows are 0,
-    so that the digest of the images shows whether it is whole.
+    A sheet is 1,024 pixels wide, 8-bit RGB; each of its rows is one 32x32 image. Pillow fills
+    missing rows with 0, which the digest of the images shows.
     """
     from PIL import Image
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from lenet_lightning.data.batches import to_unit
 from lenet_lightning.data.datamodule import InputSpec
 from lenet_lightning.data.find_digit import Ink
-from lenet_lightning.data.image_folder import as_trained
 from lenet_lightning.data.input_size import repeat_and_padding, to_input_size
+from lenet_lightning.data.pictures import as_trained
 from lenet_lightning.data.polarity import negate
 from lenet_lightning.data.readers import plain, read_picture
 from lenet_lightning.errors import UserError

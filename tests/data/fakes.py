@@ -86,9 +86,7 @@ def tiny_facts(name: str, files: Mapping[str, bytes]) -> DatasetFacts:
         algorithm = file.digest.partition(":")[0]
         digest = hashlib.new(algorithm, data).hexdigest()
         size = len(gzip.decompress(data)) if file.packed else len(data)
-        return StoredFile(
-            file.name, size, f"{algorithm}:{digest}"
-        )
+        return StoredFile(file.name, size, f"{algorithm}:{digest}")
 
     real = registry.DATASETS[name]
     return replace(
@@ -103,6 +101,11 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
         (folder / name).write_bytes(data)
+
+
+def visible(folder: Path) -> set[str]:
+    """Return everything in a dataset's folder but its lock."""
+    return {path.name for path in folder.iterdir()} - {".lock"}
 
 
 def write_pictures(folder: Path, count: int) -> None:

@@ -10,7 +10,6 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from lenet_lightning import files
 from lenet_lightning.cli import lightning_cli, messages
@@ -18,7 +17,6 @@ from lenet_lightning.data.augmentation import Augmentation
 from lenet_lightning.data.class_folders import ImageFolder
 from lenet_lightning.data.datamodule import ImageDataModule, InputSpec
 from lenet_lightning.data.datasets import CIFAR10, DATAMODULES, MNIST, Digits, FashionMNIST
-from lenet_lightning.data.image_folder import Pictures
 from lenet_lightning.data.input_size import to_input_size
 from lenet_lightning.errors import UserError
 from tests.conftest import Run
@@ -252,34 +250,6 @@ class TestImageFolder(Contract):
 def test_absent_files_are_refused_without_download(module: type[ImageDataModule]) -> None:
     with pytest.raises(UserError, match=module.__name__):
         module(download=False).prepare_data()
-
-
-class TestPictures:
-    """What of the contract makes sense for pictures without labels."""
-
-    @pytest.fixture
-    def data(self) -> Pictures:
-        for i, size in enumerate([(28, 28), (50, 20), (3, 9)]):
-            Image.new("L", size, 50 * (i + 1)).save(f"{i}.png")
-        return Pictures("*.png", eval_batch_size=2)
-
-    @pytest.mark.parametrize(("channels", "size"), [(1, 28), (3, 32), (1, 8)])
-    def test_evaluation(self, data: Pictures, channels: int, size: int) -> None:
-        data.read(InputSpec("X", channels, size, ("a", "b"), (0.5,) * channels, (1.0,) * channels))
-        batches = list(data.predict_dataloader())
-        assert [len(b.labels) for b in batches] == [2, 1]
-        images = torch.cat([b.images for b in batches])
-        assert images.shape == (3, channels, 32, 32) and images.dtype == torch.float32
-        assert images[:, 0, 16, 16].tolist() == pytest.approx([50 / 255, 100 / 255, 150 / 255])
-        assert torch.equal(torch.cat([b.negatives for b in batches]), 1 - images)
-        assert torch.cat([b.position for b in batches]).tolist() == [0, 1, 2]
-
-    def test_in_the_order_of_their_names(self, data: Pictures) -> None:
-        assert [str(path) for path in data.files] == ["0.png", "1.png", "2.png"]
-
-    def test_none(self) -> None:
-        with pytest.raises(UserError, match=r"data.root is nowhere: expected a picture"):
-            Pictures("nowhere")
 
 
 @pytest.mark.parametrize(("name", "classes"), [("EMNISTLetters", 26), ("EMNISTBalanced", 47)])

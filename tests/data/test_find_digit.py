@@ -16,7 +16,7 @@ from scipy import ndimage
 from lenet_lightning.data import find_digit, readers
 from lenet_lightning.data.datamodule import InputSpec
 from lenet_lightning.data.find_digit import Layout, find
-from lenet_lightning.data.image_folder import as_trained
+from lenet_lightning.data.pictures import as_trained
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 MNIST = Layout(28, 20)
