@@ -1,5 +1,6 @@
 """The docs site: ``sphinx-build -W docs docs/_build`` (``pip install -e '.[docs]'`` first)."""
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -8,7 +9,8 @@ from sphinx.application import Sphinx
 
 from lenet_lightning import __version__
 
-ROOT = Path(__file__).resolve().parents[1]
+DOCS = Path(__file__).resolve().parent
+ROOT = DOCS.parent
 PAGES = {  # pages of the site that are files outside docs/
     "index": "README.md",
     "contributing": "CONTRIBUTING.md",
@@ -35,26 +37,31 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 suppress_warnings = ["ref.python"]  # public names are documented in their modules too
 
-shutil.rmtree(ROOT / "docs" / "api", ignore_errors=True)  # written by autosummary in every build
+# Written anew by every build: the API reference, and the cards of the shipped networks.
+shutil.rmtree(DOCS / "api", ignore_errors=True)
+shutil.rmtree(DOCS / "networks", ignore_errors=True)
+(DOCS / "networks").mkdir()
+for card in sorted((ROOT / "lenet_lightning" / "weights").glob("*.md")):
+    PAGES[f"networks/{card.stem}"] = str(card.relative_to(ROOT))
+    (DOCS / "networks" / card.name).touch()
 
 
 def read_page(app: Sphinx, name: str, source: list[str]) -> None:
-    """Begin a page with a file from outside docs/, whose links become links as seen from docs/."""
-    if name not in PAGES:
-        return
-    folder = (ROOT / PAGES[name]).parent
-    names = {ROOT / path: f"{page}.md" for page, path in PAGES.items()}
+    """Begin a page with its file from outside docs/, and let links lead to pages of the site."""
+    file = ROOT / PAGES.get(name, f"docs/{name}.md")
+    folder = (DOCS / name).parent
+    pages = {ROOT / path: DOCS / f"{page}.md" for page, path in PAGES.items()}
 
     def link(match: re.Match[str]) -> str:
-        target = folder / match[1]
-        inside = target.is_relative_to(ROOT / "docs")
-        seen = (
-            str(target.relative_to(ROOT / "docs")) if inside else f"../{target.relative_to(ROOT)}"
-        )
-        return f"]({names.get(target, seen)}"
+        text, target, rest = match.groups()
+        path = Path(os.path.normpath(file.parent / target))
+        if path.is_dir():
+            return text
+        return f"[{text}]({os.path.relpath(pages.get(path, path), folder)}{rest or ''})"
 
-    text = re.sub(r"\]\(([^)#:]+)", link, (ROOT / PAGES[name]).read_text())
-    source[0] = text + source[0].partition(HERE)[2]
+    if name in PAGES:
+        source[0] = file.read_text() + source[0].partition(HERE)[2]
+    source[0] = re.sub(r"\[([^\[\]]*)\]\(([^)#:\s]+)(#[^)]*)?\)", link, source[0])
 
 
 def setup(app: Sphinx) -> None:

@@ -37,4 +37,5 @@ def test_every_page_is_in_the_site() -> None:
     index = (REPOSITORY / "docs/index.md").read_text()
     for page in (REPOSITORY / "docs").rglob("*.md"):
         name = str(page.relative_to(REPOSITORY / "docs").with_suffix(""))
-        assert name == "index" or f"\n{name}\n" in index or f"<{name}>" in index, name
+        written = name.startswith("networks/")  # by the site's configuration
+        assert written or name == "index" or f"\n{name}\n" in index or f"<{name}>" in index, name
