@@ -269,18 +269,21 @@ class TestCheckPickle:
         with pytest.raises(ValueError, match=f"GLOBAL .* {function.__name__}"):
             archive.check_pickle(pickled(Call(function, "a")))
 
+    # Entries of the memo beyond 255 have operations of their own.
+    @pytest.mark.parametrize("before", [0, 300])
     @pytest.mark.parametrize("value", [(1,), doubled(3), ((1, 2, 3), (4, 5, 6, 7), [8, 9], 1)])
-    def test_unfolded(self, monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
-        """A tuple in tuples counts as often as it is held; a list has a size of its own."""
+    def test_unfolded(self, monkeypatch: pytest.MonkeyPatch, value: Any, before: int) -> None:
+        """A tuple in tuples counts as often as it is held; a list counts as one value."""
 
         def size(part: Any) -> int:
             return 1 + sum(map(size, part)) if isinstance(part, tuple) else 1
 
+        content = pickled([*map(str, range(before)), value, (1,)])
         monkeypatch.setattr(archive, "MAX_UNFOLDED", size(value))
-        archive.check_pickle(pickled(value))
+        archive.check_pickle(content)
         monkeypatch.setattr(archive, "MAX_UNFOLDED", size(value) - 1)
         with pytest.raises(ValueError, match="TUPLE"):
-            archive.check_pickle(pickled(value))
+            archive.check_pickle(content)
 
     def test_operations(self, monkeypatch: pytest.MonkeyPatch) -> None:
         content = pickled([1, 2])
