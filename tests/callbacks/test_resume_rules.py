@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
 
 from lenet_lightning.callbacks import resume
@@ -125,6 +126,28 @@ def test_new_arguments_replace_those_of_the_checkpoint() -> None:
     continuation.on_load_checkpoint(SimpleNamespace(callbacks=[]), None, state)
     assert groups[0] == {"lr": 0.2, "eps": 0.3, "betas": 1}
     assert groups[1] == {"lr": 0.7, "eps": 0.3, "own_lr": "adam_lr"}
+
+
+def test_the_optimizer_is_checked_before_anything_is_written() -> None:
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(2))])
+    trainer: Any = SimpleNamespace(callbacks=[], optimizers=[optimizer], lr_scheduler_configs=[])
+    for states, fits in (([optimizer.state_dict()], True), ([], False)):
+        loaded = {"optimizer_states": states, "lr_schedulers": [], "callbacks": {}}
+        continuation = resume.Continuation(Path("run/checkpoints/last.ckpt"), {})
+        continuation.on_load_checkpoint(trainer, None, loaded)
+        if fits:
+            continuation.on_fit_start(trainer, None)
+        else:
+            with pytest.raises(UserError, match=r"does not fit this training: optimizer_states "):
+                continuation.on_fit_start(trainer, None)
+
+
+def test_a_checkpoint_without_optimizers_is_refused_by_its_key() -> None:
+    trainer: Any = SimpleNamespace(callbacks=[], optimizers=[], lr_scheduler_configs=[])
+    continuation = resume.Continuation(Path("run/checkpoints/last.ckpt"), {})
+    continuation.on_load_checkpoint(trainer, None, {"callbacks": {}})
+    with pytest.raises(UserError, match=r"optimizer_states does not hold the state of 0"):
+        continuation.on_fit_start(trainer, None)
 
 
 def test_paths_follow_a_run_folder_that_was_moved() -> None:
