@@ -27,7 +27,7 @@ from lenet_lightning.data.batches import to_unit
 from lenet_lightning.data.datamodule import InputSpec
 from lenet_lightning.data.input_size import to_input_size
 from lenet_lightning.data.pictures import as_trained
-from lenet_lightning.statistics import wilson_interval
+from lenet_lightning.statistics import wilson
 from lenet_lightning.store.checkpoints import spec_of
 from lenet_lightning.training import pretrained
 
@@ -248,7 +248,7 @@ def main() -> None:
         spec, name = spec_of(loaded.checkpoint), loaded.config["name"]
         for kind, pictures in sets.items():
             before, after = (measure(loaded.network, spec, pictures, f) for f in (False, True))
-            low, high = wilson_interval(after / len(pictures), len(pictures))
+            low, high = wilson(after / len(pictures), len(pictures))
             rows.append({
                 "set": kind, "network": name, "seed": options.seed, "pictures": len(pictures),
                 "as_they_are": before / len(pictures), "found": after / len(pictures),

@@ -15,7 +15,7 @@ import torch
 
 from lenet_lightning.cli import export
 from lenet_lightning.data.registry import DATASETS
-from lenet_lightning.statistics import wilson_interval
+from lenet_lightning.statistics import wilson
 from lenet_lightning.store import run_folder
 from lenet_lightning.training import weights
 
@@ -90,7 +90,7 @@ def card(name: str, content: bytes, found: weights.Weights, config: dict[str, An
     kinds = {"acc": "originals", "acc_negative": "negatives", "acc_views": "originals, with TTA"}
     for key, label in kinds.items():
         if (value := figures.get(key)) is not None:
-            low, high = wilson_interval(value, count)
+            low, high = wilson(value, count)
             rows.append(f"| {label} | {value:.2%} | {low:.2%} to {high:.2%} |")
     polarity = found.network.arguments["polarity"] != "plain"
     return CARD.format(
