@@ -146,7 +146,10 @@ def open_session(
         name = trial.setting.name
         try:
             if name not in by_setting:
-                by_setting[name] = lightning_cli.parse(trial_arguments(study, trial, logs))
+                described = lightning_cli.describe(trial_arguments(study, trial, logs))
+                by_setting[name], remarks = described
+                for remark in remarks:
+                    print(f"{name}: {remark}")
         except UserError as error:
             raise UserError(f"{file}: setting '{name}': {error}") from None
         # Seeds differ in nothing else; parsing each again would only take time.

@@ -65,6 +65,20 @@ def manifest(folder: Path, setting: str, version: int = 0) -> dict[str, Any]:
     return content
 
 
+def test_a_schedule_that_does_not_fit_the_training_is_named(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scheduler = "{model.scheduler: StepLR, model.scheduler.step_size: 7}"
+    (place / "tiny.yaml").write_text(
+        STUDY.replace("plain: {}", f"plain: {scheduler}").replace(
+            "  impossible: {data.val_size: 100000}\n", ""
+        )
+    )
+    command.main(["--config", "tiny.yaml", "--only", "plain", "--dry_run"])
+    out = capsys.readouterr().out
+    assert out.count("plain: model.scheduler has step_size 7, but training takes 2 epochs") == 1
+
+
 def test_runs_that_need_others_wait_for_them(place: Path) -> None:
     """Seeds come first in the order of runs, yet both teachers are there before a student."""
     (place / "tiny.yaml").write_text(TAUGHT)
