@@ -13,6 +13,8 @@ COMMANDS = (
     "fit", "validate", "test", "predict", "export", "study", "robustness", "first_layer", "data",
 )  # fmt: skip
 
+ALIASES = {"train": "fit", "evaluate": "test", "eval": "test"}
+
 HELP = """\
 usage: python -m lenet_lightning COMMAND [options]
 
@@ -82,6 +84,7 @@ def checked(word: str) -> str:
 
 def dispatch(args: list[str]) -> int:
     """Import what the command needs, and nothing else."""
+    args = [ALIASES.get(args[0], args[0]), *args[1:]]
     if args[0] not in COMMANDS:
         hint = nearest(args[0], COMMANDS) or f": expected one of {', '.join(COMMANDS)}."
         raise UserError(f"{args[0]} is no command{hint}")

@@ -78,7 +78,7 @@ MISSPELT_NAMES = {
     "--data mnist": "did you mean MNIST?",
     "--data cifar-10": "did you mean CIFAR10?",
     "--data fashion_mnist": "did you mean FashionMNIST?",
-    "--data imagenet": "expected one of MNIST, FashionMNIST, CIFAR10, Digits, Pictures.",
+    "--data xyz": "data is xyz, which is not known: expected one of MNIST, FashionMNIST, CIFAR10",
     "--model.activation rellu": "model.activation is rellu: expected one of relu, leaky_relu, elu, "
     "tanh, silu; did you mean relu?",
     "--model.conv_activation abs": "relu, leaky_relu, elu, tanh, silu, absolute or null.",
@@ -296,7 +296,10 @@ class TestCommand:
     @pytest.mark.parametrize("command", ["validate", "test", "predict"])
     def test_no_checkpoint(self, run: Run, command: str) -> None:
         for options in ("", "--data Digits", "--data Digits --ckpt_path", "--data.root x.png"):
-            refuse(run, f"{command} {options}", "ckpt_path is required", "best.ckpt")
+            if command != "predict":
+                refuse(run, f"{command} {options}", "ckpt_path is required", "best.ckpt")
+            elif not options:  # the networks of this package predict
+                refuse(run, command, "data.root is required", "a picture or a folder of pictures")
 
     def test_own_options_are_known(self) -> None:
         from lenet_lightning.cli import lightning_cli
@@ -379,7 +382,8 @@ class TestCheckpoint:
             refuse(run, f"{command} --ckpt_path nowhere.ckpt", "The checkpoint nowhere.ckpt cannot")
 
     def test_folder(self, run: Run, trained: Path) -> None:
-        refuse(run, f"test --ckpt_path {trained}", "trained", "is not a regular file")
+        folder = trained / "checkpoints"  # of a run folder, its best checkpoint is taken
+        refuse(run, f"test --ckpt_path {folder}", "checkpoints", "is not a regular file")
 
     def test_address(self, run: Run) -> None:
         address = "https://example.org/best.ckpt"

@@ -104,9 +104,14 @@ class CommandLine:
 
     @property
     def asks_help(self) -> bool:
-        """Whether help is asked for: no checkpoint is needed then."""
+        """Whether help of any kind is asked for: no checkpoint is needed then."""
         words = (layer.words[0] for layer in self.layers if layer.words)
         return any(re.match(r"(-h|--(.+\.)?help|--print_\w+)(=|$)", word) for word in words)
+
+    @property
+    def asks_overview(self) -> bool:
+        """Whether the help of the command is asked for."""
+        return any(layer.words[:1] in (["-h"], ["--help"]) for layer in self.layers)
 
     @property
     def has_files(self) -> bool:
@@ -176,9 +181,36 @@ def read(args: list[str]) -> CommandLine:
     Raises:
         UserError: a file cannot be read, is not valid YAML or is not a configuration.
     """
-    layers = sorted(map(layer, options(args[1:])), key=lambda found: found.rank)
+    given = positional(args[0], options(args[1:]))
+    layers = sorted(map(layer, given), key=lambda found: found.rank)
     renamed.check(*(layer.config for layer in layers))
     return CommandLine(args[0], layers)
+
+
+def positional(command: str, given: list[Option]) -> list[Option]:
+    """Take words without an option for what they are: a configuration, a checkpoint or pictures.
+
+    A second checkpoint is left, to be refused: the shell has replaced a pattern.
+    """
+    found: list[Option] = []
+    for name, word, words in given:
+        option = ""
+        if name:
+            pass
+        elif word.endswith(YAML_SUFFIXES):
+            option = "--config"
+        elif is_checkpoint(word) or command in ("validate", "test"):
+            known = any(each.name == "--ckpt_path" for each in (*given, *found))
+            option = "" if known else "--ckpt_path"
+        elif command == "predict":
+            option = "--data.root"
+        found.append(Option(option, word, [option, word]) if option else Option(name, word, words))
+    return found
+
+
+def is_checkpoint(word: str) -> bool:
+    """Tell whether a word names a checkpoint or a run folder."""
+    return word.endswith(".ckpt") or run_folder.checkpoint_in(word) != word
 
 
 def layer(option: Option) -> Layer:

@@ -23,14 +23,17 @@ def members(pattern: str) -> list[str]:
     """Return the checkpoints that ``--ckpt_path`` names, sorted.
 
     Args:
-        pattern: a file, there or not; or a pattern with ``*``, ``?`` or ``[...]`` for several.
+        pattern: a file, there or not; a run folder, for its best checkpoint; or a pattern with
+            ``*``, ``?`` or ``[...]`` for several.
 
     Raises:
         UserError: a pattern fits no file, or several of one run.
     """
+    if Path(pattern).is_dir():
+        return [run_folder.checkpoint_in(pattern)]
     if Path(pattern).exists() or not glob.has_magic(pattern):
         return [pattern]
-    if found := sorted(glob.glob(pattern)):
+    if found := [run_folder.checkpoint_in(path) for path in sorted(glob.glob(pattern))]:
         for path, other in pairwise(found):
             if run_folder.folder_of(path) and run_folder.folder_of(path) == run_folder.folder_of(
                 other

@@ -104,7 +104,11 @@ def main(args: list[str]) -> int:
 def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = arguments.make_parser("export", DESCRIPTION)
-    parser.add_argument("--ckpt_path", type=Path, help="a .ckpt file that fit wrote")
+    parser.add_argument(
+        "--ckpt_path",
+        type=lambda path: Path(run_folder.checkpoint_in(path)),
+        help="a .ckpt file that fit wrote, or a run folder for its best",
+    )
     parser.add_argument(
         "--pretrained", help=f"a network of this package in its place: {', '.join(weights.names())}"
     )

@@ -15,10 +15,30 @@ from lenet_lightning.callbacks import resume
 from lenet_lightning.callbacks.recorder import RunRecord, images_seen
 from lenet_lightning.callbacks.run_callbacks import Keeper
 from lenet_lightning.cli import chance, checks, summary
+from lenet_lightning.cli.command_line import CommandLine
 from lenet_lightning.cli.evaluate import Checkpoints, count_words, stage_figures, with_defaults
 from lenet_lightning.errors import UserError
 from lenet_lightning.store import checkpoints, run_folder
 from lenet_lightning.training.classifier import Classifier
+
+
+def prepared(line: CommandLine) -> tuple[CommandLine, Checkpoints]:
+    """Load the checkpoint that a command line starts from, if it names one.
+
+    Of a run folder, that is its last checkpoint. Where nothing but a checkpoint is named, its run's
+    configuration is taken.
+
+    Raises:
+        UserError: the checkpoint cannot be loaded, or its run folder is damaged.
+    """
+    if line.asks_help or not line.get("ckpt_path"):
+        return line, {}
+    path = run_folder.checkpoint_in(str(line.get("ckpt_path")), checkpoints.LAST)
+    loaded = {path: checkpoints.load(path)}
+    folder = run_folder.folder_of(path)
+    if folder and not line.has_files and not line.names("data"):
+        line = line.over(run_folder.read_config(folder))
+    return line, loaded
 
 
 def changed_settings(config: dict[str, Any], loaded: Checkpoints) -> resume.Changes:
@@ -121,7 +141,7 @@ class Training:
             remarks: lines to print at the beginning.
         """
         trial = self.options.trainer.fast_dev_run
-        start = self.options.ckpt_path if trial else self.prepare(config, loaded, remarks)
+        start = next(iter(loaded), None) if trial else self.prepare(config, loaded, remarks)
         self.trainer.fit(self.model, self.data, ckpt_path=start, weights_only=True)
         if not trial:
             self.conclude()

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
@@ -17,12 +17,29 @@ from lenet_lightning.callbacks.predictions import PredictionTable
 from lenet_lightning.callbacks.progress import StepBar
 from lenet_lightning.callbacks.run_callbacks import Keeper
 from lenet_lightning.callbacks.threads import ThreadChooser
-from lenet_lightning.cli import checks, command_line, evaluate, messages, schedule_length, trust
+from lenet_lightning.cli import (
+    checks,
+    command_line,
+    evaluate,
+    fit,
+    messages,
+    schedule_length,
+    trust,
+)
 from lenet_lightning.cli.command_line import CommandLine
 from lenet_lightning.cli.evaluate import Checkpoints, Evaluation
 from lenet_lightning.cli.fit import Training
-from lenet_lightning.cli.parser import MODE, PURPOSES, TRANSIENT, Parser, add_options, add_seed
+from lenet_lightning.cli.parser import (
+    MODE,
+    PURPOSES,
+    TRANSIENT,
+    Parser,
+    add_options,
+    add_overview,
+    add_seed,
+)
 from lenet_lightning.data.datamodule import ImageDataModule
+from lenet_lightning.data.pictures import Pictures
 from lenet_lightning.errors import UserError, what_stopped
 from lenet_lightning.signals import interruptible
 from lenet_lightning.store import checkpoints
@@ -64,6 +81,7 @@ class Command(LightningCLI):
             parser_class=Parser,
             parser_kwargs={
                 "prog": f"python -m lenet_lightning {line.command}",
+                "usage": "%(prog)s [--config FILE] [--KEY VALUE ...]",
                 "description": PURPOSES[line.command],
                 "allow_abbrev": False,
                 "parser_mode": MODE,
@@ -78,9 +96,22 @@ class Command(LightningCLI):
         """Take an int where Lightning also takes ``true``, which it reads as seed 0."""
         add_seed(parser)
 
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the command's own options, and hand the seed to model and data."""
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the options of a command, of model, of data and, last, of the trainer."""
         add_options(parser, self.line.command)
+        if self.line.asks_overview:
+            add_overview(parser, Pictures if self.line.command == "predict" else ImageDataModule)
+        else:
+            parser.add_lightning_class_args(Classifier, "model")
+            parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
+        parser.add_lightning_class_args(Trainer, "trainer")
+        parser.set_defaults({f"trainer.{k}": v for k, v in self.trainer_defaults.items()})
+        cast(dict[str, Any], parser.groups)["trainer"].title = "Lightning's Trainer"
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Hand the seed to model and data, and facts of the data to the model."""
+        if self.line.asks_overview:
+            return
         # Another optimizer starts from defaults of its own, not from those of the default one.
         if optimizer := self.line.optimizer:
             parser.set_defaults({"model.optimizer": {"class_path": optimizer}})
@@ -108,7 +139,8 @@ class Command(LightningCLI):
         # Any length; it is known once the rest is.
         self.untold = schedule_length.left_out(*self.line.scheduler)
         length = [f"--model.scheduler.{self.untold}=1"] if self.untold else []
-        self.config = parser.parse_args([*self.line.args, *length])
+        line = ["--help"] if self.line.asks_overview else self.line.args
+        self.config = parser.parse_args([*line, *length])
         trust.check(self.config, self.imports)
         for key in ("callbacks", "plugins"):
             if self.config.trainer[key] is not None:
@@ -263,8 +295,8 @@ def main(args: list[str] | None = None) -> None:
 def run(line: CommandLine) -> None:
     """Load the checkpoints that a command line names, build what it describes, and run it."""
     if line.command == "fit":
-        path = line.get("ckpt_path")
-        command = Command(line, {str(path): checkpoints.load(str(path))} if path else {})
+        line, loaded = fit.prepared(line)
+        command = Command(line, loaded)
         built = command.trainer, command.model, command.datamodule
         training = Training(*built, command.config, command.keeper)
         training.check(command.scheduler, command.batches)

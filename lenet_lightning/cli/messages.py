@@ -19,7 +19,18 @@ from lenet_lightning.training.classifier import Classifier
 from lenet_lightning.training.optimizers import Muon
 
 # Options beside those of trainer, model and data.
-OPTIONS = ("seed_everything", "logs", "name", "monitor", "resume", "threads", "config", "ckpt_path")
+OPTIONS = (
+    "seed_everything",
+    "logs",
+    "name",
+    "monitor",
+    "resume",
+    "threads",
+    "config",
+    "ckpt_path",
+    "pretrained",
+    "output",
+)
 
 # Classes that share their name with another of torch's.
 AMBIGUOUS: dict[type, str] = {
@@ -221,5 +232,5 @@ def missing(key: str) -> str:
         names = ", ".join(c.__name__ for c in classes("data"))
         return f"data is required: give --config configs/mnist.yaml, or --data with one of {names}."
     if key == "data.root":
-        return "data.root is required: give --data.root with the folder of the pictures."
+        return "data.root is required: give --data.root with a picture or a folder of pictures."
     return f"{key} is required."

@@ -1,6 +1,8 @@
 """The options of ``fit``, ``validate``, ``test`` and ``predict`` beside trainer, model and data."""
 
-from typing import Any, Literal, NoReturn
+import re
+from inspect import signature
+from typing import Any, Literal, NoReturn, cast
 
 import jsonargparse
 import yaml
@@ -10,9 +12,11 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from lenet_lightning import strict_yaml
 from lenet_lightning.cli import messages
+from lenet_lightning.cli.roles import ROLES
 from lenet_lightning.data.splits import Seed
 from lenet_lightning.errors import UserError
 from lenet_lightning.training import weights
+from lenet_lightning.training.classifier import Classifier
 from lenet_lightning.training.weight_averaging import from_first_update
 
 Monitor = Literal["val/acc", "val/loss", "val/acc_negative", "val/loss_negative"]
@@ -59,11 +63,28 @@ class Parser(LightningArgumentParser):
         averages = (from_first_update, WeightAveraging, True)
         return super().instantiate(*args, instantiators=[averages], **kwargs)
 
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
+        """Return the help as plain text: docstrings are reStructuredText."""
+        text = super().format_help(*args, **kwargs)
+        text = re.sub(r":\w+:\s*`~?([^`]+)`", lambda m: "".join(m[1].split()).split(".")[-1], text)
+        return re.sub(r"`{1,2}([^`]+)`{1,2}", r"\1", text)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise ``UserError`` in place of printing the usage; inner parsers report to the outer."""
         if not self.exit_on_error:
             super().error(message, ex)
         raise UserError(messages.explain(message, self)) from ex
+
+
+def add_overview(parser: LightningArgumentParser, data: type) -> None:
+    """Add the options of model and data as they are typed, for help alone."""
+    linked = {"seed", "channels", "classes"}
+    parser.add_class_arguments(Classifier, "model", skip=linked, fail_untyped=False)
+    parser.add_class_arguments(data, "data", skip=linked & {*signature(data).parameters})
+    names = ", ".join(path.rpartition(".")[2] for path in ROLES["data"])
+    groups = cast(dict[str, Any], parser.groups)
+    groups["model"].title = "Model and training"
+    groups["data"].title = f"Data, one of {names}; --data.help NAME lists its options"
 
 
 def add_seed(parser: LightningArgumentParser) -> None:

@@ -295,6 +295,12 @@ def folder_of(checkpoint: str | Path) -> Path | None:
     return folder if (folder / CONFIG).is_file() else None
 
 
+def checkpoint_in(path: str, name: str = "best.ckpt") -> str:
+    """Return the checkpoint of a run folder, or the path itself if it is not a run folder."""
+    folder = Path(path)
+    return str(folder / "checkpoints" / name) if (folder / CONFIG).is_file() else path
+
+
 def is_config(path: str | Path) -> bool:
     """Tell whether a path is the config.yaml of a run folder."""
     path = Path(path)

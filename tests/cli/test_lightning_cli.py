@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from lenet_lightning import __version__
 from lenet_lightning.cli import lightning_cli
@@ -64,14 +65,75 @@ class TestHelp:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setenv("COLUMNS", "100")
-        outcome = run(command, "--help")
-        assert outcome.code == 0
+        code, out, _ = run(command, "--help")
+        assert code == 0
         assert all(
-            f"--{key}" in outcome.out
-            for key in ("logs", "name", "seed_everything", "model.dropout")
+            f"--{key}" in out for key in ("logs", "name", "seed_everything", "model.dropout")
         )
-        assert ("--resume" in outcome.out) == (command == "fit")
-        assert not any(f"--{key}" in outcome.out for key in ("weights_only", "verbose"))
+        assert ("--resume" in out) == (command == "fit")
+        assert not any(f"--{key}" in out for key in ("weights_only", "verbose"))
+        own, model, data, trainer = map(
+            out.index, ("--ckpt_path ", "--model.dropout", "--data.root", "--trainer.max_epochs")
+        )
+        assert own < model < data < trainer
+        assert "`" not in out and not re.search(r":(class|func|paramref|meth):", out)
+        assert ("a picture, a folder of pictures" in " ".join(out.split())) == (
+            command == "predict"
+        )
+
+    def test_options_of_one_class(self, run: Run) -> None:
+        for option in ("--data.help CIFAR10", "--data.help=CIFAR10"):
+            code, out, _ = run(f"fit {option}")
+            assert code == 0 and "--data.num_folds" in out
+        assert "--model.optimizer.weight_decay" in run("fit --model.optimizer.help AdamW").out
+
+
+class TestShortForms:
+    def test_a_configuration(self, run: Run) -> None:
+        Path("own.yaml").write_text("data: Digits\ntrainer: {max_epochs: 1, logger: false}\n")
+        for words in ("fit own.yaml", "train own.yaml"):
+            assert run(f"{words} --trainer.accelerator cpu").code == 0
+        assert run("fit own.yaml --trainer.max_epochs 2 missing.yaml").code == 2
+
+    def test_a_checkpoint_or_run_folder(self, run: Run, trained: Path) -> None:
+        best = f"{trained}/checkpoints/best.ckpt"
+        for words in (f"test {best}", f"test {trained}", f"test --ckpt_path {trained}"):
+            assert f"{best}: Digits, 360 images" in run(words).out
+        assert len(run_folder.read(trained).manifest.evaluations) == 1
+        several = run("test", "lightning_logs/trained/version_?")
+        assert several.code == 0 and best in several.out
+        assert run(f"export {trained}").code == 2
+        assert run(f"export --ckpt_path {trained} --format safetensors").code == 0
+        assert (trained / "checkpoints/best.safetensors").exists()
+
+    def test_a_second_checkpoint_is_a_pattern_that_the_shell_replaced(
+        self, run: Run, trained: Path
+    ) -> None:
+        last, best = (f"{trained}/checkpoints/{name}.ckpt" for name in ("last", "best"))
+        for words in (f"test {best} {last}", f"test --ckpt_path {best} {last}"):
+            refused = run(words)
+            assert refused.code == 2 and "put a pattern of several into quotes" in refused.err
+
+    def test_a_checkpoint_alone_resumes_with_the_settings_of_its_run(
+        self, run: Run, trained: Path
+    ) -> None:
+        for start in (f"{trained}/checkpoints/last.ckpt", str(trained)):
+            refused = run(f"fit --ckpt_path {start}")
+            assert refused.code == 2 and "trainer.max_epochs is 2" in refused.err
+        longer = run(
+            f"fit {trained} --trainer.max_epochs 3 --trainer.logger false --logs lightning_logs"
+        )
+        assert longer.code == 0
+        folder = Path("lightning_logs/trained/version_1")
+        assert len(run_folder.read(folder).metrics["epoch"]) == 1
+        origin = run_folder.read(folder).manifest.continued_from
+        assert origin and origin["checkpoint"].endswith("last.ckpt")
+
+    def test_pictures(self, run: Run, trained: Path) -> None:
+        Path("pictures").mkdir()
+        Image.new("L", (28, 28)).save("pictures/black.png")
+        done = run(f"predict pictures --ckpt_path {trained} --output here.csv")
+        assert done.code == 0 and Path("here.csv").exists()
 
 
 class TestRunFolder:
