@@ -120,13 +120,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def peaks(values: ArrayLike) -> list[NDArray[np.float64]]:
     """Part values in [0, 1] into two groups where their mean lies near none of them.
 
-    Two groups, if the widest gap between sorted values is wider than 0.1 and than twice the range
-    of either group; else one. NaN values are left out.
+    Two groups, if there are three values or more and the widest gap between them, sorted, is wider
+    than 0.1 and than twice the range of either group; else one. NaN values are left out.
     """
     finite = np.asarray(values, dtype=float)
     finite = np.sort(finite[np.isfinite(finite)])
     gaps = np.diff(finite)
-    if len(gaps):
+    if len(gaps) > 1:
         place = int(gaps.argmax()) + 1
         groups = [finite[:place], finite[place:]]
         if gaps[place - 1] > max(0.1, *(2 * float(np.ptp(group)) for group in groups)):

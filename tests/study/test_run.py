@@ -227,7 +227,7 @@ class TestSeedsOfAConfiguration:
         accuracies = [float(row["honest_accuracy"]) for row in results("digits")]
         mean, sd = statistics.mean(accuracies), statistics.stdev(accuracies)
         printed = capfd.readouterr().out
-        row = f"Chosen on validation, tested once  {100 * mean:.2f} ± {100 * sd:.2f} %"
+        row = f"Epoch selected on validation  {100 * mean:.2f} ± {100 * sd:.2f} %"
         assert row in printed and "95 % over seeds" in printed
         assert printed.endswith("\nlightning_logs/digits/report.html\n")
         run = run_folder.read("lightning_logs/digits/repeats/seed_1/version_0")

@@ -52,17 +52,17 @@ PROTOCOL_NOTES = {
     "watch": (
         "Protocol `watch`: part of the training images is kept for validation, and the test set "
         "is evaluated after every epoch for the record. 'Best epoch on test' is the best of all "
-        "epochs, chosen on the very images it is quoted for, and so too high. 'Chosen on "
-        "validation, tested once' is the accuracy to expect on other images."
+        "epochs, selected on the very images it is quoted for, and so too high. 'Epoch selected on "
+        "validation' is the accuracy to expect on other images."
     ),
     "report": (
         "Protocol `report`: all training images train and the test set is the validation set, so "
-        "the best epoch is chosen on the images it is quoted for and its accuracy is too high. "
+        "the best epoch is selected on the images it is quoted for, and its accuracy is too high. "
         "`data.protocol: watch` shows by how much."
     ),
     "holdout": (
-        "Protocol `holdout`: the best epoch is chosen on validation images kept from the training "
-        "set, and the test set is used once, at the end."
+        "Protocol `holdout`: the best epoch is selected on validation images kept from the "
+        "training set, and the test set is used once, at the end."
     ),
 }
 ROWS_NOTE = (
@@ -106,7 +106,7 @@ def write(folder: Path, output: Path | None = None) -> Path:
         for table in all_tables(blocks):
             contents[f"tables/{table.name}.csv"] = to_csv(table)
             contents[f"tables/{table.name}.tex"] = to_latex(table)
-        if output != folder:
+        if output.resolve() != folder.resolve():
             contents[kept.RUNS] = kept.pack(place, results)
         contents |= {
             "results.csv": tables.to_csv(tables.run_rows(results)),

@@ -57,13 +57,13 @@ def _uncompressed(content: bytes) -> bytes:
 
 @contextmanager
 def opened(folder: Path) -> Iterator[Path]:
-    """Give a study's folder with its runs: itself, or what its archive holds.
+    """Give a study's folder with its runs: itself if it has the plan, or what its archive holds.
 
     Raises:
         UserError: The archive is damaged or would fill the disk.
     """
     path = folder / RUNS
-    if not path.is_file():
+    if (folder / PLAN).is_file() or not path.is_file():
         yield folder
         return
     with tempfile.TemporaryDirectory() as place:

@@ -92,17 +92,17 @@ def complete(setting: Setting, results: Sequence[Result]) -> list[Result]:
 
 
 def accuracy_table(settings: Sequence[Setting], results: Sequence[Result]) -> Table:
-    """Accuracy on the test set: as the report chose it, and chosen on validation."""
+    """Test accuracy of the best and the last epoch, and of the one selected on validation."""
     columns = [
         "Setting",
         "Runs",
         "Best epoch on test",
         "Last epoch on test",
-        "Chosen on validation, tested once",
-        "Mean over views",
+        "Epoch selected on validation",
+        "With test-time augmentation",
         "95 % over seeds",
         "95 % of this test set",
-        "Gain from choosing on test",
+        "Gain from selecting on test",
     ]
     rows = []
     for setting in settings:
@@ -139,10 +139,10 @@ def negatives_table(settings: Sequence[Setting], results: Sequence[Result]) -> T
     measures = {
         "Best epoch on test": "best_accuracy_negative",
         "Last epoch on test": "last_accuracy_negative",
-        "Chosen on validation, tested once": "honest_accuracy_negative",
+        "Epoch selected on validation": "honest_accuracy_negative",
         "Predictions that differ from the original's": "differing_predictions",
-        "Loss, tested once": "honest_loss_negative",
-        "Loss on originals, tested once": "honest_loss",
+        "Loss, epoch selected on validation": "honest_loss_negative",
+        "Loss on originals, epoch selected on validation": "honest_loss",
         "Loss, last epoch": "last_loss_negative",
         "Loss on originals, last epoch": "last_loss",
     }
@@ -204,7 +204,7 @@ def claims_table(
         "Read as",
         "Of",
         "Tests and notes",
-        "With the epoch chosen on validation",
+        "At the epoch selected on validation",
     ]
     caption = "Each claim with what was measured and its verdict."
     table = Table(columns, rows, caption=caption, name="claims", grouped=True, filters=(1, 2))

@@ -142,6 +142,15 @@ def test_a_damaged_table_of_runs_is_one_sentence(tmp_path: Path, text: str) -> N
         build.write(folder)
 
 
+def test_run_folders_are_preferred_to_an_archive(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "fake", seeds=1)
+    build.write(folder, folder / "figures" / "..")
+    assert not (folder / kept.RUNS).exists()
+    (folder / kept.RUNS).write_bytes(b"an old one")
+    with kept.opened(folder) as place:
+        assert place == folder
+
+
 def test_an_archive_writes_nothing_elsewhere(tmp_path: Path) -> None:
     for name, content in (("../escaped", b""), ("big", b"0" * 10)):
         folder = tmp_path / name.strip("./")
