@@ -117,7 +117,7 @@ def variants(channels: int, example: tuple[Tensor, Tensor]) -> dict[str, tuple[n
     """Return each variant's network and step; all start from the same weights."""
     device = example[0].device
     torch.manual_seed(0)
-    first = LeNet5(channels).to(device)
+    first = LeNet5(channels, kernel="torch").to(device)
     networks = {name: copy.deepcopy(first) for name in ("eager", "channels_last", "bf16")}
     networks["channels_last"].to(memory_format=torch.channels_last)
     made = {name: (network, eager(network, name == "bf16")) for name, network in networks.items()}
@@ -163,7 +163,7 @@ def distances(
     As a share of the way that the processor's weights moved.
     """
     torch.manual_seed(0)
-    reference = LeNet5(channels)
+    reference = LeNet5(channels, kernel="torch")
     first, step = weights(reference), eager(reference)
     given = batches(batch, channels, torch.device("cpu"))
     shown = [next(given) for _ in range(CHECKED_STEPS)]

@@ -13,24 +13,28 @@ import common
 import torch
 from kernel import WORKLOADS, caption, measure, training_step
 
-from lenet_lightning.networks.lenet5 import LeNet5, Polarity
+from lenet_lightning.networks.build import with_scaling
+from lenet_lightning.networks.lenet5 import Invariance, LeNet5
 
 
 def compare(workload: str, options: Namespace) -> list[dict[str, Any]]:
     """Time one workload; return a CSV row for every network."""
     batch, channels = WORKLOADS[workload]
     x, target = torch.rand(batch, channels, 32, 32), torch.randint(10, (batch,))
-    centre: dict[str, Any] = {"mean": (0.5,) * channels, "std": (1.0,) * channels}
-    networks = [LeNet5(channels, polarity=p, kernel="auto", **centre) for p in get_args(Polarity)]
+    centre = (0.5,) * channels, (1.0,) * channels
+    networks = [
+        with_scaling(LeNet5(channels, invariance=name), *centre) for name in get_args(Invariance)
+    ]
     steps = [training_step(network, x, target) for network in networks]
     times = measure(steps, options.rounds, options.steps).T.tolist()
     return [
         {
-            "torch": torch.__version__, "workload": workload, "polarity": network.polarity,
+            "torch": torch.__version__, "workload": workload,
+            "polarity": "plain" if name == "none" else name,
             "rounds": options.rounds, **common.columns("ms", own),
             **common.columns("ratio", common.ratios(own, times[0])),
         }
-        for network, own in zip(networks, times, strict=True)
+        for name, own in zip(get_args(Invariance), times, strict=True)
     ]  # fmt: skip
 
 

@@ -58,7 +58,7 @@ def starts(options: Namespace, folder: str) -> dict[str, Start]:
     first = [*fit, "--config", config, "--data.root", options.root, "--logs", folder]
     first += ["--trainer.accelerator", "cpu", "--allow_imports", "first_step"]
     first += ["--trainer.callbacks+", "first_step.FirstStep"]
-    wrong = [*fit, "--config", config, "--model.activation", "rellu"]
+    wrong = [*fit, "--config", config, "--model.network.activation", "rellu"]
     imports, left = "import torch, lightning", "; import os; os._exit(0)"
     return {
         "imports": Start(f"`{imports}`", ["-c", imports], "imports"),

@@ -6,7 +6,7 @@ A study of MNIST with the report's setting runs from start to report in alternat
 
 ``two``    ``study --jobs 2``
 ``one``    ``study --jobs 1``
-``eager``  ``study --jobs 1`` with ``model.kernel: torch``: one run at a time, each on all cores
+``eager``  ``study --jobs 1`` with ``model.network.kernel: torch``: one run at a time on all cores
 
 Whole is the command from start to end. Training is the part between the start of the first run and
 the end of the last: without imports, the check of the configurations and the report, which a study
@@ -35,7 +35,7 @@ class Variant(NamedTuple):
 VARIANTS = {
     "two": Variant("`study --jobs 2`", 2, "auto"),
     "one": Variant("`study --jobs 1`", 1, "auto"),
-    "eager": Variant("`study --jobs 1`, `model.kernel: torch`", 1, "torch"),
+    "eager": Variant("`study --jobs 1`, `model.network.kernel: torch`", 1, "torch"),
 }
 
 STUDY = """\
@@ -46,7 +46,7 @@ seeds: {seeds}
 trainer.max_epochs: {epochs}
 trainer.accelerator: cpu
 trainer.enable_progress_bar: false
-model.kernel: {kernel}
+model.network.kernel: {kernel}
 data.root: {root}
 settings:
   adam: {{title: Adam}}

@@ -17,7 +17,7 @@ def main() -> None:
     data = Digits(batch_size=64, steps_per_execution=1)
     data.prepare_data()
     data.setup()
-    network = LeNet5(polarity="absolute", mean=(0.5,), std=(1.0,))
+    network = LeNet5(invariance="absolute")
     optimizer = torch.optim.Adam(network.parameters())
     steps = int(sys.argv[1]) if sys.argv[1:] else 200
     batches = data.train_dataloader()

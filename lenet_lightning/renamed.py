@@ -21,22 +21,30 @@ CLASS_PATHS = {
     "lenet_lightning.schedulers.LinearCycles": "lenet_lightning.LinearCycles",
 }
 
+
+def _into(group: str, names: str) -> dict[str, str]:
+    """Return the old and new keys of options that moved into a group of their group."""
+    outer = group.partition(".")[0]
+    return {f"{outer}.{name}": f"{group}.{name}" for name in names.split()}
+
+
 KEYS = {
-    f"data.{name}": f"data.augmentation.{name}"
-    for name in (
-        "rotation",
-        "translation",
-        "horizontal_flip",
-        "invert",
-        "interpolation",
-        "padding",
-        "zoom",
-        "cutout",
-        "elastic",
+    **_into(
+        "data.augmentation",
+        "rotation translation horizontal_flip invert interpolation padding zoom cutout elastic "
         "distortion_epochs",
-    )
+    ),
+    **_into("model.network", "activation conv_activation initializer dropout kernel"),
+    "model.polarity": "model.network.invariance",
+    "model.view_shift": "model.tta_shift",
+    "model.view_flip": "model.tta_flip",
 }
 """Old key of an option: its key today, both as typed after ``--``, without ``init_args``."""
+
+LENET5 = "lenet_lightning.LeNet5"
+
+VALUES = {"model.network.invariance": {"plain": "none"}}
+"""Key of an option: its old values and those of today."""
 
 
 def class_paths(node: Any) -> Any:
@@ -59,13 +67,24 @@ def current(config: Any) -> Any:
         source, old_name = parent(config, old)
         if old_name in source:
             target, new_name = parent(config, new, create=True)
-            target.setdefault(new_name, source.pop(old_name))
+            value = source.pop(old_name)
+            target.setdefault(new_name, _value(new, value))
+    model, _ = parent(config, "model.network")
+    network = model.get("network")
+    if isinstance(network, dict) and "class_path" not in network:
+        model["network"] = {"class_path": LENET5, "init_args": network}
     return config
 
 
 def overrides(changes: dict[str, Any]) -> dict[str, Any]:
     """Return the dotted overrides of a kept study with the keys of today."""
-    return {KEYS.get(key, key): value for key, value in changes.items()}
+    new = {KEYS.get(key, key): value for key, value in changes.items()}
+    return {key: _value(key, value) for key, value in new.items()}
+
+
+def _value(key: str, value: Any) -> Any:
+    """Return today's value of an option."""
+    return VALUES.get(key, {}).get(value, value) if isinstance(value, str) else value
 
 
 def check(*configs: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ def train(processes: int, path: Path) -> None:
     classifier = Classifier(
         l2=0.001,
         gradient_clip_val=1,
-        view_shift=1,
+        tta_shift=1,
         optimizer=partial(torch.optim.SGD, lr=0.05),  # type: ignore[arg-type]
     )
     trainer = Trainer(

@@ -58,7 +58,7 @@ MISSPELT_OPTIONS = {
     "--model.optmizer SGD": "did you mean --model.optimizer?",
     "--trainer.max_epochss 1": "--trainer.max_epochss is no option; did you mean "
     "--trainer.max_epochs?",
-    "--model.dropuot 0.1": "did you mean --model.dropout?",
+    "--model.network.dropuot 0.1": "did you mean model.network.dropout?",
     "--data.batch_sise 3": "data.batch_sise is no option; did you mean data.batch_size?",
     "--data.init_args.batch_sise 3": "did you mean data.batch_size?",
     "--model.optimizer Adam --model.optimizer.lrr 1": "did you mean model.optimizer.lr?",
@@ -67,7 +67,7 @@ MISSPELT_OPTIONS = {
     "--trainer.callbacks EarlyStopping --trainer.callbacks.monitr x": "trainer.callbacks.monitor?",
     "--nmae x": "--nmae is no option; did you mean --name?",
     "--batch_size 5": "did you mean --data.batch_size?",
-    "--modle.dropout 0.1": "did you mean --model.dropout?",
+    "--modle.network.dropout 0.1": "did you mean --model.network.dropout?",
     "--data.nonsense 5": "data.nonsense is no option; --help lists them.",
     "--model.optimizer SGD --model.optimizer.epsilon 1": "no option of the class that model",
     "--seed_everythng 1": "did you mean --seed_everything?",
@@ -79,10 +79,10 @@ MISSPELT_NAMES = {
     "--data cifar-10": "did you mean CIFAR10?",
     "--data fashion_mnist": "did you mean FashionMNIST?",
     "--data xyz": "data is xyz, which is not known: expected one of MNIST, FashionMNIST, CIFAR10",
-    "--model.activation rellu": "model.activation is rellu: expected one of relu, leaky_relu, elu, "
+    "--model.network.activation rellu": "is rellu: expected one of relu, leaky_relu, elu, "
     "tanh, silu; did you mean relu?",
-    "--model.conv_activation abs": "relu, leaky_relu, elu, tanh, silu, absolute or null.",
-    "--model.initializer he": "expected one of he_normal, glorot_normal, ones, default.",
+    "--model.network.conv_activation abs": "relu, leaky_relu, elu, tanh, silu, absolute or null.",
+    "--model.network.initializer he": "expected one of he_normal, glorot_normal, ones, default.",
     "--model.loss crossentropy": "did you mean cross_entropy?",
     "--model.optimizer Adm": "model.optimizer is Adm, which is not known; did you mean Adam?",
     "--model.optimizer torch.optim.Adm": "did you mean Adam?",
@@ -113,8 +113,8 @@ WRONG_VALUES = {
     "--data.augmentation.rotation -3": "rotation is -3: expected a number, 0 or more.",
     "--data.augmentation.invert 1.5": "invert is 1.5: expected a number from 0 to 1.",
     "--data.download 3": "data.download is 3: expected true or false.",
-    "--model.dropout 1.0": "model.dropout is 1.0: expected a number from 0 to below 1.",
-    "--model.dropout much": "model.dropout is much: expected a number from 0 to below 1.",
+    "--model.network.dropout 1.0": "dropout is 1.0: expected a number from 0 to below 1.",
+    "--model.network.dropout much": "network.dropout is much: expected a number from 0 to below 1.",
     "--model.l2 -1": "model.l2 is -1: expected a number, 0 or more.",
     "--model.optimizer Adam --model.optimizer.lr fast": "model.optimizer.lr is fast: expected a nu",
     "--model.optimizer Adam --model.optimizer.lr -0.1": "model.optimizer refuses its arguments: "
@@ -144,7 +144,7 @@ WRONG_VALUES = {
     "--trainer.check_val_every_n_epoch 2": "trainer.check_val_every_n_epoch must be 1",
     "--name ../other": "name is ../other: expected a folder below --logs",
     "--name /elsewhere": "name is /elsewhere: expected a folder below --logs",
-    "--model.activation": "--model.activation is given without a value.",
+    "--model.loss": "--model.loss is given without a value.",
     "--config": "--config is given without a file",
     "extra": "extra is no option",
 }
@@ -315,7 +315,7 @@ class TestYaml:
         ("text", "part"),
         [
             ("trainer:\n  max_epochss: 1\ndata: Digits\n", "did you mean trainer.max_epochs?"),
-            ("modle:\n  dropout: 0.1\ndata: Digits\n", "did you mean model.dropout?"),
+            ("modle:\n  dropout: 0.1\ndata: Digits\n", "did you mean model.network.dropout?"),
             ("nmae: x\ndata: Digits\n", "nmae is no option; did you mean name?"),
             (
                 "data:\n  class_path: Digits\n  init_args:\n    batch_sise: 3\n",
@@ -326,7 +326,7 @@ class TestYaml:
                 "    init_args:\n      lrr: 0.1\n",
                 "model.optimizer.lrr is no option; did you mean model.optimizer.lr?",
             ),
-            ("data: Digits\nmodel:\n  activation: rellu\n", "did you mean relu?"),
+            ("data: Digits\nmodel:\n  network: {activation: rellu}\n", "did you mean relu?"),
             ("data: Digits\nseed_everything: true\n", "seed_everything is True"),
             (
                 "data: Digits\ntrainer:\n  callbacks:\n  - class_path: EarlyStopping\n"

@@ -33,7 +33,7 @@ def test_changes_are_printed_recorded_and_take_effect(run: Run, trained: Path) -
     assert gone_on.code == 0, gone_on.err
     assert "changed: model.optimizer.lr 0.001 -> 0.0001" in gone_on.out
     assert "changed: trainer.max_epochs 2 -> 3" in gone_on.out
-    assert "model.dropout" not in gone_on.out
+    assert "model.network.dropout" not in gone_on.out
     group = optimizer_group(ON)
     assert (group["lr"], tuple(group["betas"])) == (0.0001, (0.8, 0.99))
     left = run_folder.read(ON)
@@ -81,11 +81,14 @@ def test_patience_of_the_new_configuration_wins(run: Run) -> None:
 @pytest.mark.parametrize(
     ("options", "part"),
     [
-        ("--model.initializer glorot_normal", "model.initializer was he_normal and is now glorot"),
+        (
+            "--model.network.initializer glorot_normal",
+            "model.network.initializer was he_normal and is now glorot",
+        ),
         ("--model.scaling centered", "model.scaling was unit and is now centered, but the weights"),
         (
-            "--model.activation elu",
-            "model.activation was relu and is now elu, but the weights were",
+            "--model.network.activation elu",
+            "model.network.activation was relu and is now elu, but the weights were",
         ),
         (
             "--model.optimizer torch.optim.SGD",
@@ -148,9 +151,12 @@ def test_checkpoint_away_from_its_folder(run: Run, trained: Path) -> None:
         lone.out.splitlines()[1:]
         == run(f"test --ckpt_path {trained / 'checkpoints/best.ckpt'}").out.splitlines()[1:]
     )
-    other = run("test --ckpt_path lone.ckpt --data Digits --model.activation tanh")
+    other = run("test --ckpt_path lone.ckpt --data Digits --model.network.activation tanh")
     assert other.code == 2
-    assert "model.activation is tanh, but the checkpoint lone.ckpt was trained with" in other.err
+    assert (
+        "model.network.activation is tanh, but the checkpoint lone.ckpt was trained with"
+        in other.err
+    )
 
 
 def test_checkpoint_that_does_not_tell(run: Run, trained: Path) -> None:
@@ -200,8 +206,12 @@ def test_options_that_the_checkpoint_does_not_know_have_their_defaults(
 ) -> None:
     checkpoint = torch.load(LAST, weights_only=True)
     config = yaml.safe_load(checkpoint[CONFIG_KEY])
-    for name in ("polarity", "conv_activation", "view_shift", "view_flip"):
-        del config["model"][name]
+    # Of the time before options of the network had a group of their own, and most of them.
+    model = config["model"]
+    network = model.pop("network")["init_args"]
+    model |= {name: network[name] for name in ("activation", "initializer", "dropout", "kernel")}
+    for name in ("tta_shift", "tta_flip"):
+        del model[name]
     # Of the time before options of augmentation had a group of their own, and most of them.
     options = config["data"]["init_args"]
     augmentation = options.pop("augmentation")
@@ -210,11 +220,13 @@ def test_options_that_the_checkpoint_does_not_know_have_their_defaults(
     torch.save(checkpoint, "old.ckpt")
     gone_on = run(GO_ON.replace(LAST, "old.ckpt"))
     assert gone_on.code == 0, gone_on.err
-    assert not any(name in gone_on.out for name in ("polarity", "conv_activation", "zoom"))
-    refused = run(GO_ON.replace(LAST, "old.ckpt"), "--model.polarity averaged")
-    assert refused.code == 2 and "model.polarity was plain and is now averaged" in refused.err
-    refused = run(GO_ON.replace(LAST, "old.ckpt"), "--model.conv_activation absolute")
+    assert not any(name in gone_on.out for name in ("invariance", "conv_activation", "zoom"))
+    refused = run(GO_ON.replace(LAST, "old.ckpt"), "--model.network.invariance averaged")
+    assert (
+        refused.code == 2 and "model.network.invariance was none and is now averaged" in refused.err
+    )
+    refused = run(GO_ON.replace(LAST, "old.ckpt"), "--model.network.conv_activation absolute")
     assert refused.code == 2 and "conv_activation was None and is now absolute" in refused.err
-    trained_plain = f"--config {trained / 'config.yaml'} --model.polarity averaged"
+    trained_plain = f"--config {trained / 'config.yaml'} --model.network.invariance averaged"
     refused = run(f"test --ckpt_path old.ckpt {trained_plain}")
-    assert refused.code == 2 and "trained with plain" in refused.err
+    assert refused.code == 2 and "trained with none" in refused.err

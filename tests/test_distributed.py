@@ -27,7 +27,7 @@ from tests.faults.test_slurm import JOB, wait_until
 from tests.float64_training import train
 
 # 1,294 training images in batches of 50, 143 for validation, 360 for testing: no share is even.
-OPTIONS = f"{PLAIN} --data.batch_size 50 --data.eval_batch_size 50 --model.view_shift 1"
+OPTIONS = f"{PLAIN} --data.batch_size 50 --data.eval_batch_size 50 --model.tta_shift 1"
 TWO = "--trainer.devices 2 --trainer.strategy ddp"
 
 

@@ -23,7 +23,7 @@ from tests.conftest import REPOSITORY, Run
 
 # Everything that has a state or draws random numbers is on.
 OPTIONS = (
-    "fit --data Digits --trainer.accelerator cpu --model.dropout 0.3 "
+    "fit --data Digits --trainer.accelerator cpu --model.network.dropout 0.3 "
     "--data.augmentation.rotation 5 --data.augmentation.translation 1 "
     "--data.train_polarity random --model.scheduler StepLR "
     "--model.scheduler.step_size 2 --trainer.callbacks EarlyStopping "
@@ -128,9 +128,10 @@ def test_a_recipe_goes_on_as_it_began(run: Run, monkeypatch: pytest.MonkeyPatch)
         "fit --data Digits --trainer.accelerator cpu --trainer.logger false --trainer.max_epochs 3 "
         "--model.optimizer lenet_lightning.Muon --model.scheduler LinearLR "
         "--model.scheduler.end_factor 0.1 --model.scheduler.total_iters 60 "
-        "--model.scheduler_interval step --model.scaling centered --model.polarity absolute "
-        "--model.activation silu --model.conv_activation absolute "
-        "--model.view_shift 1 --data.augmentation.zoom 0.1 --data.augmentation.translation 2 "
+        "--model.scheduler_interval step --model.scaling centered "
+        "--model.network.invariance absolute "
+        "--model.network.activation silu --model.network.conv_activation absolute "
+        "--model.tta_shift 1 --data.augmentation.zoom 0.1 --data.augmentation.translation 2 "
         "--data.augmentation.padding reflection --data.augmentation.interpolation nearest "
         "--data.augmentation.cutout 4 --data.augmentation.elastic 0.5 "
         "--data.augmentation.distortion_epochs 2"

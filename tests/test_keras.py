@@ -5,6 +5,7 @@ our weights over.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -318,7 +319,9 @@ def test_training_as_in_the_report(keras, name, kernel):
     model.compile(optimizer, "categorical_crossentropy", metrics=["accuracy"])
     ours = OPTIMIZERS[name]
     classifier = Classifier(
-        l2=L2, optimizer=lambda parameters: ours(parameters, lr=0.0005), kernel=kernel
+        partial(LeNet5, kernel=kernel),
+        l2=L2,
+        optimizer=lambda parameters: ours(parameters, lr=0.0005),
     )
     data = FewDigits()
     reported = run_ours(classifier, data, model, "32-true")

@@ -38,7 +38,9 @@ def test_current_moves_old_keys() -> None:
     before = copy.deepcopy(OLD)
     found = current(OLD)
     assert before == OLD
-    assert found == {"model": OLD["model"], "data": {"class_path": "MNIST", "init_args": NEW}}
+    network = {"class_path": "lenet_lightning.LeNet5", "init_args": {"dropout": 0.5}}
+    data = {"class_path": "MNIST", "init_args": NEW}
+    assert found == {"model": {"network": network}, "data": data}
     assert current(found) == found
 
 
@@ -46,6 +48,13 @@ def test_current_moves_old_keys() -> None:
 def test_current_leaves_what_is_no_configuration(data: object) -> None:
     assert current({"data": data}) == {"data": data}
     assert current(data) == data
+
+
+@pytest.mark.parametrize(("old", "new"), [("plain", "none"), ("absolute", "absolute")])
+def test_old_values_become_those_of_today(old: str, new: str) -> None:
+    network = current({"model": {"polarity": old}})["model"]["network"]
+    assert network["init_args"] == {"invariance": new}
+    assert renamed.overrides({"model.polarity": old}) == {"model.network.invariance": new}
 
 
 def test_a_new_key_wins_over_its_old_one() -> None:

@@ -144,7 +144,7 @@ def throughput() -> str:
     names = {
         "two": "`study --jobs 2`",
         "one": "`study --jobs 1`",
-        "eager": "`study --jobs 1`, `model.kernel: torch`",
+        "eager": "`study --jobs 1`, `model.network.kernel: torch`",
     }
     lines = []
     for variant, name in names.items():

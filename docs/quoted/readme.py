@@ -45,7 +45,7 @@ def expected() -> list[str]:
     invariance = {
         "mnist_plain": "plain, trained on originals",
         "mnist_half": "half of the training images negated",
-        "mnist_absolute": "`model.polarity: absolute`",
+        "mnist_absolute": "`model.network.invariance: absolute`",
     }
     rate = "cifar10_lr_0.05"
     students = (

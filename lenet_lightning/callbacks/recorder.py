@@ -357,8 +357,11 @@ def describe(trainer: Trainer, classifier: Classifier) -> Manifest:
     data = cast(ImageDataModule, trainer.datamodule)  # type: ignore[attr-defined]
     device = trainer.strategy.root_device
     on_cpu = device.type == "cpu"
-    computes_fused = classifier.network.fused and on_cpu and trainer.precision == "32-true"
-    missing = fused.unavailable() if on_cpu and classifier.kernel == "auto" else None
+    kernel = getattr(classifier.network, "kernel", "torch")
+    computes_fused = (
+        getattr(classifier.network, "fused", False) and on_cpu and trainer.precision == "32-true"
+    )
+    missing = fused.unavailable() if on_cpu and kernel == "auto" else None
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return Manifest(
         protocol=data.protocol,

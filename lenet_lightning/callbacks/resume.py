@@ -12,16 +12,19 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from lenet_lightning.errors import UserError, full_key
+from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.store import checkpoint_schema
 from lenet_lightning.store.checkpoint_schema import SchemaError
-from lenet_lightning.training import pretrained
+from lenet_lightning.store.configuration import arguments, class_path
 
 Changes = dict[str, tuple[Any, Any]]
 
-# Settings that cannot take effect half-way, and why.
+# Settings that can or cannot take effect half-way, and why not; the first that fits counts.
 FIXED = {
-    **{f"model.{key}": "the weights were trained for the other one" for key in pretrained.NETWORK},
-    "model.initializer": "the weights come from the checkpoint",
+    **{f"model.network.init_args.{name}": "" for name in ("dropout", "kernel")},
+    "model.network.init_args.initializer": "the weights come from the checkpoint",
+    "model.network": "the weights were trained for the other one",
+    "model.scaling": "the weights were trained for the other one",
     "model.optimizer.class_path": "the checkpoint holds the state of the other optimiser",
     "model.scheduler": "the schedule goes on from the state in the checkpoint",
 }
@@ -93,12 +96,22 @@ def same_network(
         if alone
         else "choose checkpoints of one kind of network"
     )
-    for key in pretrained.NETWORK:
-        if model[key] != trained[key]:
+    now, then = output_options(model), output_options(trained)
+    for key in now | then:
+        if now.get(key) != then.get(key):
             raise UserError(
-                f"model.{key} is {model[key]}, but the checkpoint {path} was trained with "
-                f"{trained[key]}: {remedy}."
+                f"model.{key} is {now.get(key)}, but the checkpoint {path} was trained with "
+                f"{then.get(key)}: {remedy}."
             )
+
+
+def output_options(model: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a model that the output of its trained network depends on."""
+    network = model["network"]
+    own = {f"network.{name}": value for name, value in arguments(network).items()}
+    for name in LeNet5.TRAINING_ONLY:
+        own.pop(f"network.{name}", None)
+    return {"network": class_path(network), "scaling": model["scaling"], **own}
 
 
 def own_arguments(group: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:

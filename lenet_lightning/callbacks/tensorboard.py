@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from lenet_lightning import strict_yaml
@@ -86,8 +86,9 @@ class TensorBoardPictures(Callback):
             logger.experiment.add_text(f"run/{tag}", indent(text, "    "), trainer.global_step)
         logger.experiment.add_custom_scalars(LAYOUT)
         add_figure(trainer, "visuals/samples", samples(classifier.datamodule))
-        add_figure(trainer, "visuals/filters", first_filters(network))
-        add_graph(logger, network)
+        add_first_filters(trainer, network)
+        if isinstance(network, LeNet5):  # others may not be traceable
+            add_graph(logger, network)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show what the best checkpoint does on the test set."""
@@ -96,7 +97,7 @@ class TensorBoardPictures(Callback):
             return
         classifier = cast(Classifier, pl_module)
         data, logits = classifier.datamodule, classifier.test_logits.cpu()
-        add_figure(trainer, "visuals/filters", first_filters(classifier.network))
+        add_first_filters(trainer, classifier.network)
         if len(set(images_seen(trainer, "test"))) == 1:
             for polarity, name in enumerate(POLARITIES):
                 for what, draw in (("confusion", confusion), ("worst_mistakes", mistakes)):
@@ -162,13 +163,15 @@ def pair(images: Images, index: Tensor) -> tuple[Tensor, Tensor]:
     return originals, negate(originals, images.border)
 
 
-def first_filters(network: LeNet5) -> Figure:
-    """Draw the kernels of the first convolution."""
+def add_first_filters(trainer: Trainer, network: nn.Module) -> None:
+    """Show the kernels of the first convolution, if there is one."""
     from lenet_lightning import plotting
 
-    weight = network.conv1.weight.detach().cpu().numpy()
-    channels = weight.shape[1]
-    return plotting.filters(weight, CHANNELS.get(channels, tuple(map(str, range(channels)))))
+    convolution = next((m for m in network.modules() if isinstance(m, nn.Conv2d)), None)
+    if convolution is not None:
+        weight = convolution.weight.detach().cpu().numpy()
+        names = CHANNELS.get(weight.shape[1], tuple(map(str, range(weight.shape[1]))))
+        add_figure(trainer, "visuals/filters", plotting.filters(weight, names))
 
 
 def add_graph(logger: TensorBoardLogger, network: LeNet5) -> None:

@@ -22,11 +22,11 @@ def is_chance(accuracies: Iterable[tuple[float, int]], labels: Tensor) -> bool:
     return all(wilson(accuracy, count)[0] <= chance for accuracy, count in accuracies)
 
 
-def words(initializer: str, rate: float, loss: float, logits: Tensor) -> str:
+def words(initializer: str | None, rate: float, loss: float, logits: Tensor) -> str:
     """Return the line that says so, and why.
 
     Args:
-        initializer: ``model.initializer``.
+        initializer: ``model.network.initializer``; None of other networks.
         rate: the highest learning rate of the training.
         loss: on test images.
         logits: of test images, ``[n, classes]``.
@@ -34,7 +34,7 @@ def words(initializer: str, rate: float, loss: float, logits: Tensor) -> str:
     constant = len(logits) > 1 and float(logits.std(0).max()) < CONSTANT
     if initializer == "ones":
         cause = (
-            "model.initializer ones makes all units of a layer the same: use he_normal or "
+            "model.network.initializer ones makes all units of a layer the same: use he_normal or "
             "glorot_normal"
         )
     elif constant or loss > 2 * math.log(logits.shape[1]):  # more than before training

@@ -20,6 +20,7 @@ from lenet_lightning.data import splits
 from lenet_lightning.data.class_folders import ImageFolder
 from lenet_lightning.data.datamodule import ImageDataModule, InputSpec
 from lenet_lightning.errors import UserError, nearest
+from lenet_lightning.networks.build import NETWORKS
 from lenet_lightning.training.classifier import Classifier
 from lenet_lightning.training.distillation import Distillation, find
 from lenet_lightning.training.metrics import metric_names
@@ -77,6 +78,9 @@ def nulls(config: dict[str, Any]) -> None:
     data = pydoc.locate(config["data"]["class_path"])
     owners = [("trainer", config["trainer"], Trainer), ("model", config["model"], Classifier)]
     owners.append(("data", config["data"].get("init_args", {}), cast(type, data)))
+    network = config["model"]["network"] or {}
+    if kind := NETWORKS.get(network.get("class_path", "")):
+        owners.append(("model.network", network.get("init_args", {}), kind))
     for owner, values, kind in owners:
         for name, parameter in parameters(kind).items():
             unset = (None, inspect.Parameter.empty)

@@ -146,10 +146,9 @@ class CommandLine:
             if (name := class_path(each))
         ]
 
-    @property
-    def optimizer(self) -> str | None:
-        """The class of the optimizer, if one is named."""
-        named = [class_path(model.get("optimizer")) for model in self.group("model")]
+    def class_of(self, option: str) -> str | None:
+        """Return the class of an option of the model, such as the optimizer, if one is named."""
+        named = [class_path(model.get(option)) for model in self.group("model")]
         return ([None, *filter(None, named)])[-1]
 
     @property

@@ -18,8 +18,9 @@ from lenet_lightning.data.datamodule import ImageDataModule
 from lenet_lightning.data.pictures import Pictures
 from lenet_lightning.data.registry import DATASETS
 from lenet_lightning.errors import UserError
-from lenet_lightning.store import checkpoints, run_folder
-from lenet_lightning.store.configuration import arguments, class_name, data_options
+from lenet_lightning.networks.build import NETWORKS
+from lenet_lightning.store import checkpoints, configuration, run_folder
+from lenet_lightning.store.configuration import arguments, class_name, class_path, data_options
 from lenet_lightning.training import weights
 from lenet_lightning.training.classifier import Classifier
 from lenet_lightning.training.metrics import metric_names
@@ -125,6 +126,11 @@ def with_defaults(config: dict[str, Any]) -> dict[str, Any]:
 
     options = complete(ImageDataModule, data_options(config), "seed")
     model = complete(Classifier, config["model"], "seed", "channels", "classes")
+    network = configuration.network(config)
+    if kind := NETWORKS.get(class_path(network) or ""):
+        own = complete(kind, arguments(network), "in_channels", "num_classes")
+        network = {"class_path": class_path(network), "init_args": own}
+    model["network"] = network
     return config | {"model": model, "data": config["data"] | {"init_args": options}}
 
 

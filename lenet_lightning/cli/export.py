@@ -34,10 +34,9 @@ from lenet_lightning.data.batches import to_unit
 from lenet_lightning.data.datamodule import InputSpec
 from lenet_lightning.data.input_size import INPUT_SIZE, repeat_and_padding, to_input_size
 from lenet_lightning.errors import UserError
-from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.signals import interruptible
-from lenet_lightning.store import checkpoints, run_folder
-from lenet_lightning.store.configuration import data_options
+from lenet_lightning.store import checkpoints, configuration, run_folder
+from lenet_lightning.store.configuration import class_name, data_options
 from lenet_lightning.store.manifest import Manifest
 from lenet_lightning.training import pretrained, weights
 from lenet_lightning.training.trained import load
@@ -92,7 +91,7 @@ def main(args: list[str]) -> int:
         facts |= weights.description(network, spec, data_options(config).get("negate_border", True))
         images, origin = sample_images(spec, config, options.ckpt_path, options.root)
         write = {"safetensors": to_safetensors, "onnx": to_onnx}[options.format]
-        content, exported = write(network, facts)
+        content, exported = write(network, facts, spec.channels)
         difference = compare(network, exported, images, options.format)
         path = options.output or free_path(options.ckpt_path.with_suffix(f".{options.format}"))
         files.replace(path, content)
@@ -181,7 +180,7 @@ def metadata(
     }
     repeat, padding = repeat_and_padding(spec.size)
     return {
-        "title": f"LeNet-5 trained on {spec.name}",
+        "title": f"{class_name(configuration.network(config))} trained on {spec.name}",
         "preprocessing": preprocessing(spec),
         "polarity": polarity(config),
         "input": json.dumps(
@@ -221,7 +220,7 @@ def preprocessing(spec: InputSpec) -> str:
 
 # What a network's construction makes of polarity.
 CONSTRUCTIONS = {
-    "plain": "The network tells the two apart.",
+    "none": "The network tells the two apart.",
     "absolute": "The absolute value follows conv1, so the network gives the same for both.",
     "averaged": "The network is the mean of the logits that its layers give for x and for 1 - x.",
 }
@@ -230,11 +229,13 @@ CONSTRUCTIONS = {
 def polarity(config: dict[str, Any]) -> str:
     """Say which way round the images are, and what the network makes of it."""
     data = config["data"]["init_args"]
+    network = configuration.network(config)
+    construction = CONSTRUCTIONS[configuration.arguments(network).get("invariance", "none")]
     border = "padding included" if data.get("negate_border", True) else "padding left as it is"
     return (
         "0 is black and 1 is white, in the dataset's own polarity; the negative of x is 1 - x, "
         f"{border}. Training images: {data.get('train_polarity', 'original')}. "
-        f"{CONSTRUCTIONS[config['model'].get('polarity', 'plain')]}"
+        f"{construction}"
     )
 
 
@@ -275,7 +276,7 @@ def sample_images(
     return noise, f"{CHECKED_IMAGES} images of noise ({spec.name} is not on this disk)"
 
 
-def to_safetensors(network: LeNet5, facts: dict[str, str]) -> tuple[bytes, Run]:
+def to_safetensors(network: nn.Module, facts: dict[str, str], channels: int) -> tuple[bytes, Run]:
     """Return the file's content, and a function that computes logits from it."""
     tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
     content: bytes = safetensors.torch.save(tensors, {"format": "pt", **facts})
@@ -290,7 +291,7 @@ def to_safetensors(network: LeNet5, facts: dict[str, str]) -> tuple[bytes, Run]:
 class WithProbabilities(nn.Module):
     """Maps images to logits and to their softmax."""
 
-    def __init__(self, network: LeNet5) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
@@ -300,10 +301,10 @@ class WithProbabilities(nn.Module):
         return logits, logits.softmax(1)
 
 
-def to_onnx(network: LeNet5, facts: dict[str, str]) -> tuple[bytes, Run]:
+def to_onnx(network: nn.Module, facts: dict[str, str], channels: int) -> tuple[bytes, Run]:
     """Return the file's content, and a function that computes logits from it in onnxruntime."""
     onnx, onnxruntime = require("onnx", "onnx"), require("onnxruntime", "onnx")
-    shape = (2, network.conv1.in_channels, INPUT_SIZE, INPUT_SIZE)
+    shape = (2, channels, INPUT_SIZE, INPUT_SIZE)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         # What the exporter says of its own doings.
@@ -334,7 +335,7 @@ def to_onnx(network: LeNet5, facts: dict[str, str]) -> tuple[bytes, Run]:
 
 
 @torch.inference_mode()
-def compare(network: LeNet5, exported: Run, images: Tensor, wanted: str) -> float:
+def compare(network: nn.Module, exported: Run, images: Tensor, wanted: str) -> float:
     """Return the largest difference of a probability between a network and its exported copy.
 
     Raises:

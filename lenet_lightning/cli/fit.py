@@ -19,6 +19,7 @@ from lenet_lightning.cli.command_line import CommandLine
 from lenet_lightning.cli.evaluate import Checkpoints, count_words, stage_figures, with_defaults
 from lenet_lightning.errors import UserError
 from lenet_lightning.store import checkpoints, run_folder
+from lenet_lightning.store.configuration import arguments
 from lenet_lightning.training.classifier import Classifier
 
 
@@ -239,8 +240,9 @@ class Training:
         if not chance.is_chance(accuracies, labels):
             return []
         rate = max(float(row["lr"]) for row in rows)
+        network = self.options.model.network.as_dict()
         logits = self.model.test_logits[0]
-        return [chance.words(self.options.model.initializer, rate, figures["loss"], logits)]
+        return [chance.words(arguments(network).get("initializer"), rate, figures["loss"], logits)]
 
     def test_words(self, best: int) -> str:
         """Say how the tested epoch was selected, counted from 1, and on what it was tested."""

@@ -112,9 +112,10 @@ class Command(LightningCLI):
         """Hand the seed to model and data, and facts of the data to the model."""
         if self.line.asks_overview:
             return
-        # Another optimizer starts from defaults of its own, not from those of the default one.
-        if optimizer := self.line.optimizer:
-            parser.set_defaults({"model.optimizer": {"class_path": optimizer}})
+        # Another class starts from defaults of its own, not from those of the default one.
+        for option in ("network", "optimizer"):
+            if named := self.line.class_of(option):
+                parser.set_defaults({f"model.{option}": {"class_path": named}})
         for key, position in (("channels", 0), ("classes", 1)):
             parser.link_arguments(
                 "data",
@@ -306,5 +307,5 @@ def run(line: CommandLine) -> None:
         command = Command(line, loaded)
         built = command.trainer, command.model, command.datamodule
         evaluation = Evaluation(line.command, *built, loaded)
-        evaluation.check(vars(command.config.model))
+        evaluation.check(command.config.model.as_dict())
         evaluation.run(command.table, command.config.get("output"))

@@ -130,14 +130,19 @@ def class_path(known: type) -> str:
 
 def option_names(parser: ArgumentParser) -> set[str]:
     """Return every option's full name."""
-    names = {*parser.get_defaults().keys(), *OPTIONS}
-    owners = {key: classes(key) for key in ("data", "model.optimizer", "model.scheduler")}
+    defaults = parser.get_defaults().keys()
+    names = {key.replace(".init_args", "") for key in defaults} | {*OPTIONS}
+    owners = {
+        key: classes(key) for key in ("data", "model.network", "model.optimizer", "model.scheduler")
+    }
     owners |= {"trainer": [Trainer], "model": [Classifier]}
     owners["trainer.callbacks"] = classes("trainer.callbacks")
     for key, known in owners.items():
         names |= {f"{key}.{n}" for c in known for n in parameter_names(c)}
-    # What optimisers and schedulers are given by the program.
-    return names - {"model.optimizer.params", "model.scheduler.optimizer"}
+    # What networks, optimisers and schedulers are given by the program.
+    given = {"network": ("in_channels", "num_classes"), "optimizer": ("params",)}
+    given["scheduler"] = ("optimizer",)
+    return names - {f"model.{key}.{name}" for key, own in given.items() for name in own}
 
 
 def parameters(kind: type) -> dict[str, inspect.Parameter]:

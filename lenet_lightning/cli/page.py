@@ -29,7 +29,7 @@ TEMPLATE = Path(__file__).with_name("page.html")
 
 TITLES = {True: "Ignores polarity by its construction", False: "Plain network"}
 NOTES = {
-    "plain": "It was trained on images as they are, and tells an image from its negative.",
+    "none": "It was trained on images as they are, and tells an image from its negative.",
     "absolute": (
         "conv1 has no bias and the absolute value follows, so an image and its negative give the "
         "same maps."
@@ -111,7 +111,7 @@ def is_built(trained: TrainedNetwork) -> bool:
     """
     if not isinstance(trained.network, LeNet5):
         raise UserError("--format html writes LeNet-5 only: use --format onnx for other networks.")
-    return trained.network.arguments["polarity"] != "plain"
+    return trained.network.invariance != "none"
 
 
 def write(networks: Sequence[TrainedNetwork], samples: Samples | None) -> bytes:
@@ -186,12 +186,11 @@ def telling(trained: TrainedNetwork, images: npt.NDArray[np.uint8], labels: list
 def packed(network: LeNet5) -> dict[str, Any]:
     """Return what the page needs of a network; its weights as base64 of little-endian float32."""
     state = network.state_dict()
-    polarity = network.arguments["polarity"]
     values = [tensor.detach().cpu().numpy().astype("<f4").tobytes() for tensor in state.values()]
     return {
-        "title": TITLES[polarity != "plain"],
-        "note": NOTES[str(polarity)],
-        "polarity": polarity,
+        "title": TITLES[network.invariance != "none"],
+        "note": NOTES[network.invariance],
+        "invariance": network.invariance,
         "activations": network.activations,
         "tensors": [[name, list(tensor.shape)] for name, tensor in state.items()],
         "weights": base64.b64encode(b"".join(values)).decode(),

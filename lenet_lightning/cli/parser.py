@@ -15,6 +15,7 @@ from lenet_lightning.cli import messages
 from lenet_lightning.cli.roles import ROLES
 from lenet_lightning.data.splits import Seed
 from lenet_lightning.errors import UserError
+from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.training import weights
 from lenet_lightning.training.classifier import Classifier
 from lenet_lightning.training.weight_averaging import from_first_update
@@ -79,10 +80,12 @@ class Parser(LightningArgumentParser):
 def add_overview(parser: LightningArgumentParser, data: type) -> None:
     """Add the options of model and data as they are typed, for help alone."""
     linked = {"seed", "channels", "classes"}
-    parser.add_class_arguments(Classifier, "model", skip=linked, fail_untyped=False)
+    parser.add_class_arguments(LeNet5, "model.network", skip={"in_channels", "num_classes"})
+    parser.add_class_arguments(Classifier, "model", skip=linked | {"network"}, fail_untyped=False)
     parser.add_class_arguments(data, "data", skip=linked & {*signature(data).parameters})
     names = ", ".join(path.rpartition(".")[2] for path in ROLES["data"])
     groups = cast(dict[str, Any], parser.groups)
+    groups["model.network"].title = "Network: LeNet5, or --model.network with a class of your own"
     groups["model"].title = "Model and training"
     groups["data"].title = f"Data, one of {names}; --data.help NAME lists its options"
 

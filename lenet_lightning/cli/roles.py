@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from lenet_lightning.data.registry import DATASETS
+from lenet_lightning.networks.build import NETWORKS
 
 
 def _of(package: str, names: str) -> tuple[str, ...]:
@@ -18,6 +19,7 @@ def _of(package: str, names: str) -> tuple[str, ...]:
 
 ROLES: dict[str, tuple[str, ...]] = {
     "data": _of("lenet_lightning", " ".join([*DATASETS, "ImageFolder", "Pictures"])),
+    "model.network": tuple(NETWORKS),
     # Without torch.optim.Muon, which takes matrices only.
     "model.optimizer": (
         *_of(

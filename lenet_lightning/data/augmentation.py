@@ -19,13 +19,12 @@ from jsonargparse.typing import (
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
-    restricted_number_type,
 )
 from torch import Tensor
 
 from lenet_lightning.errors import UserError
+from lenet_lightning.number_types import BelowOne
 
-BelowOne = restricted_number_type("BelowOne", float, [(">=", 0), ("<", 1)])
 Interpolation = Literal["bilinear", "nearest"]
 Padding = Literal["zeros", "border", "reflection"]
 
@@ -71,7 +70,7 @@ class Augmentation:
     invert: ClosedUnitInterval = 0.0
     interpolation: Interpolation = "bilinear"
     padding: Padding = "zeros"
-    zoom: BelowOne = 0.0  # type: ignore[valid-type]
+    zoom: BelowOne = 0.0
     cutout: NonNegativeInt = 0
     elastic: NonNegativeFloat = 0.0
     distortion_epochs: PositiveInt | None = None

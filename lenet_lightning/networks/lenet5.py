@@ -13,20 +13,23 @@ Two constructions of it cannot tell an image from its negative. With ``z = x - 0
     operator of the group {x, 1 - x}). It costs two passes.
 """
 
+import inspect
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lenet_lightning.errors import UserError
 from lenet_lightning.networks import fused
 from lenet_lightning.networks.initializers import Initializer, initialize
+from lenet_lightning.number_types import BelowOne
 
 Activation = Literal["relu", "leaky_relu", "elu", "tanh", "silu"]
 ConvActivation = Literal[Activation, "absolute"]
 Kernel = Literal["auto", "fused", "torch"]
-Polarity = Literal["plain", "absolute", "averaged"]
+Invariance = Literal["none", "absolute", "averaged"]
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -82,65 +85,62 @@ class LeNet5(nn.Module):
         in_channels: 1 or 3 (any positive number works).
         num_classes: length of the output.
         activation: hidden activation; the output is linear (the loss applies softmax).
-        initializer: kernels' initialiser, see ``initializers``.
-        dropout: probability of dropping a unit of the 120 and 84 layers while training, in [0, 1).
-        mean: per-channel mean subtracted from the input, in input units.
-        std: per-channel standard deviation by which the input is divided.
-        polarity: ``"plain"``, or a construction that gives the same logits for ``1 - x`` as for x,
-            border included; the module's docstring has the algebra.
-        kernel: ``"fused"`` takes the CPU's fused convolution and pooling, ``"torch"`` torch's own
-            operators, ``"auto"`` the fused one where it is available and applies.
         conv_activation: activation of the convolutions, where it is another one: also
-            ``"absolute"``, the absolute value. With polarity ``"absolute"``, conv2's alone.
+            ``absolute``, the absolute value. With invariance ``absolute``, conv2's alone.
+        initializer: initialiser of the kernels; ``default`` is torch's.
+        dropout: probability of dropping a unit of the two hidden dense layers while training.
+        invariance: ``none``, or a construction that gives the same logits for an image and its
+            negative, the border included (``data.negate_border``, the default): ``absolute``
+            (conv1 without bias, then the absolute value; needs ``model.scaling`` centered) or
+            ``averaged`` (the mean of the logits of both polarities, at twice the cost).
+        kernel: arithmetic on the CPU: ``fused`` (fast), ``torch``, or ``auto``: fused where
+            available. With ``torch`` all hooks of layers and parameters are called.
 
     Attributes:
-        arguments: those that the output depends on, as plain values; they rebuild the network.
+        standardize: is applied to the images first; the identity, unless invariance is
+            ``absolute``, which subtracts 0.5.
+        arguments: those after ``num_classes``, as given.
 
     Raises:
-        RuntimeError: ``kernel="fused"`` where the fused kernel is unavailable.
-        ValueError: ``polarity="absolute"`` with another mean than 0.5, which makes ``1 - x`` the
-            opposite of x.
+        UserError: ``kernel="fused"`` where the fused kernel is unavailable.
     """
+
+    TRAINING_ONLY = ("initializer", "dropout", "kernel")
+    """Arguments on which the output of a trained network does not depend, but for rounding."""
 
     def __init__(
         self,
         in_channels: int = 1,
         num_classes: int = 10,
         activation: Activation = "relu",
-        initializer: Initializer = "he_normal",
-        dropout: float = 0.0,
-        mean: tuple[float, ...] = (),
-        std: tuple[float, ...] = (),
-        kernel: Kernel = "torch",
-        polarity: Polarity = "plain",
         conv_activation: ConvActivation | None = None,
+        initializer: Initializer = "he_normal",
+        dropout: BelowOne = 0.0,
+        invariance: Invariance = "none",
+        kernel: Kernel = "auto",
     ) -> None:
+        given = dict(locals())
         super().__init__()
-        if polarity == "absolute" and set(mean) != {0.5}:
-            raise ValueError(f"polarity absolute needs a mean of 0.5 in every channel, not {mean}")
-        self.arguments = {
-            "in_channels": in_channels,
-            "num_classes": num_classes,
-            "activation": activation,
-            "mean": list(mean),
-            "std": list(std),
-            "polarity": polarity,
-            "conv_activation": conv_activation,
-        }
-        self.standardize = Standardize(mean, std) if mean else nn.Identity()
-        self.conv1 = nn.Conv2d(in_channels, 6, 5, bias=polarity != "absolute")
+        names = list(inspect.signature(LeNet5).parameters)[2:]
+        self.arguments: dict[str, Any] = {name: given[name] for name in names}
+        absolute = invariance == "absolute"
+        centre = (0.5,) * in_channels, (1.0,) * in_channels
+        self.standardize = Standardize(*centre) if absolute else nn.Identity()
+        self.conv1 = nn.Conv2d(in_channels, 6, 5, bias=not absolute)
         self.conv2 = nn.Conv2d(6, 16, 5)
         self.dense1 = nn.Linear(16 * 5 * 5, 120)
         self.dense2 = nn.Linear(120, 84)
         self.output = nn.Linear(84, num_classes)
         self.dropout = nn.Dropout(dropout)
         convolutions = conv_activation or activation
-        first: ConvActivation = "absolute" if polarity == "absolute" else convolutions
+        first: ConvActivation = "absolute" if absolute else convolutions
         self.activations = first, convolutions, activation
+        if unknown := {*self.activations} - ACTIVATIONS.keys() - {"absolute"}:
+            raise ValueError(f"unknown activation {unknown.pop()}")
         self.kernel = kernel
-        self.polarity = polarity
+        self.invariance = invariance
         if kernel == "fused" and (reason := fused.unavailable()):
-            raise RuntimeError(reason)
+            raise UserError(f"model.network.kernel is fused, but {reason} Use torch or auto.")
         self.fused = kernel != "torch" and fused.unavailable() is None
         initialize(self, initializer)
 
@@ -149,7 +149,7 @@ class LeNet5(nn.Module):
 
         Pixel values are in [0, 1]: 0 is black, 1 is white.
         """
-        if self.polarity == "averaged":
+        if self.invariance == "averaged":
             return (self.logits(x) + self.logits(1 - x)) / 2
         return self.logits(x)
 
@@ -164,7 +164,7 @@ class LeNet5(nn.Module):
     def first_stage(self, x: Tensor) -> Tensor:
         """The 6 maps ``[batch, 6, 14, 14]`` that conv1, its activation and pooling make of images.
 
-        With polarity ``absolute`` they are the same for an image and its negative.
+        With invariance ``absolute`` they are the same for an image and its negative.
         """
         return self.stage(self.standardize(x), self.conv1, self.activations[0])
 

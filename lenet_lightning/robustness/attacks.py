@@ -75,7 +75,7 @@ def gradient(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def accuracies(
-    network: LeNet5, images: Tensor, labels: Tensor, seed: int
+    network: nn.Module, images: Tensor, labels: Tensor, seed: int
 ) -> dict[tuple[str, int], float]:
     """Return a network's accuracy in [0, 1] under each attack, by its name and epsilon.
 
@@ -86,7 +86,8 @@ def accuracies(
         seed: of the random starts; they depend on nothing else but the image's position.
     """
     network = copy.deepcopy(network).eval()
-    network.fused = False  # torch's operators have the gradient by the image
+    if isinstance(network, LeNet5):
+        network.fused = False  # torch's operators have the gradient by the image
     images, labels = images[:IMAGES], labels[:IMAGES]
     correct = dict.fromkeys([(name, e) for name in ATTACKS for e in EPSILONS], 0)
     for first in range(0, len(labels), BATCH):

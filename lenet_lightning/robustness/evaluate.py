@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lenet_lightning.data import datasets, fetch
 from lenet_lightning.data.batches import to_unit
 from lenet_lightning.data.datamodule import InputSpec
 from lenet_lightning.data.input_size import to_input_size
 from lenet_lightning.errors import UserError
-from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.robustness import attacks
 from lenet_lightning.robustness.detection import Detection, auroc, confidence
 from lenet_lightning.robustness.perturbations import LEVELS, Level
@@ -37,7 +36,7 @@ class Trained(NamedTuple):
     """
 
     result: Result
-    network: LeNet5
+    network: nn.Module
     spec: InputSpec
     config: dict[str, Any]
 
@@ -177,7 +176,7 @@ def detect(
 
 @torch.inference_mode()
 def accuracies(
-    networks: Sequence[LeNet5], images: Tensor, labels: Tensor, level: Level, seed: int
+    networks: Sequence[nn.Module], images: Tensor, labels: Tensor, level: Level, seed: int
 ) -> list[float]:
     """Return each network's accuracy on the altered images, in [0, 1]."""
     correct = torch.zeros(len(networks), dtype=torch.long)

@@ -12,9 +12,7 @@ from lenet_lightning.errors import UserError
 from lenet_lightning.signals import interruptible
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from lenet_lightning.networks.lenet5 import LeNet5
+    from torch import Tensor, nn
 
 DESCRIPTION = """Draw the six maps of the first stage (convolution, pooling, activation) for a test
 image and for its negative, of two networks: one trained plainly, and one built or trained to take
@@ -125,15 +123,25 @@ def look(paths: Sequence[Path], root: str | None, index: int) -> list[Panels]:
     return [Panels(str(t.config["name"]), both, first_stage(t.network, both)) for t in trained]
 
 
-def first_stage(network: LeNet5, images: Tensor) -> Tensor:
+def first_stage(network: nn.Module, images: Tensor) -> Tensor:
     """Return the output of a network's first stage, float32 ``[batch, 6, 14, 14]``.
 
     Args:
-        network: any LeNet-5.
+        network: a LeNet-5.
         images: float32 ``[batch, channels, 32, 32]`` in [0, 1].
+
+    Raises:
+        UserError: it is another network.
     """
     import torch
 
+    from lenet_lightning.networks.lenet5 import LeNet5
+
+    if not isinstance(network, LeNet5):
+        raise UserError(
+            "first_layer draws the first stage of LeNet-5, but a checkpoint is of "
+            f"{type(network).__name__}: give others."
+        )
     with torch.inference_mode():
         return network.first_stage(images)
 

@@ -5,6 +5,8 @@ A class and its arguments are a mapping with ``class_path`` and ``init_args``, o
 
 from typing import Any
 
+from lenet_lightning.renamed import LENET5
+
 
 def class_path(spec: Any) -> str | None:
     """Return the class that a value names, with its arguments or without; None if it names none."""
@@ -21,6 +23,11 @@ def arguments(spec: Any) -> dict[str, Any]:
     """Return the arguments that a value gives to its class."""
     given = spec.get("init_args") if isinstance(spec, dict) else None
     return dict(given or {})
+
+
+def network(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the class of the network in a configuration, and its arguments."""
+    return dict(config["model"].get("network", {"class_path": LENET5}))
 
 
 def data_options(config: dict[str, Any]) -> dict[str, Any]:

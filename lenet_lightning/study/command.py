@@ -14,8 +14,8 @@ from lenet_lightning.study import executor_options
 
 DESCRIPTION = """Run every setting of a study with every seed and write its report. With --seeds,
 the configuration of a fit is a study of one setting, which options of fit such as
---model.dropout 0.2 can change. Finished runs are kept and unfinished ones are resumed, so that it
-can be stopped at any time.
+--model.network.dropout 0.2 can change. Finished runs are kept and unfinished ones are resumed, so
+that it can be stopped at any time.
 'study report FOLDER' rebuilds the report from run folders alone."""
 
 

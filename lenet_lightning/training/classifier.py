@@ -1,7 +1,8 @@
 """The LightningModule: training and evaluation of LeNet-5 on images and on their negatives."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, cast
+from pathlib import Path
+from typing import Any, Literal, Self, cast
 
 import torch
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -10,20 +11,16 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, Reduce
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from lenet_lightning.data.augmentation import BelowOne, views
+from lenet_lightning import renamed
+from lenet_lightning.data.augmentation import views
 from lenet_lightning.data.batches import EvaluationBatch, Execution, seed_from
 from lenet_lightning.data.datamodule import ImageDataModule, InputSpec
 from lenet_lightning.errors import UserError
-from lenet_lightning.networks.initializers import Initializer
-from lenet_lightning.networks.lenet5 import (
-    Activation,
-    ConvActivation,
-    Kernel,
-    LeNet5,
-    Polarity,
-    Standardize,
-)
-from lenet_lightning.store import checkpoint_schema
+from lenet_lightning.networks import build
+from lenet_lightning.networks.build import NetworkCallable
+from lenet_lightning.networks.lenet5 import LeNet5
+from lenet_lightning.number_types import BelowOne, plain
+from lenet_lightning.store import checkpoint_schema, checkpoints
 from lenet_lightning.store.checkpoint_schema import SPEC_KEY, SchemaError
 from lenet_lightning.training import plain_batches
 from lenet_lightning.training.finite import check_finite
@@ -43,17 +40,10 @@ class Classifier(LightningModule):
     :meth:`load_from_checkpoint` restores all arguments but ``optimizer`` and ``scheduler``.
 
     Args:
-        activation: hidden activation.
-        conv_activation: that of the convolutions, where it is another one: also ``absolute``, the
-            absolute value, taken before pooling. With polarity absolute, conv2's alone.
-        initializer: initialiser of the kernels; ``default`` is torch's.
-        dropout: probability of dropping a unit of the two hidden dense layers.
+        network: makes the network from channels and number of classes: LeNet-5, or any module that
+            maps float32 images ``[batch, channels, 32, 32]`` in [0, 1] to logits.
         scaling: network input: ``unit`` is [0, 1] as in the report, ``centered`` subtracts 0.5,
             ``standardized`` subtracts the training set's mean and divides by its deviation.
-        polarity: ``plain``, or a construction that cannot tell an image from its negative, the
-            border included (``data.negate_border``, the default): ``absolute`` (conv1 without
-            bias, then the absolute value; needs ``scaling`` centered) or ``averaged`` (the mean
-            of the logits of both polarities, at twice the cost).
         loss: compares the softmax of the logits with the class.
         label_smoothing: share of the target spread over all classes.
         l1: L1 penalty on kernels, Keras's ``L1(c)``: adds ``c * sum(|w|)`` to the loss.
@@ -62,12 +52,10 @@ class Classifier(LightningModule):
         scheduler: any torch learning rate scheduler by name, with its own arguments.
         scheduler_interval: when the scheduler steps.
         gradient_clip_val: largest norm of the gradient; larger ones are scaled down to it.
-        view_shift: test-time augmentation (TTA): the test also averages the logits over every
+        tta_shift: test-time augmentation (TTA): the test also averages the logits over every
             shift of an image by up to this many pixels along both axes. Only the test at the end of
             ``fit``, and ``test``, on originals.
-        view_flip: test-time augmentation: also over the mirror image of each.
-        kernel: arithmetic on the CPU: ``fused`` (fast), ``torch``, or ``auto``: fused where
-            available. With ``torch`` all hooks of layers and parameters are called.
+        tta_flip: test-time augmentation: also over the mirror image of each.
         cuda_graph: replay forward and backward pass of each training batch as a CUDA graph, once it
             has been seen to give the gradients that launching kernel by kernel gives; where it
             cannot be used, one line says why. Not with dropout, nor on several devices.
@@ -87,9 +75,8 @@ class Classifier(LightningModule):
             ``[2, size, classes]``.
 
     Raises:
-        UserError: ``polarity`` is ``absolute`` without ``scaling`` centered; ``kernel`` is
-            ``fused`` and that is unavailable; from :meth:`configure_model`, if the data do not fit
-            the network.
+        UserError: the network cannot be constructed, does not map images to logits, or does not
+            allow for ``scaling``; from :meth:`configure_model`, if the data do not fit it.
         NonFiniteError: from :meth:`on_train_epoch_end`, if a loss was infinite or not a number.
     """
 
@@ -99,12 +86,8 @@ class Classifier(LightningModule):
 
     def __init__(
         self,
-        activation: Activation = "relu",
-        conv_activation: ConvActivation | None = None,
-        initializer: Initializer = "he_normal",
-        dropout: BelowOne = 0.0,
+        network: NetworkCallable = LeNet5,
         scaling: Scaling = "unit",
-        polarity: Polarity = "plain",
         loss: Loss = "cross_entropy",
         label_smoothing: BelowOne = 0.0,
         l1: NonNegativeFloat = 0.0,
@@ -113,27 +96,17 @@ class Classifier(LightningModule):
         scheduler: LRSchedulerCallable | None = None,
         scheduler_interval: Literal["epoch", "step"] = "epoch",
         gradient_clip_val: PositiveFloat | None = None,
-        view_shift: NonNegativeInt = 0,
-        view_flip: bool = False,
-        kernel: Kernel = "auto",
+        tta_shift: NonNegativeInt = 0,
+        tta_flip: bool = False,
         cuda_graph: bool = False,
         seed: NonNegativeInt = 0,
         channels: PositiveInt = 1,
         classes: PositiveInt = 10,
     ) -> None:
         super().__init__()
-        if polarity == "absolute" and scaling != "centered":
-            raise UserError(
-                f"model.polarity is absolute, but model.scaling is {scaling}: use model.scaling "
-                "centered, with which the negative of an image is its opposite."
-            )
-        self.save_hyperparameters(ignore=["optimizer", "scheduler"], logger=False)
-        # Checkpoints hold plain numbers; the parser gives its own subclasses of them.
-        for kind in (float, int):
-            own = {k: v for k, v in self.hparams.items() if isinstance(v, kind)}
-            self.hparams.update({k: v if isinstance(v, bool) else kind(v) for k, v in own.items()})
+        self.save_hyperparameters(ignore=["network", "optimizer", "scheduler"], logger=False)
+        self.hparams.update(plain(self.hparams))
         self.automatic_optimization = False  # several optimizer steps per training_step
-        self.dropout = dropout
         self.scaling = scaling
         self.loss = loss
         self.label_smoothing = label_smoothing
@@ -142,9 +115,8 @@ class Classifier(LightningModule):
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval
         self.gradient_clip_val = gradient_clip_val
-        self.view_shift = view_shift
-        self.view_flip = view_flip
-        self.kernel = kernel
+        self.tta_shift = tta_shift
+        self.tta_flip = tta_flip
         self.cuda_graph = cuda_graph
         self.seed = seed
         self.channels = channels
@@ -157,31 +129,22 @@ class Classifier(LightningModule):
         self.to_loggers = True
         self.tested = 0  # images of the test so far
         self.sums = nn.ModuleDict()
-        mean, std = {
-            "unit": ((), ()),
-            "centered": ((0.5,) * channels, (1.0,) * channels),
-            "standardized": ((0.0,) * channels, (1.0,) * channels),  # until the data are known
-        }[scaling]
-        # Not on torch's default device, whose generator may give other numbers.
-        with torch.device("cpu"), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            try:
-                network = LeNet5(
-                    channels,
-                    classes,
-                    activation,
-                    initializer,
-                    dropout,
-                    mean,
-                    std,
-                    kernel,
-                    polarity,
-                    conv_activation,
-                )
-            except RuntimeError as error:
-                raise UserError(f"model.kernel is fused, but {error} Use torch or auto.") from error
-        # torch's own CPU convolutions are faster with channels last.
-        self.network = network if network.fused else network.to(memory_format=torch.channels_last)
+        made = build.build(network, channels, classes, seed)
+        if getattr(made, "invariance", "") == "absolute" and scaling != "centered":
+            raise UserError(
+                f"model.network.invariance is absolute, but model.scaling is {scaling}: use "
+                "model.scaling centered, with which the negative of an image is its opposite."
+            )
+        self.hparams["network"] = build.describe(made)
+        # Whether a step may draw random numbers, which then depend on (seed, step) alone.
+        self.draws = not isinstance(made, LeNet5) or made.dropout.p > 0
+        if scaling != "unit":
+            mean = 0.5 if scaling == "centered" else 0.0  # until the data are known
+            made = build.with_scaling(made, (mean,) * channels, (1.0,) * channels)
+        if isinstance(made, LeNet5) and not made.fused:
+            # torch's own CPU convolutions are faster with channels last.
+            made = made.to(memory_format=torch.channels_last)
+        self.network = made
         self.kernels = kernels(self.network)
 
     @property
@@ -218,7 +181,7 @@ class Classifier(LightningModule):
                 )
             self.spec = spec
             if self.scaling == "standardized":
-                cast(Standardize, self.network.standardize).set_statistics(spec.mean, spec.std)
+                cast(Any, self.network).standardize.set_statistics(spec.mean, spec.std)
         if not self.sums:  # of the trainer's precision
             self.sums.update({"fit": Sums(1), "val": Sums(2), "test": Sums(2), "tta": Sums(1)})
 
@@ -258,7 +221,7 @@ class Classifier(LightningModule):
         batch = plain_batches.execution(batch, self.channels, self.trainer.world_size)
         for images, targets, total in self.until_max_steps(batch):
             target = self.teacher(images, targets) if self.teacher else targets
-            if self.dropout:  # what is dropped depends on (seed, step) alone
+            if self.draws:
                 torch.manual_seed(seed_from(self.seed, self.global_step, self.global_rank))
             # The mean over the whole batch: distributed training averages the processes' gradients.
             loss, logits = gradient_step(images, target, self.trainer.world_size / total)
@@ -362,8 +325,8 @@ class Classifier(LightningModule):
         self.evaluate("test", outputs, batch.labels)
         for kept, logits in zip(self.test_logits, outputs, strict=True):
             kept[batch.position] = logits.float()  # of any trainer.precision
-        if self.view_shift or self.view_flip:
-            augmented = views(batch.images, self.view_shift, self.view_flip)
+        if self.tta_shift or self.tta_flip:
+            augmented = views(batch.images, self.tta_shift, self.tta_flip)
             mean = mean_of([self.network(images) for images in augmented])
             self.evaluate("tta", [mean], batch.labels)
 
@@ -400,6 +363,34 @@ class Classifier(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what the network must know of its input beside its weights."""
         checkpoint[SPEC_KEY] = cast(InputSpec, self.spec).to_dict()
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # files only
+        cls, checkpoint_path: str | Path, *args: Any, **kwargs: Any
+    ) -> Self:
+        """Restore a classifier from a checkpoint of this package; nothing in it is executed.
+
+        Args:
+            checkpoint_path: a .ckpt file.
+            args: as for Lightning's method.
+            kwargs: likewise; a network that is not of this package must be given as ``network``.
+
+        Raises:
+            UserError: the file is damaged, does not hold the arguments of the classifier, or the
+                network must be given.
+        """
+        stored = checkpoints.load(checkpoint_path).get(cls.CHECKPOINT_HYPER_PARAMS_KEY, {})
+        stored = renamed.current({"model": stored})["model"]
+        described = stored.get("network")
+        if described and "network" not in kwargs:
+            if described.get("class_path") not in build.NETWORKS:
+                raise UserError(
+                    f"The checkpoint {checkpoint_path} is of the network "
+                    f"{described.get('class_path')}: give what makes it, as "
+                    "load_from_checkpoint(path, network=...)."
+                )
+            stored["network"] = build.from_description(described)
+        return super().load_from_checkpoint(checkpoint_path, *args, **(stored | kwargs))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check what is restored, and let a training resume with the next epoch.

@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from jsonargparse.typing import PositiveFloat, restricted_number_type
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor
+from torch import Tensor, nn
 
 from lenet_lightning.data.datamodule import SPLIT_OPTIONS, ImageDataModule, InputSpec
 from lenet_lightning.errors import UserError
-from lenet_lightning.networks.lenet5 import LeNet5
+from lenet_lightning.networks.lenet5 import Kernel
 from lenet_lightning.store import checkpoints, run_folder
 from lenet_lightning.training import pretrained
 from lenet_lightning.training.classifier import Classifier
@@ -64,7 +64,7 @@ class Distillation(Callback):
         self.teachers = teachers
         self.weight = weight
         self.temperature = temperature
-        self.networks: list[LeNet5] = []
+        self.networks: list[nn.Module] = []
         self.digests: dict[str, str] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -73,9 +73,10 @@ class Distillation(Callback):
             return
         data = cast(ImageDataModule, trainer.datamodule)  # type: ignore[attr-defined]
         classifier = cast(Classifier, pl_module)
+        kernel: Kernel = getattr(classifier.network, "kernel", "auto")
         self.networks.clear()
         for path in find(self.teachers):
-            network, checkpoint, config = pretrained.load(path, classifier.kernel)
+            network, checkpoint, config = pretrained.load(path, kernel)
             check_teacher(path, checkpoints.spec_of(checkpoint), config, data)
             self.digests[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
             self.networks.append(network.to(trainer.strategy.root_device))

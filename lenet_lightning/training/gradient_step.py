@@ -55,7 +55,7 @@ class DirectLoss:
         temperature: float = 1.0,
     ) -> None:
         self.network = network
-        self.passes = 2 if network.polarity == "averaged" else 1
+        self.passes = 2 if network.invariance == "averaged" else 1
         penalties = penalty.l1, penalty.l2
         self.options = label_smoothing, temperature, self.passes, *penalties, network.activations
         layers = network.conv1, network.conv2, network.dense1, network.dense2, network.output
@@ -124,7 +124,7 @@ class GradientStep:
 
     def __init__(
         self,
-        network: LeNet5,
+        network: nn.Module,
         objective: Objective,
         trainer: Trainer,
         cuda_graph: bool,
@@ -140,11 +140,11 @@ class GradientStep:
         device = self.kernels[0].device
         self.direct: DirectLoss | None = None
         if single and device.type == "cpu" and takes(network, loss):
-            self.direct = DirectLoss(network, penalty, label_smoothing, temperature)
+            self.direct = DirectLoss(cast(LeNet5, network), penalty, label_smoothing, temperature)
         self.graphed: GraphedLoss | None = None
         if not cuda_graph:
             return
-        if reason := why_no_graph(trainer, device, network.dropout.p):
+        if reason := why_no_graph(trainer, device, network):
             tell(NO_GRAPH.format(reason))
         else:
             self.graphed = GraphedLoss(
@@ -187,11 +187,13 @@ class GradientStep:
         return class_loss(logits, target, loss, label_smoothing, temperature), logits.detach()
 
 
-def why_no_graph(trainer: Trainer, device: torch.device, dropout: float) -> str | None:
+def why_no_graph(trainer: Trainer, device: torch.device, network: nn.Module) -> str | None:
     """Return what in the configuration rules out a CUDA graph, as a clause; None if nothing."""
     if device.type != "cuda":
         return f"the device is {device.type}"
-    if dropout:
+    if not isinstance(network, LeNet5):
+        return "the network is not LeNet-5"
+    if network.dropout.p:
         return "dropout is drawn anew in every step"
     if trainer.world_size > 1:
         return "several devices train"

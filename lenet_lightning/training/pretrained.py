@@ -1,15 +1,16 @@
 """Load a checkpoint and rebuild its network for inference."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lenet_lightning.errors import UserError
-from lenet_lightning.networks.lenet5 import Kernel, LeNet5
-from lenet_lightning.store import checkpoints
-from lenet_lightning.training.classifier import Classifier
+from torch import nn
 
-# Options of the model that a network's output depends on, beside its weights.
-NETWORK = ("activation", "conv_activation", "scaling", "polarity")
+from lenet_lightning.errors import UserError
+from lenet_lightning.networks import build
+from lenet_lightning.networks.lenet5 import Kernel
+from lenet_lightning.store import checkpoints, configuration
+from lenet_lightning.training.classifier import Classifier
 
 
 class Loaded(NamedTuple):
@@ -21,17 +22,18 @@ class Loaded(NamedTuple):
         config: the configuration that it was trained with.
     """
 
-    network: LeNet5
+    network: nn.Module
     checkpoint: dict[str, Any]
     config: dict[str, Any]
 
 
-def load(path: str | Path, kernel: Kernel = "torch") -> Loaded:
+def load(path: str | Path, kernel: Kernel = "torch", imports: Collection[str] = ()) -> Loaded:
     """Load a checkpoint and rebuild its network.
 
     Args:
         path: a .ckpt file that fit wrote.
-        kernel: CPU convolutions of the network, as ``model.kernel``.
+        kernel: of LeNet-5, as ``model.network.kernel``.
+        imports: import paths that a network of the user's own may be imported from.
 
     Raises:
         UserError: the file is absent, damaged or none of this package, does not tell how it was
@@ -44,21 +46,29 @@ def load(path: str | Path, kernel: Kernel = "torch") -> Loaded:
             f"The checkpoint {path} does not tell how it was trained: put it back into its run "
             "folder."
         )
-    return Loaded(build(checkpoint, config, kernel), checkpoint, config)
+    return Loaded(rebuild(checkpoint, config, kernel, imports), checkpoint, config)
 
 
-def build(checkpoint: dict[str, Any], config: dict[str, Any], kernel: Kernel = "torch") -> LeNet5:
+def rebuild(
+    checkpoint: dict[str, Any],
+    config: dict[str, Any],
+    kernel: Kernel = "torch",
+    imports: Collection[str] = (),
+) -> nn.Module:
     """Return the checkpoint's network, by default on torch's own operators, for inference.
 
     Raises:
         UserError: weights and description do not fit each other.
     """
+    spec = checkpoints.spec_of(checkpoint)
     try:
         model = config["model"]
-        settings = {key: model[key] for key in NETWORK if key in model}
-        spec = checkpoints.spec_of(checkpoint)
+        described = configuration.network(config)
         network = Classifier(
-            **settings, kernel=kernel, channels=spec.channels, classes=len(spec.classes)
+            build.from_description(described, imports, kernel=kernel),
+            model.get("scaling", "unit"),
+            channels=spec.channels,
+            classes=len(spec.classes),
         ).network
         weights = {
             name.removeprefix("network."): value

@@ -5,7 +5,6 @@ on the names of this version's options.
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,11 @@ import safetensors
 import safetensors.torch
 from torch import nn
 
-from lenet_lightning import files, strict_yaml
+from lenet_lightning import files, renamed, strict_yaml
 from lenet_lightning.data.datamodule import InputSpec
 from lenet_lightning.errors import UserError, nearest
-from lenet_lightning.networks.lenet5 import LeNet5
+from lenet_lightning.networks import build
+from lenet_lightning.networks.lenet5 import LeNet5, Standardize
 from lenet_lightning.store import checkpoint_schema
 from lenet_lightning.store.checkpoint_schema import CONFIG_KEY, SPEC_KEY, SchemaError
 
@@ -65,8 +65,10 @@ def description(network: nn.Module, spec: InputSpec, negate_border: bool) -> dic
     """Return the part of a file's metadata that :func:`read` needs."""
     if not isinstance(network, LeNet5):
         return {}
+    arguments = {"in_channels": spec.channels, "num_classes": len(spec.classes)}
+    arguments |= {k: v for k, v in network.arguments.items() if k not in LeNet5.TRAINING_ONLY}
     return {
-        "network": json.dumps({"class": "LeNet5", "arguments": network.arguments}),
+        "network": json.dumps({"class": "LeNet5", "arguments": arguments}),
         "images": json.dumps(spec.to_dict() | {"negate_border": negate_border}),
     }
 
@@ -93,7 +95,10 @@ def read(path: Path) -> Weights:
         spec = InputSpec.from_dict(images)
         if described["class"] != "LeNet5":
             raise ValueError(described["class"])
-        network = LeNet5(**_tuples(described["arguments"]))
+        network = LeNet5(**arguments_of_today(described["arguments"]), kernel="torch")
+        if "standardize.scale" in tensors:
+            zeros = (0.0,) * spec.channels
+            build.with_scaling(network, zeros, (1.0,) * spec.channels)
         network.load_state_dict(tensors)
     except (AttributeError, KeyError, RuntimeError, SchemaError, TypeError, ValueError) as error:
         raise UserError(
@@ -106,10 +111,7 @@ def read(path: Path) -> Weights:
 def as_checkpoint(weights: Weights) -> dict[str, Any]:
     """Return a trained network as a checkpoint of this version, for evaluations."""
     network, spec = weights.network, weights.spec
-    known: dict[str, Any] = network.arguments
-    centered = [0.5] * spec.channels
-    scaling = {(): "unit", tuple(centered): "centered"}.get(tuple(known["mean"]), "standardized")
-    model = {key: known[key] for key in ("activation", "conv_activation", "polarity")}
+    described = {k: v for k, v in network.arguments.items() if k != "kernel"}
     data = {
         "class_path": f"lenet_lightning.{spec.name}",
         "init_args": {"negate_border": weights.negate_border},
@@ -118,7 +120,10 @@ def as_checkpoint(weights: Weights) -> dict[str, Any]:
         "seed_everything": 0,
         "name": "pretrained",
         "trainer": {},
-        "model": model | {"scaling": scaling},
+        "model": {
+            "network": {"class_path": renamed.LENET5, "init_args": described},
+            "scaling": scaling_of(network),
+        },
         "data": data,
     }
     return {
@@ -131,6 +136,19 @@ def as_checkpoint(weights: Weights) -> dict[str, Any]:
     }
 
 
-def _tuples(arguments: dict[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, Sequence) and not isinstance(v, str) else v
-            for k, v in arguments.items()}  # fmt: skip
+def scaling_of(network: LeNet5) -> str:
+    """Return the ``model.scaling`` that a network was trained with."""
+    standardize = network.standardize
+    if not isinstance(standardize, Standardize):
+        return "unit"
+    centered = bool((standardize.scale == 1).all() and (standardize.shift == -0.5).all())
+    return "centered" if centered else "standardized"
+
+
+def arguments_of_today(stored: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of ``LeNet5`` that a file describes, perhaps by their old names."""
+    arguments = {k: v for k, v in stored.items() if k not in ("mean", "std")}
+    if "polarity" in arguments:
+        polarity = arguments.pop("polarity")
+        arguments["invariance"] = "none" if polarity == "plain" else polarity
+    return arguments

@@ -17,10 +17,10 @@ from lenet_lightning.training.classifier import Classifier
 from lenet_lightning.training.metrics import metric_names
 
 MODEL = {
-    "activation": "relu",
-    "conv_activation": None,
-    "initializer": "he_normal",
-    "dropout": 0.0,
+    "network": {
+        "class_path": "lenet_lightning.LeNet5",
+        "init_args": {"activation": "relu", "initializer": "he_normal", "dropout": 0.0},
+    },
     "loss": "cross_entropy",
     "l1": 0.0,
     "l2": 0.0,

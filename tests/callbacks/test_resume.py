@@ -49,10 +49,10 @@ def test_finished_run_is_not_continued(run: Run, cut: Path) -> None:
 
 
 def test_other_configuration(run: Run, cut: Path) -> None:
-    refused = run(f"{PLAIN} --name cut --resume must --model.dropout 0.1")
+    refused = run(f"{PLAIN} --name cut --resume must --model.network.dropout 0.1")
     assert refused.code == 2 and refused.err.count("\n") == 1
-    assert f"{cut} has another configuration (model.dropout was 0.0, is 0.1)" in refused.err
-    assert run(f"{PLAIN} --name cut --resume auto --model.dropout 0.1").code == 0
+    assert f"{cut} has another configuration (model.network.dropout was 0.0, is 0.1)" in refused.err
+    assert run(f"{PLAIN} --name cut --resume auto --model.network.dropout 0.1").code == 0
     assert run_folder.read(FOLDER / "version_1").manifest.epochs == 2
     assert run_folder.read(cut).manifest.status == "interrupted"
 

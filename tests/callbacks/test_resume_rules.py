@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,10 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
 
 from lenet_lightning.callbacks import resume
 from lenet_lightning.errors import UserError
-from lenet_lightning.training import pretrained
+from lenet_lightning.networks.lenet5 import LeNet5
+
+# Options of the network that the output of a trained one depends on.
+DECIDING = ("activation", "conv_activation", "invariance")
 
 
 def checkpoint(ready: int = 2, processed: int = 2, steps: int = 42) -> dict[str, Any]:
@@ -34,9 +38,10 @@ def refusal(changed: resume.Changes, **options: Any) -> str:
 @pytest.mark.parametrize(
     "key",
     [
-        *(f"model.{key}" for key in pretrained.NETWORK),
-        "model.initializer",
-        "model.initializer.init_args.mean",
+        *(f"model.network.init_args.{key}" for key in DECIDING),
+        "model.network.class_path",
+        "model.network.init_args.initializer",
+        "model.scaling",
         "model.scheduler",
         "model.scheduler.init_args.step_size",
         "model.optimizer.class_path",
@@ -88,15 +93,25 @@ def test_limits_must_lie_beyond_the_checkpoint(epochs: int | None, steps: int, l
         resume.check({}, config(epochs=epochs, steps=steps), checkpoint())
 
 
-@pytest.mark.parametrize("key", pretrained.NETWORK)
+def model(**changed: str) -> dict[str, Any]:
+    options = dict.fromkeys(inspect.signature(LeNet5).parameters, "same") | changed
+    path, scaling = (options.pop(name, "same") for name in ("class_path", "scaling"))
+    return {"network": {"class_path": path, "init_args": options}, "scaling": scaling}
+
+
+@pytest.mark.parametrize("key", [*DECIDING, "class_path", "scaling"])
 def test_a_checkpoint_is_evaluated_as_the_network_it_is(key: str) -> None:
-    trained = dict.fromkeys(pretrained.NETWORK, "same")
-    resume.same_network(dict(trained), trained, "a.ckpt")
+    changed = model(**{key: "other"})
+    name = {"class_path": "network", "scaling": "scaling"}.get(key, f"network.{key}")
     for alone, remedy in ((True, "leave --config out"), (False, "choose checkpoints of one kind")):
-        with pytest.raises(UserError, match=f"model.{key} is other, .* a.ckpt .* same: {remedy}"):
-            resume.same_network(trained | {key: "other"}, trained, "a.ckpt", alone)
+        with pytest.raises(UserError, match=f"model.{name} is other, .* a.ckpt .* same: {remedy}"):
+            resume.same_network(changed, model(), "a.ckpt", alone)
     with pytest.raises(UserError, match="leave --config out"):
-        resume.same_network(trained | {key: "other"}, trained, "a.ckpt")
+        resume.same_network(changed, model(), "a.ckpt")
+
+
+def test_what_matters_in_training_only_may_differ_in_an_evaluation() -> None:
+    resume.same_network(model(**dict.fromkeys(LeNet5.TRAINING_ONLY, "other")), model(), "a.ckpt")
 
 
 def test_each_group_takes_the_argument_that_is_its_learning_rate() -> None:
@@ -118,7 +133,7 @@ def test_new_arguments_replace_those_of_the_checkpoint() -> None:
     changed = {
         "model.optimizer.init_args.lr": (0.1, 0.2),
         "model.optimizer.init_args.eps": (0.1, 0.3),
-        "model.dropout": (0, 0.5),
+        "model.network.dropout": (0, 0.5),
     }
     groups = [{"lr": 0.1, "eps": 0.1, "betas": 1}, {"lr": 0.7, "eps": 0.1, "own_lr": "adam_lr"}]
     state = {"optimizer_states": [{"param_groups": groups}], "callbacks": {}}

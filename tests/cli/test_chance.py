@@ -17,7 +17,10 @@ SGD = "--model.optimizer torch.optim.SGD --model.optimizer.lr"
 @pytest.mark.parametrize(
     ("options", "part"),
     [
-        ("--model.initializer ones", "model.initializer ones makes all units of a layer the same"),
+        (
+            "--model.network.initializer ones",
+            "model.network.initializer ones makes all units of a layer the same",
+        ),
         (f"{SGD} 2.0", "the learning rate, 2, is too high"),
         (f"{SGD} 1e-7", "the learning rate, 1e-07, is too low, or the training too short"),
     ],

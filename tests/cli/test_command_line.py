@@ -70,15 +70,21 @@ def test_the_configuration_of_a_run_may_have_old_keys():
 
 
 def test_groups():
-    model = write("m.yaml", {"dropout": 0.25})
+    model = write("m.yaml", {"network": {"dropout": 0.25}})
     trainer = write("conf/t.yaml", {"max_epochs": 7})
     write("conf/c.yaml", {"trainer": "t.yaml"})
     config = lightning_cli.parse([*DIGITS, "--model", model, "--config", "conf/c.yaml"])
-    assert config["trainer"]["max_epochs"] == 7 and config["model"]["dropout"] == 0.25
-    config = lightning_cli.parse(
-        [*DIGITS, "--model.dropout", "0.5", f"--trainer={trainer}", "--model", model]
+    assert (
+        config["trainer"]["max_epochs"] == 7
+        and config["model"]["network"]["init_args"]["dropout"] == 0.25
     )
-    assert config["trainer"]["max_epochs"] == 7 and config["model"]["dropout"] == 0.5
+    config = lightning_cli.parse(
+        [*DIGITS, "--model.network.dropout", "0.5", f"--trainer={trainer}", "--model", model]
+    )
+    assert (
+        config["trainer"]["max_epochs"] == 7
+        and config["model"]["network"]["init_args"]["dropout"] == 0.5
+    )
     config = lightning_cli.parse(
         ["fit", "--data", "{class_path: Digits, init_args: {batch_size: 8}}"]
     )

@@ -112,10 +112,10 @@ class TestPattern:
         assert "lightning_logs/*/best.ckpt, but no file fits that pattern" in refused.err
 
     def test_networks_of_different_kinds(self, run: Run, trained: Path) -> None:
-        assert run(f"{PLAIN} --model.activation tanh --name trained").code == 0
+        assert run(f"{PLAIN} --model.network.activation tanh --name trained").code == 0
         refused = run("test --ckpt_path lightning_logs/trained/*/checkpoints/best.ckpt")
         assert refused.code == 2
-        assert "model.activation is relu" in refused.err and "version_1" in refused.err
+        assert "model.network.activation is relu" in refused.err and "version_1" in refused.err
         assert "choose checkpoints of one kind" in refused.err
 
     def test_one_of_them_is_damaged(self, run: Run, trained: Path) -> None:

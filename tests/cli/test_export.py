@@ -111,7 +111,7 @@ def test_metadata(exported: dict[str, Path], digits_run: Path, kind: str) -> Non
     provenance = json.loads(facts["provenance"])
     assert provenance["digests"] == manifest.data.digests
     assert provenance["versions"] == manifest.versions
-    assert provenance["model"]["activation"] == "relu"
+    assert provenance["model"]["network"]["init_args"]["activation"] == "relu"
     assert str(digits_run.parent) not in json.dumps(facts), "no path of this machine"
 
 
@@ -181,7 +181,7 @@ def test_nothing_is_replaced(run: Run, trained: Path) -> None:
 
 def test_scaling_is_in_the_file(run: Run) -> None:
     fit = "fit --data Digits --trainer.accelerator cpu --trainer.max_epochs 1 --name trained"
-    activations = "--model.activation silu --model.conv_activation absolute"
+    activations = "--model.network.activation silu --model.network.conv_activation absolute"
     assert run(fit, f"--model.scaling standardized {activations}").code == 0
     done = run(f"export --ckpt_path {BEST} --format onnx")
     assert done.code == 0, done.err
@@ -204,8 +204,8 @@ def test_lone_checkpoint_of_a_dataset_that_is_not_here(run: Run, trained: Path) 
 def test_disagreement_is_refused(run: Run, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = export.to_safetensors
 
-    def wrong(network: LeNet5, facts: dict[str, str]) -> tuple[bytes, Any]:
-        content, _ = write(network, facts)
+    def wrong(network: LeNet5, facts: dict[str, str], channels: int) -> tuple[bytes, Any]:
+        content, _ = write(network, facts, channels)
         return content, lambda images: network(images) + 0.01
 
     monkeypatch.setattr(export, "to_safetensors", wrong)

@@ -68,12 +68,13 @@ class TestHelp:
         code, out, _ = run(command, "--help")
         assert code == 0
         assert all(
-            f"--{key}" in out for key in ("logs", "name", "seed_everything", "model.dropout")
+            f"--{key}" in out
+            for key in ("logs", "name", "seed_everything", "model.network.dropout")
         )
         assert ("--resume" in out) == (command == "fit")
         assert not any(f"--{key}" in out for key in ("weights_only", "verbose"))
         own, model, data, trainer = map(
-            out.index, ("--ckpt_path ", "--model.dropout", "--data.root", "--trainer.max_epochs")
+            out.index, ("--ckpt_path ", "--model.network", "--data.root", "--trainer.max_epochs")
         )
         assert own < model < data < trainer
         assert "`" not in out and not re.search(r":(class|func|paramref|meth):", out)
@@ -251,7 +252,7 @@ class TestRunFolder:
         self, run: Run, monkeypatch: pytest.MonkeyPatch, kernel: str, told: bool
     ) -> None:
         monkeypatch.setattr(fused, "unavailable", lambda: "There is no compiler.")
-        outcome = run(f"{PLAIN} --name slow --model.kernel {kernel}")
+        outcome = run(f"{PLAIN} --name slow --model.network.kernel {kernel}")
         assert outcome.code == 0 and ("There is no compiler. " in outcome.out) == told
         manifest = json.loads(Path("lightning_logs/slow/version_0/run.json").read_text())
         assert manifest["kernel"] == "torch"
@@ -279,7 +280,7 @@ class TestSecondRun:
             "--data.train_polarity random"
         )
         for _ in range(2):
-            assert run(f"{PLAIN} --name again --model.dropout 0.3 {options}").code == 0
+            assert run(f"{PLAIN} --name again --model.network.dropout 0.3 {options}").code == 0
         first, second = (Path(f"lightning_logs/again/version_{i}") for i in (0, 1))
         assert metrics(first) == metrics(second) != metrics(trained)
         for name in ("best.ckpt", "last.ckpt"):
@@ -293,7 +294,8 @@ class TestSecondRun:
 
     def test_config_reproduces_the_run(self, run: Run) -> None:
         options = (
-            "--model.dropout 0.2 --model.activation tanh --model.l2 0.001 --model.scheduler StepLR "
+            "--model.network.dropout 0.2 --model.network.activation tanh --model.l2 0.001 "
+            "--model.scheduler StepLR "
             "--model.scheduler.step_size 1 --data.augmentation.translation 2 --data.batch_size 50 "
             "--data.num_folds 4 --data.fold 3 --data.negate_border false --seed_everything 7"
         )
@@ -384,13 +386,17 @@ class TestParse:
         assert list(Path().iterdir()) == []
 
     def test_refuses(self) -> None:
-        for options in ("--model.dropuot 1", "--data.num_folds 5 --data.fold 5", "--name ../x"):
+        for options in (
+            "--model.network.dropuot 1",
+            "--data.num_folds 5 --data.fold 5",
+            "--name ../x",
+        ):
             with pytest.raises(UserError):
                 lightning_cli.parse([*DIGITS.split(), *options.split()])
 
 
 def test_views_are_a_column_of_their_own(run: Run) -> None:
-    trained = run(f"{PLAIN} --model.view_shift 1 --model.view_flip true --name seen")
+    trained = run(f"{PLAIN} --model.tta_shift 1 --model.tta_flip true --name seen")
     assert trained.code == 0, trained.err
     test = run_folder.read("lightning_logs/seen/version_0").manifest.test
     assert {"acc", "acc_negative", "acc_views", "loss_views"} <= test.keys()

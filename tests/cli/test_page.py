@@ -17,6 +17,7 @@ from lenet_lightning.cli import page as pages
 from lenet_lightning.data.datamodule import InputSpec
 from lenet_lightning.data.find_digit import Layout, find
 from lenet_lightning.errors import UserError
+from lenet_lightning.networks.build import with_scaling
 from lenet_lightning.training.trained import TrainedNetwork
 from tests.browser import Page
 from tests.conftest import Run
@@ -33,10 +34,14 @@ def data_of(path: Path) -> dict[str, Any]:
     return json.loads(found[1])
 
 
-def untrained(channels: int = 1, size: int = 32, **options: Any) -> TrainedNetwork:
+def untrained(
+    channels: int = 1, size: int = 32, mean: Any = (), std: Any = (), **options: Any
+) -> TrainedNetwork:
     """A network of random weights, whose answers differ for every option."""
     torch.manual_seed(0)
     network = LeNet5(channels, initializer="default", **options)
+    if mean:
+        with_scaling(network, mean, std)
     name = "CIFAR10" if channels == 3 else "Digits"
     spec = InputSpec(name, channels, size, tuple("0123456789"), (0.0,), (1.0,))
     return TrainedNetwork(network, spec)
@@ -55,7 +60,7 @@ class TestCommand:
         done = run("export --pretrained mnist --format html")
         assert done.code == 0 and "MNIST is not on this disk" in done.out
         data = data_of(Path("mnist.html"))
-        assert [each["polarity"] for each in data["networks"]] == ["plain", "absolute"]
+        assert [each["invariance"] for each in data["networks"]] == ["none", "absolute"]
         assert data["samples"] == []
         text = Path("mnist.html").read_text()
         assert "http" not in text.replace("http-equiv", "")  # nothing is fetched
@@ -145,8 +150,8 @@ class TestPage:
             {},
             {"activation": "silu", "conv_activation": "absolute", "mean": (0.5,), "std": (1.0,)},
             {"activation": "elu", "mean": (0.2,), "std": (0.3,)},
-            {"activation": "tanh", "polarity": "averaged"},
-            {"activation": "leaky_relu", "polarity": "absolute", "mean": (0.5,), "std": (1.0,)},
+            {"activation": "tanh", "invariance": "averaged"},
+            {"activation": "leaky_relu", "invariance": "absolute"},
             {"channels": 3, "mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)},
         ],
     )

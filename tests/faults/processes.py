@@ -39,7 +39,7 @@ CONFIG = {
         ],
     },
     "model": {
-        "dropout": 0.2,
+        "network": {"dropout": 0.2},
         "l2": 0.001,
         "scheduler": {
             "class_path": "torch.optim.lr_scheduler.CosineAnnealingLR",

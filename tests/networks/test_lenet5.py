@@ -6,7 +6,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lenet_lightning.errors import UserError
 from lenet_lightning.networks import fused
+from lenet_lightning.networks.build import with_scaling
 from lenet_lightning.networks.lenet5 import ACTIVATIONS, LeNet5, Standardize
 from tests.networks.compiler import needs_kernel
 from tests.rounding import inexact_operators
@@ -37,7 +39,7 @@ def by_hand(net: LeNet5, x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(("channels", "expected"), [(1, 61_706), (3, 62_006)])
 def test_parameters(channels, expected):
     assert sum(p.numel() for p in LeNet5(channels).parameters()) == expected
-    standardized = LeNet5(channels, mean=(0.5,) * channels, std=(0.2,) * channels)
+    standardized = with_scaling(LeNet5(channels), (0.5,) * channels, (0.2,) * channels)
     assert sum(p.numel() for p in standardized.parameters()) == expected
 
 
@@ -70,9 +72,8 @@ def test_convolutions_with_an_activation_of_their_own(conv_activation, kernel):
     torch.testing.assert_close(net(x), by_hand(net, x), rtol=1e-5, atol=1e-6)
 
 
-def test_the_absolute_polarity_decides_on_the_first_layer():
-    options = {"polarity": "absolute", "mean": (0.5,), "std": (1.0,)}
-    net = network(activation="elu", conv_activation="tanh", **options)
+def test_the_absolute_invariance_decides_on_the_first_layer():
+    net = network(activation="elu", conv_activation="tanh", invariance="absolute")
     assert net.activations == ("absolute", "tanh", "elu")
 
 
@@ -96,7 +97,7 @@ def test_the_fused_kernel_gives_the_same_logits_and_gradients(
 
 def test_a_fused_kernel_that_is_unavailable(monkeypatch):
     monkeypatch.setattr(fused, "unavailable", lambda: "there is no compiler.")
-    with pytest.raises(RuntimeError, match="there is no compiler"):
+    with pytest.raises(UserError, match="kernel is fused, but there is no compiler"):
         LeNet5(kernel="fused")
     assert not LeNet5(kernel="auto").fused
     assert not LeNet5(kernel="torch").fused
@@ -163,7 +164,7 @@ def test_standardize():
         torch.testing.assert_close(layer(x)[:, channel], expected)
     assert not list(layer.parameters())
     torch.testing.assert_close(
-        network(3, mean=mean, std=std)(x), network(3)(layer(x)), rtol=1e-5, atol=1e-6
+        with_scaling(network(3), mean, std)(x), network(3)(layer(x)), rtol=1e-5, atol=1e-6
     )
 
 
@@ -175,7 +176,7 @@ def test_standardize_rounds_a_pixel_alike_wherever_it_lies():
 
 
 def test_standardize_is_saved_with_the_weights():
-    net = network(1, mean=(0.1,), std=(0.3,))
-    copy = network(1, seed=1, mean=(0.0,), std=(1.0,))
+    net = with_scaling(network(1), (0.1,), (0.3,))
+    copy = with_scaling(network(1, seed=1), (0.0,), (1.0,))
     copy.load_state_dict(net.state_dict())
     assert torch.equal(copy(images()), net(images()))

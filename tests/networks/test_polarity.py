@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,22 +14,23 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lenet_lightning.errors import UserError
-from lenet_lightning.networks.lenet5 import ACTIVATIONS, LeNet5, Polarity
+from lenet_lightning.networks.build import with_scaling
+from lenet_lightning.networks.lenet5 import ACTIVATIONS, Invariance, LeNet5
 from lenet_lightning.store import checkpoints, run_folder
 from lenet_lightning.training import pretrained
 from lenet_lightning.training.classifier import Classifier
 from tests.conftest import Run
 from tests.data import fakes
 
-EXACT: list[Polarity] = ["absolute", "averaged"]
+EXACT: list[Invariance] = ["absolute", "averaged"]
 # Rounding of 1 - x and of the layers behind it, relative to the logits' size.
 NEAR = {"rtol": 1e-4, "atol": 1e-5}
 
 
-def network(polarity: Polarity, channels: int = 1, **options) -> LeNet5:
+def network(invariance: Invariance, channels: int = 1, **options) -> LeNet5:
     torch.manual_seed(0)
-    centre = {"mean": (0.5,) * channels, "std": (1.0,) * channels}
-    return LeNet5(channels, initializer="default", polarity=polarity, **centre | options)
+    made = LeNet5(channels, initializer="default", invariance=invariance, **options)
+    return with_scaling(made, (0.5,) * channels, (1.0,) * channels)
 
 
 def pictures(channels: int) -> st.SearchStrategy[np.ndarray]:
@@ -53,20 +55,20 @@ def test_any_image_and_its_negative_have_the_same_logits(polarity, channels, ker
 
 def test_the_plain_network_sees_the_difference():
     x = torch.rand(4, 1, 32, 32)
-    net = network("plain")
+    net = network("none")
     assert (net(x) - net(1 - x)).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("scaling", ["unit", "standardized"])
-def test_averaged_is_exact_for_any_scaling(scaling):
-    scale = {"unit": {"mean": (), "std": ()}, "standardized": {"mean": (0.13,), "std": (0.3,)}}
-    net = network("averaged", **scale[scaling])
+@pytest.mark.parametrize("statistics", [(), ((0.13,), (0.3,))])
+def test_averaged_is_exact_for_any_scaling(statistics):
+    net = LeNet5(initializer="default", invariance="averaged")
+    net = with_scaling(net, *statistics) if statistics else net
     x = torch.rand(4, 1, 32, 32)
     torch.testing.assert_close(net(1 - x), net(x), **NEAR)
 
 
 def test_averaged_is_the_mean_of_the_plain_network():
-    plain, averaged = network("plain"), network("averaged")
+    plain, averaged = network("none"), network("averaged")
     x = torch.rand(4, 1, 32, 32)
     torch.testing.assert_close(averaged(x), (plain(x) + plain(1 - x)) / 2)
 
@@ -98,16 +100,20 @@ def test_the_fused_kernel_gives_the_same_gradients():
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("mean", [(), (0.5, 0.4, 0.5)])
-def test_absolute_needs_the_middle_of_the_range(mean):
-    with pytest.raises(ValueError, match=r"mean of 0\.5"):
-        LeNet5(3, mean=mean, std=(1.0,) * len(mean), polarity="absolute")
-    with pytest.raises(UserError, match=r"use model\.scaling centered"):
-        Classifier(polarity="absolute", scaling="unit")
+@pytest.mark.parametrize("scaling", ["unit", "standardized"])
+def test_absolute_needs_the_middle_of_the_range(scaling):
+    absolute = partial(LeNet5, invariance="absolute")
+    with pytest.raises(UserError, match=r"invariance is absolute.* use model\.scaling centered"):
+        Classifier(absolute, scaling)
+
+
+def test_absolute_alone_subtracts_the_middle_of_the_range():
+    net, x = LeNet5(3, invariance="absolute"), torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(net(1 - x), net(x), **NEAR)
 
 
 def test_absolute_without_centering_is_one_sentence(run: Run):
-    refused = run("fit --data Digits --model.polarity absolute")
+    refused = run("fit --data Digits --model.network.invariance absolute")
     assert refused.code == 2
     assert refused.err.count("\n") == 1 and "model.scaling" in refused.err
     assert not Path("lightning_logs").exists()
@@ -122,7 +128,7 @@ def test_after_training_and_after_export(dataset, polarity, run: Run, monkeypatc
     trained = run(
         f"fit --data {dataset} --data.batch_size 20 --trainer.max_epochs 2 --name even "
         "--trainer.accelerator cpu --trainer.logger false --model.scaling centered "
-        f"--model.polarity {polarity}"
+        f"--model.network.invariance {polarity}"
     )
     assert trained.code == 0, trained.err
     folder = Path("lightning_logs/even/version_0")
@@ -133,7 +139,7 @@ def test_after_training_and_after_export(dataset, polarity, run: Run, monkeypatc
 
     best = folder / "checkpoints/best.ckpt"
     checkpoint = checkpoints.load(best)
-    net = pretrained.build(checkpoint, checkpoints.config_of(best, checkpoint))
+    net = pretrained.rebuild(checkpoint, checkpoints.config_of(best, checkpoint))
     channels = net.conv1.in_channels
     x = torch.rand(3, channels, 32, 32)
     torch.testing.assert_close(net(1 - x), net(x), **NEAR)
@@ -146,8 +152,8 @@ def test_after_training_and_after_export(dataset, polarity, run: Run, monkeypatc
 def test_another_polarity_than_the_checkpoints_is_refused(run: Run, trained: Path):
     best = trained / "checkpoints/best.ckpt"
     config = f"--config {trained / 'config.yaml'} --model.scaling unit"
-    refused = run(f"test --ckpt_path {best} {config} --model.polarity averaged")
-    assert refused.code == 2 and "model.polarity is averaged" in refused.err
+    refused = run(f"test --ckpt_path {best} {config} --model.network.invariance averaged")
+    assert refused.code == 2 and "model.network.invariance is averaged" in refused.err
 
 
 def test_a_checkpoint_that_knows_no_polarity_is_plain(run: Run, trained: Path):
@@ -156,5 +162,5 @@ def test_a_checkpoint_that_knows_no_polarity_is_plain(run: Run, trained: Path):
     best = folder / "checkpoints/best.ckpt"
     checkpoint = checkpoints.load(best)
     config = checkpoints.config_of(best, checkpoint)
-    del config["model"]["polarity"]
-    assert pretrained.build(checkpoint, config).polarity == "plain"
+    del config["model"]["network"]["init_args"]["invariance"]
+    assert pretrained.rebuild(checkpoint, config).invariance == "none"

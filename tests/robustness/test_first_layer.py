@@ -9,6 +9,7 @@ import torch
 
 from lenet_lightning.data import fetch
 from lenet_lightning.data.input_size import to_input_size
+from lenet_lightning.networks.build import with_scaling
 from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.robustness import first_layer
 from lenet_lightning.store import checkpoints
@@ -45,7 +46,7 @@ def test_maps_are_those_of_the_network(trained: Path) -> None:
 
 
 def test_scaling_comes_first() -> None:
-    network = LeNet5(3, 10, mean=(0.5, 0.4, 0.3), std=(0.1, 0.2, 0.3)).eval()
+    network = with_scaling(LeNet5(3, 10), (0.5, 0.4, 0.3), (0.1, 0.2, 0.3)).eval()
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         scaled = (images - torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1)) / torch.tensor(

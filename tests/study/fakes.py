@@ -120,9 +120,9 @@ groups:
   easy: {{title: Easy}}
   hard: {{title: Hard}}
 settings:
-  adam: {{title: "Adam", model.initializer: he_normal}}
-  glorot: {{title: "GlorotNormal", model.initializer: glorot_normal}}
-  ones: {{title: "Ones", model.initializer: ones}}
+  adam: {{title: "Adam", model.network.initializer: he_normal}}
+  glorot: {{title: "GlorotNormal", model.network.initializer: glorot_normal}}
+  ones: {{title: "Ones", model.network.initializer: ones}}
   half: {{title: "Half", groups: [easy], data.train_polarity: half}}
 figures:
   - {{name: "1.1", kind: activation_functions, title: "Fig 1.1: activations"}}

@@ -96,10 +96,10 @@ def test_base_of_each_group(tmp_path: Path) -> None:
 
 
 def test_values_are_written_as_the_command_line_reads_them() -> None:
-    overrides = {"model.dropout": True, "model.scheduler": None, "trainer.devices": [0, 1]}
+    overrides = {"model.network.dropout": True, "model.scheduler": None, "trainer.devices": [0, 1]}
     setting = plan.Setting("s", "s", "", Path("b"), overrides)
     assert setting.arguments()[1:] == [
-        "--model.dropout=true",
+        "--model.network.dropout=true",
         "--model.scheduler=null",
         "--trainer.devices=[0, 1]",
     ]

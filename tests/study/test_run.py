@@ -139,7 +139,10 @@ def test_dry_run_prints_the_plan_and_trains_nothing(
     ("change", "message"),
     [
         (("data.val_size: 100000", "data.val_sise: 100"), "'impossible': .*val_sise"),
-        (("data.val_size: 100000", "model.initializer: twos"), "'impossible': .*initializer"),
+        (
+            ("data.val_size: 100000", "model.network.initializer: twos"),
+            "'impossible': .*initializer",
+        ),
         (("base: base.yaml", "base: bsae.yaml"), "bsae.yaml .* does not exist"),
     ],
 )
@@ -221,7 +224,7 @@ class TestSeedsOfAConfiguration:
     def test_are_a_study_of_one_setting(
         self, place: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        options = ["--config", "base.yaml", "--jobs", "1", "--model.dropout", "0.1"]
+        options = ["--config", "base.yaml", "--jobs", "1", "--model.network.dropout", "0.1"]
         assert command.main([*options, "--seeds", "0,1"]) == 0
         assert seeds_of("digits") == [0, 1]
         accuracies = [float(row["honest_accuracy"]) for row in results("digits")]
@@ -231,7 +234,7 @@ class TestSeedsOfAConfiguration:
         assert row in printed and "95 % over seeds" in printed
         assert printed.endswith("\nlightning_logs/digits/report.html\n")
         run = run_folder.read("lightning_logs/digits/repeats/seed_1/version_0")
-        assert run.config["model"]["dropout"] == 0.1
+        assert run.config["model"]["network"]["init_args"]["dropout"] == 0.1
 
         # Finished runs are kept; the report can be rebuilt.
         assert command.main([*options, "--seeds", "0-2"]) == 0
@@ -251,9 +254,18 @@ class TestSeedsOfAConfiguration:
         ("options", "part"),
         [
             ("base.yaml", "--seeds 0-4"),
-            ("base.yaml --seeds 0 --model.dropuot 0.1", "did you mean --model.dropout"),
-            ("base.yaml --seeds 0 --model.dropout", "--model.dropout is given without a value"),
-            ("base.yaml --seeds 0 --model.dropout --jobs 1", "--model.dropout is given without"),
+            (
+                "base.yaml --seeds 0 --model.network.dropuot 0.1",
+                "did you mean --model.network.dropout",
+            ),
+            (
+                "base.yaml --seeds 0 --model.network.dropout",
+                "--model.network.dropout is given without a value",
+            ),
+            (
+                "base.yaml --seeds 0 --model.network.dropout --jobs 1",
+                "--model.network.dropout is given without",
+            ),
             ("base.yaml --seeds 0 --model.l2=0 --model.l2=1", "--model.l2 is given twice"),
             ("base.yaml --seeds 0 --resume must", "--resume is not an option of study"),
             ("base.yaml --seeds 0 0.1", "0.1 is not an option of study"),

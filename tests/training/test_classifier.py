@@ -1,6 +1,7 @@
 """The classifier as a Lightning module: constructed, loaded and evaluated."""
 
 import warnings
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,10 +10,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import Trainer
+from torch import Tensor, nn
 
 from lenet_lightning.data.batches import EvaluationBatch
 from lenet_lightning.data.datasets import Digits
 from lenet_lightning.errors import UserError
+from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.store import checkpoints
 from lenet_lightning.training.classifier import Classifier
 from lenet_lightning.training.distillation import Share
@@ -21,7 +24,7 @@ from lenet_lightning.training.metrics import Sums
 
 def test_logits_are_averaged_over_test_time_augmentation() -> None:
     """Three shifts along each axis and the mirror image of each: 18 views of equal weight."""
-    classifier = Classifier(view_shift=1, view_flip=True)
+    classifier = Classifier(tta_shift=1, tta_flip=True)
     classifier.sums.update({"test": Sums(2), "tta": Sums(1)})
     classifier.test_logits = torch.zeros(2, 20, 10)
     images, labels = torch.rand(20, 1, 32, 32), torch.arange(20) % 10
@@ -67,11 +70,10 @@ def test_network_exists_once_constructed(channels: int, classes: int) -> None:
 
 def test_fit_save_load_and_evaluate(tmp_path: Path) -> None:
     options: dict[str, Any] = {
-        "scaling": "standardized", "activation": "tanh", "label_smoothing": Share(0.1),
-        "kernel": "torch",
-        "view_shift": 1,
+        "scaling": "standardized", "label_smoothing": Share(0.1), "tta_shift": 1,
     }  # fmt: skip
-    data, classifier = Digits(subset=128), Classifier(**options)
+    network = {"activation": "tanh", "dropout": Share(0.1), "kernel": "torch"}
+    data, classifier = Digits(subset=128), Classifier(partial(LeNet5, **network), **options)
     trainer = trainer_of(tmp_path)
     trainer.fit(classifier, data)
     mean, std = (torch.tensor(x).view(-1, 1, 1) for x in (data.spec.mean, data.spec.std))
@@ -85,10 +87,11 @@ def test_fit_save_load_and_evaluate(tmp_path: Path) -> None:
 
     loaded = Classifier.load_from_checkpoint(path)
     assert {name: loaded.hparams[name] for name in options} == options
+    assert network.items() <= loaded.network.arguments.items()
     assert loaded.spec == data.spec
     images = torch.rand(3, 1, 32, 32)
     with torch.no_grad():
-        assert torch.equal(loaded(images), classifier(images))
+        assert torch.equal(loaded.eval()(images), classifier.eval()(images))
     tester = trainer_of(tmp_path)
     tester.test(loaded, Digits(subset=128), verbose=False)
     names = "test/acc", "test/loss", "test/acc_negative", "test/acc_views"
@@ -117,3 +120,44 @@ def test_data_with_other_channels_are_refused() -> None:
     classifier.trainer = SimpleNamespace(datamodule=data)  # type: ignore[assignment]
     with pytest.raises(UserError, match=r"Classifier\(channels=1, classes=10\)"):
         classifier.configure_model()
+
+
+def test_checkpoints_with_old_arguments_are_loaded(tmp_path: Path) -> None:
+    classifier, path = Classifier(partial(LeNet5, activation="elu")), tmp_path / "x.ckpt"
+    trainer = trainer_of(tmp_path)
+    trainer.fit(classifier, Digits(subset=128))
+    trainer.save_checkpoint(path)
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint[Classifier.CHECKPOINT_HYPER_PARAMS_KEY] = {
+        "activation": "elu", "polarity": "plain", "dropout": 0.2, "view_shift": 1, "l2": 0.5,
+    }  # fmt: skip
+    torch.save(checkpoint, path)
+    loaded = Classifier.load_from_checkpoint(path, l2=0.25)
+    assert (loaded.tta_shift, loaded.penalty.l2) == (1, 0.25)
+    found = loaded.network.arguments
+    assert (found["activation"], found["invariance"], found["dropout"]) == ("elu", "none", 0.2)
+
+
+class Own(nn.Module):
+    """One dense layer."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(channels * 32 * 32, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layer(images.flatten(1))
+
+
+def test_a_network_of_ones_own(tmp_path: Path) -> None:
+    classifier, path = Classifier(Own, "centered"), tmp_path / "x.ckpt"
+    trainer = trainer_of(tmp_path)
+    trainer.fit(classifier, Digits(subset=128))
+    trainer.save_checkpoint(path)
+    with pytest.raises(UserError, match=r"of the network .*Own: give .*network="):
+        Classifier.load_from_checkpoint(path)
+    loaded, images = Classifier.load_from_checkpoint(path, network=Own), torch.rand(3, 1, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(loaded(images), classifier(images))
+        layer = classifier.network.layers.layer  # type: ignore[union-attr]
+        torch.testing.assert_close(classifier(images), layer((images - 0.5).flatten(1)))

@@ -149,5 +149,7 @@ class TestFit:
         self, device: str, dropout: float, devices: int, precision: str, reason: str | None
     ) -> None:
         trainer = SimpleNamespace(world_size=devices, precision=precision)
-        found = why_no_graph(cast(Trainer, trainer), torch.device(device), dropout)
+        found = why_no_graph(cast(Trainer, trainer), torch.device(device), LeNet5(dropout=dropout))
         assert found == reason
+        other = why_no_graph(cast(Trainer, trainer), torch.device("cuda"), nn.Linear(2, 2))
+        assert other == "the network is not LeNet-5"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import pytest
 import torch
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from lenet_lightning.data.datasets import Digits
 from lenet_lightning.networks import fused
-from lenet_lightning.networks.lenet5 import Activation, LeNet5, Polarity
+from lenet_lightning.networks.build import with_scaling
+from lenet_lightning.networks.lenet5 import Activation, Invariance, LeNet5
 from lenet_lightning.training import gradient_step
 from lenet_lightning.training.classifier import Classifier
 from lenet_lightning.training.gradient_step import DirectLoss
@@ -22,13 +23,17 @@ from tests.networks.compiler import needs_kernel
 
 pytestmark = needs_kernel
 
-CENTRED = {"mean": (0.5, 0.5, 0.5), "std": (1.0, 1.0, 1.0)}
 SCALE = 0.25
 
 
 def network(seed: int = 0, **options: Any) -> LeNet5:
     torch.manual_seed(seed)
     return LeNet5(**{"in_channels": 3, "initializer": "default", "kernel": "fused"} | options)
+
+
+def centred(invariance: Invariance, **options: Any) -> LeNet5:
+    made = network(invariance=invariance, **options)
+    return cast(LeNet5, with_scaling(made, (0.5, 0.5, 0.5), (1.0, 1.0, 1.0)))
 
 
 def batch(size: int, soft: bool = False) -> tuple[Tensor, Tensor]:
@@ -77,19 +82,19 @@ def assert_close(found: list[Tensor], expected: list[Tensor]) -> None:
         assert (one - other).norm() <= 2e-6 * other.norm()
 
 
-@pytest.mark.parametrize("polarity", get_args(Polarity))
+@pytest.mark.parametrize("polarity", get_args(Invariance))
 @pytest.mark.parametrize("size", [1, 2, 7, 8, 9, 16, 64, 101])
 def test_any_batch_gives_what_autograd_gives(size, polarity):
-    module = network(polarity=polarity, **CENTRED)
+    module = centred(polarity)
     assert_close(directly(module, *batch(size)), by_autograd(module, *batch(size)))
 
 
-@pytest.mark.parametrize("polarity", get_args(Polarity))
+@pytest.mark.parametrize("polarity", get_args(Invariance))
 @pytest.mark.parametrize("conv_activation", [None, "relu", "silu", "absolute"])
 @pytest.mark.parametrize("activation", get_args(Activation))
 def test_any_activations(activation, conv_activation, polarity):
     options = {"activation": activation, "conv_activation": conv_activation}
-    module = network(polarity=polarity, **options, **CENTRED)
+    module = centred(polarity, **options)
     with torch.no_grad():
         for layer in (module.conv1, module.conv2, module.dense1, module.dense2):
             layer.weight *= 3  # so that activations are used to their ends
@@ -108,8 +113,8 @@ def test_any_number_of_channels_and_classes(classes, channels):
 @pytest.mark.parametrize("channels", [1, 2, 3])
 def test_the_kernel_standardizes_as_torch_does_to_the_bit(channels):
     mean, std = (0.1307, 0.4, 0.21)[:channels], (0.3081, 0.2, 0.7)[:channels]
-    module = network(in_channels=channels, mean=mean, std=std)
-    plain = network(in_channels=channels, mean=(), std=())
+    module = with_scaling(network(in_channels=channels), mean, std)
+    plain = network(in_channels=channels)
     images, labels = batch(9)
     images = images.transpose(2, 3)[:, :channels]  # of any layout
     with torch.no_grad():
@@ -270,7 +275,7 @@ class TestLeavesToAutograd:
     def test_large_batches(self, monkeypatch):
         monkeypatch.setattr(gradient_step, "MOST_IMAGES", 8)
         self.check(network(), *batch(9))
-        self.check(network(polarity="averaged"), *batch(5))
+        self.check(network(invariance="averaged"), *batch(5))
 
     def test_frozen_parameters(self):
         module = network()
@@ -302,9 +307,9 @@ def test_without_memory_nothing_is_trained(monkeypatch):
 
 
 class TestTakes:
-    @pytest.mark.parametrize("polarity", get_args(Polarity))
+    @pytest.mark.parametrize("polarity", get_args(Invariance))
     def test_what_the_kernel_knows(self, polarity):
-        known = network(polarity=polarity, **CENTRED)
+        known = centred(polarity)
         assert gradient_step.takes(known, "cross_entropy")
 
     @pytest.mark.parametrize("options", [{"dropout": 0.1}, {"kernel": "torch"}])

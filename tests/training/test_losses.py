@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from lenet_lightning.networks.build import with_scaling
 from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.training.losses import Penalty, class_loss, kernels
 
@@ -79,7 +80,7 @@ def test_a_confident_mistake_can_be_learnt_from(loss):
 
 
 def test_kernels_are_the_weights_without_biases():
-    net = LeNet5(mean=(0.5,), std=(0.5,))
+    net = with_scaling(LeNet5(), (0.5,), (0.5,))
     names = {id(p): n for n, p in net.named_parameters()}
     layers = ["conv1", "conv2", "dense1", "dense2", "output"]
     assert [names[id(p)] for p in kernels(net)] == [f"{layer}.weight" for layer in layers]

@@ -230,9 +230,8 @@ def test_public_names() -> None:
 
 
 def test_arguments_rebuild_a_network() -> None:
-    given = LeNet5(3, 5, "silu", mean=(0.5,) * 3, std=(1.0,) * 3, polarity="absolute",
-                   conv_activation="absolute").eval()  # fmt: skip
-    again = LeNet5(**json.loads(json.dumps(given.arguments))).eval()
+    given = LeNet5(3, 5, "silu", invariance="absolute", conv_activation="absolute").eval()
+    again = LeNet5(3, 5, **json.loads(json.dumps(given.arguments))).eval()
     again.load_state_dict(given.state_dict())
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(again(images), given(images))
