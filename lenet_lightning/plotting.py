@@ -209,6 +209,8 @@ def scale(axes: Axes, quantity: str) -> None:
     """Show accuracies in per cent, and losses that span orders of magnitude on a log scale."""
     if "accuracy" in quantity:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, -0.02), min(high, 1.02))
         return
     low, high = axes.dataLim.intervaly
     if 0 < 10 * low < high or "error" in quantity:
