@@ -19,7 +19,7 @@ INEXACT = {
 def inexact_operators(function: Callable[[], object]) -> set[str]:
     """Return which of them a function calls, without what it computes once and keeps."""
     function()
-    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiled:
         function()
     called = {event.key.removeprefix("aten::").rstrip("_") for event in profiled.key_averages()}
     return called & INEXACT

@@ -39,7 +39,7 @@ class TestShipped:
         assert network.classes == facts.classes and not network.training
         provenance = json.loads(network.facts["provenance"])
         digests = {k: v.removeprefix("sha256:") for k, v in provenance["digests"].items()}
-        assert digests == {file.name: file.sha256 for file in facts.files}
+        assert digests == {f.name: f.digest.removeprefix("sha256:") for f in facts.files}
         card = path.with_suffix(".md").read_text()
         accuracy = json.loads(network.facts["figures"])["acc"]
         assert f"| originals | {accuracy:.2%} |" in card
