@@ -215,13 +215,13 @@ class TrainBatches:
         """Return this epoch's draws, on the images' device."""
         order = torch.randperm(len(self.index), generator=generator(self.seed, self.epoch, 0))
         position, device = self.index[order], self.data.labels.device
-        wanted = self.augmentation
+        change = self.augmentation
         # The streams are part of what a seed means: each keeps its number.
         changes = (
             self.reversed_by_position(),
-            self.by_position(1, wanted.draw) if wanted.moves else None,
-            self.by_position(5, wanted.draw_warp) if wanted.elastic else None,
-            self.by_position(4, wanted.draw_corners) if wanted.cutout else None,
+            self.by_position(1, change.draw) if change.moves else None,
+            self.by_position(5, change.draw_warp) if change.elastic else None,
+            self.by_position(4, change.draw_corners) if change.cutout else None,
         )
         ordered = (None if each is None else each[order].to(device) for each in changes)
         return Draws(position.to(device), *ordered)

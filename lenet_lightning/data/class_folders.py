@@ -41,18 +41,18 @@ PREPARATION = "1"
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """The pictures of one part: files, and labels, int64 ``[count]``."""
+class Part:
+    """The training, validation or test pictures: files, and labels, int64 ``[count]``."""
 
     files: list[Path]
     labels: np.ndarray
 
-    def choose(self, index: np.ndarray) -> "Pictures":
+    def choose(self, index: np.ndarray) -> "Part":
         """Return the pictures at these positions."""
-        return Pictures([self.files[i] for i in index], self.labels[index])
+        return Part([self.files[i] for i in index], self.labels[index])
 
-    def __add__(self, other: "Pictures") -> "Pictures":
-        return Pictures(self.files + other.files, np.concatenate([self.labels, other.labels]))
+    def __add__(self, other: "Part") -> "Part":
+        return Part(self.files + other.files, np.concatenate([self.labels, other.labels]))
 
 
 class ImageFolder(ImageDataModule):
@@ -136,7 +136,7 @@ class ImageFolder(ImageDataModule):
         return len(self.train_pictures.files)
 
     @property
-    def every_picture(self) -> Pictures:
+    def every_picture(self) -> Part:
         """Training, validation and test pictures, in this order."""
         return self.train_pictures + self.test_pictures
 
@@ -211,7 +211,7 @@ class ImageFolder(ImageDataModule):
         return pixels
 
 
-def find_classes(root: str) -> tuple[tuple[str, ...], dict[str, Pictures], int]:
+def find_classes(root: str) -> tuple[tuple[str, ...], dict[str, Part], int]:
     """Find the pictures of each class, by the names of folders and files alone.
 
     Args:
@@ -260,7 +260,7 @@ def find_classes(root: str) -> tuple[tuple[str, ...], dict[str, Pictures], int]:
             )
         labeled = [(path, classes.index(name)) for name in paths for path in paths[name]]
         labels = np.array([label for _, label in labeled], np.int64)
-        pictures[part] = Pictures([path for path, _ in labeled], labels)
+        pictures[part] = Part([path for path, _ in labeled], labels)
         if not labeled:
             raise UserError(f"{parts[part]} has no pictures: add some, or remove the folder.")
     return classes, pictures, others

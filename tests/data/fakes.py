@@ -89,10 +89,16 @@ def tiny_facts(name: str, files: Mapping[str, bytes]) -> DatasetFacts:
         return StoredFile(file.name, size, f"{algorithm}:{digest}")
 
     real = registry.DATASETS[name]
+    archive = real.archive
+    if archive is not None:
+        content = cifar_archive(files) if name == "CIFAR10" else emnist_archive()
+        md5 = hashlib.md5(content).hexdigest()
+        archive = replace(archive, size=len(content), md5=md5)
     return replace(
         real,
         train=tuple(stored(file) for file in real.train),
         test=tuple(stored(file) for file in real.test),
+        archive=archive,
     )
 
 
@@ -155,12 +161,12 @@ def install_tiny(
 def tgz(members: Mapping[str, bytes]) -> bytes:
     """Return a gzip-compressed tar archive."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as archive:
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, data in members.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
+    return gzip.compress(buffer.getvalue(), compresslevel=1, mtime=0)
 
 
 def png_sheet(images: np.ndarray) -> bytes:
@@ -322,9 +328,7 @@ def install_torchvision(
         digests = {n: hashlib.md5(d).hexdigest() for n, d in packed(tiny_files(name)).items()}
         published = types.SimpleNamespace(mirrors=list(mirrors), resources=list(digests.items()))
         setattr(datasets, name, published)
-    datasets.CIFAR10 = types.SimpleNamespace(url=url)
-    md5 = hashlib.md5(emnist_archive()).hexdigest()
-    datasets.EMNIST = types.SimpleNamespace(url=url, md5=md5)
+    datasets.CIFAR10 = datasets.EMNIST = types.SimpleNamespace(url=url)
     package = types.ModuleType("torchvision")
     package.datasets = datasets
     monkeypatch.setitem(sys.modules, "torchvision", package)
