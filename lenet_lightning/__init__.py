@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 # The public names, and the modules that define them. Imported when first used: importing the
 # package alone imports neither torch nor Lightning.
 _PUBLIC = {
+    "Augmentation": "data.augmentation",
     "Classifier": "training.classifier",
     "CycleAveraging": "training.weight_averaging",
     "Distillation": "training.distillation",
