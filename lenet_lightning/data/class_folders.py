@@ -33,6 +33,9 @@ PARTS = {
 }
 """Folder names that mean a part of the data instead of a class."""
 
+MOST_CHARACTERS = 200
+"""Of the name of a class or a dataset."""
+
 MOST_NAMED = 20
 """Unreadable pictures that an error names; it counts the others."""
 
@@ -89,7 +92,8 @@ class ImageFolder(ImageDataModule):
         super().__init__(root=root, **options)
         self.given_channels = channels
         self.test_size = test_size
-        name = Path(root).resolve().name
+        name = Path(root).resolve().name or "root"
+        check_name(name, root)
         self.dataset = f"{name}_folder" if name in DATASETS else name
         self.class_names, parts, self.others = find_classes(root)
         self.has_part = {part: part in parts for part in ("val", "test")}
@@ -270,12 +274,21 @@ def subfolders(folder: Path) -> list[str]:
     """Return the names of the folders in a folder, sorted, without hidden ones.
 
     Raises:
-        UserError: a name holds characters that do not print.
+        UserError: a name cannot be that of a class.
     """
     names = sorted(p.name for p in folder.iterdir() if p.name[0] != "." and p.is_dir())
-    if odd := next((name for name in names if not name.isprintable()), None):
-        raise UserError(f"The name of the folder {odd!a} in {folder} does not print: rename it.")
+    for name in names:
+        check_name(name, folder)
     return names
+
+
+def check_name(name: str, folder: str | Path) -> None:
+    """Refuse a folder's name that a checkpoint cannot hold as the name of a class or a dataset."""
+    if not name.isprintable() or len(name) > MOST_CHARACTERS:
+        raise UserError(
+            f"The name of the folder {name[:50]!a} in {folder} does not print, or is longer than "
+            f"{MOST_CHARACTERS} characters: rename it."
+        )
 
 
 def class_pictures(folder: Path) -> dict[str, list[Path]]:

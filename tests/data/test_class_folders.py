@@ -112,6 +112,7 @@ LAYOUTS = {
     "no picture of b": ["a/1.png", "b/notes.txt"],
     "test has no pictures": ["train/a/1.png", "train/b/1.png", "test/a/notes.txt"],
     "does not print": ["a/1.png", "b\x1b/1.png"],
+    "longer than 200": ["a/1.png", f"{'b' * 201}/1.png"],
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
@@ -57,6 +58,8 @@ class Contract:
         config = lightning_cli.parse(["fit", "--data", self.module.__name__, *given])
         keys = set(config["data"]["init_args"])
         assert keys == messages.parameters(self.module).keys() - {"seed"}
+        augmentation = config["data"]["init_args"]["augmentation"]
+        assert augmentation == dataclasses.asdict(Augmentation())
 
     def test_facts_are_known_before_the_data(self) -> None:
         data = self.module(**self.options)
