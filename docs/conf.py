@@ -1,13 +1,17 @@
 """The docs site: ``sphinx-build -W docs docs/_build`` (``pip install -e '.[docs]'`` first)."""
 
+import contextlib
+import io
 import os
 import re
 import shutil
 from pathlib import Path
 
 from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
 
 from lenet_lightning import __version__
+from lenet_lightning.__main__ import main
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
@@ -61,9 +65,24 @@ def read_page(app: Sphinx, name: str, source: list[str]) -> None:
 
     if name in PAGES:
         source[0] = file.read_text() + source[0].partition(HERE)[2]
+    if name == "sharing":
+        source[0] += '\n<a href="draw.html">Draw a digit here.</a>\n'
     source[0] = re.sub(r"\[([^\[\]]*)\]\(([^)#:\s]+)(#[^)]*)?\)", link, source[0])
 
 
+def draw(app: Sphinx, exception: Exception | None) -> None:
+    """Write the page to draw on beside the pages of the site."""
+    page = Path(app.outdir) / "draw.html"
+    page.unlink(missing_ok=True)
+    words = ["export", "--pretrained", "mnist_polarity", "--format", "html", "--output", str(page)]
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        code = main(words)
+    if code and exception is None:
+        raise ExtensionError(output.getvalue())
+
+
 def setup(app: Sphinx) -> None:
-    """Register the hook."""
+    """Register the hooks."""
     app.connect("source-read", read_page)
+    app.connect("build-finished", draw)

@@ -24,6 +24,7 @@ def test_the_site_builds_without_a_warning() -> None:
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert "LeNet-5" in Path("site/index.html").read_text()
+    assert Path("site/draw.html").exists()
 
 
 def test_every_public_name_is_in_the_site() -> None:
