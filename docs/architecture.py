@@ -1,4 +1,4 @@
-"""Print the shape of the package as Markdown: ``python docs/architecture.py [--files] [FOLDER]``.
+"""Print the shape of the package as Markdown: ``python docs/architecture.py [--files | --write]``.
 
 One row a room (a folder or module directly under ``lenet_lightning``) or, with ``--files``, one row
 a file: lines, the class with most methods, the longest function, the longest parameter list.
@@ -6,6 +6,7 @@ a file: lines, the class with most methods, the longest function, the longest pa
 
 import argparse
 import ast
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,22 +57,37 @@ def together(shapes: list[Shape]) -> Shape:
     return Shape(sum(files), sum(lines), *map(max, most))
 
 
-def main() -> None:
-    """Print one table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--files", action="store_true", help="one row a file")
-    parser.add_argument("folder", nargs="?", type=Path, default=PACKAGE)
-    options = parser.parse_args()
+def table(folder: Path, files: bool) -> str:
+    """Return the table of a folder's rooms, or of its files."""
     groups: dict[str, list[Shape]] = {}
-    for path in sorted(p for p in options.folder.rglob("*") if p.suffix in (".py", ".c")):
-        parts = path.relative_to(options.folder).parts
-        room = "/".join(parts) if options.files else parts[0]
-        groups.setdefault(room, []).append(measure(path))
-    print("| | files | lines | most methods | longest function | most parameters |")
-    print("|---|---|---|---|---|---|")
+    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".py", ".c")):
+        parts = path.relative_to(folder).parts
+        groups.setdefault("/".join(parts) if files else parts[0], []).append(measure(path))
+    lines = [
+        "| | files | lines | most methods | longest function | most parameters |",
+        "|---|---|---|---|---|---|",
+    ]
     everything = [shape for shapes in groups.values() for shape in shapes]
     for room, shapes in {**groups, "all": everything}.items():
-        print("|", " | ".join(map(str, (f"`{room}`", *together(shapes)))), "|")
+        lines.append(f"| {' | '.join(map(str, (f'`{room}`', *together(shapes))))} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Print one table, or put it into the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--files", action="store_true", help="one row a file")
+    parser.add_argument("--write", action="store_true", help="renew the table in architecture.md")
+    parser.add_argument("folder", nargs="?", type=Path, default=PACKAGE)
+    options = parser.parse_args()
+    rows = table(options.folder, options.files)
+    if not options.write:
+        print(rows, end="")
+        return
+    page = Path(__file__).with_suffix(".md")
+    text, count = re.subn(r"\| \| files \|.*?\n(?!\|)", rows, page.read_text(), flags=re.DOTALL)
+    assert count == 1, "no table in the page"
+    page.write_text(text)
 
 
 if __name__ == "__main__":
