@@ -194,7 +194,8 @@ class TestConfigOf:
     def test_of_its_run_folder(self) -> None:
         """A checkpoint that holds none has that of the run folder it lies in."""
         folder = write(Path("version_0"))
-        assert checkpoints.config_of(folder / "checkpoints/a.ckpt", {}) == CONFIG
+        config = checkpoints.config_of(folder / "checkpoints/a.ckpt", {})
+        assert config is not None and config["data"] == CONFIG["data"]
 
 
 class TestNewestValid:
