@@ -10,7 +10,8 @@ from lenet_lightning.errors import NonFiniteError, UserError, nearest, what_stop
 from lenet_lightning.signals import Interrupted
 
 COMMANDS = (
-    "fit", "validate", "test", "predict", "export", "study", "robustness", "first_layer", "data",
+    "fit", "validate", "test", "predict", "export", "study", "sweep", "robustness", "first_layer",
+    "data",
 )  # fmt: skip
 
 ALIASES = {"train": "fit", "evaluate": "test", "eval": "test"}
@@ -24,6 +25,7 @@ usage: python -m lenet_lightning COMMAND [options]
   predict      name what is on your own pictures
   export       write a checkpoint's network as safetensors or ONNX, or a page to draw on
   study        run many settings and seeds, and write the report
+  sweep        choose settings by many trials on validation images
   robustness   measure where a study's networks break: contrast, corruptions
   first_layer  draw what the first layer makes of an image and of its negative
   data         fetch, verify or show the datasets
@@ -100,6 +102,10 @@ def dispatch(args: list[str]) -> int:
         from lenet_lightning.study import command as study_command
 
         return study_command.main(args[1:])
+    if args[0] == "sweep":
+        from lenet_lightning.study.sweep import command as sweep_command
+
+        return sweep_command.main(args[1:])
     if args[0] == "robustness":
         from lenet_lightning.robustness import command as robustness_command
 

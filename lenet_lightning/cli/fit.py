@@ -192,7 +192,7 @@ class Training:
         return str(path.absolute()) if path else None
 
     def conclude(self) -> None:
-        """Test the best checkpoint, once, and print the result."""
+        """Test the best checkpoint, once, unless that is skipped, and print the result."""
         record, best, figures = self.keeper.record, self.keeper.best.best_model_path, None
         # A checkpoint's weights are the average; the callback would put the last step's in place.
         callbacks = self.trainer.callbacks
@@ -202,7 +202,7 @@ class Training:
         except UserError as error:
             record.stop(error)
             raise
-        if best:
+        if best and not self.options.skip_test:
             self.trainer.test(
                 self.model, self.data, ckpt_path=best, weights_only=True, verbose=False
             )
@@ -215,8 +215,10 @@ class Training:
         """Return the table that ends ``fit``."""
         manifest = self.keeper.record.manifest
         lines = [f"Run folder {self.folder}, {formatting.duration(manifest.seconds)}"]
-        if figures is None or manifest.best_epoch is None:
+        if manifest.best_epoch is None:
             lines.append("No epoch was validated, so that nothing was tested.")
+        elif figures is None:
+            lines.append(f"{self.selection_words(manifest.best_epoch)}\nNot tested (skip_test).")
         else:
             lines += [
                 self.test_words(manifest.best_epoch),
@@ -245,7 +247,12 @@ class Training:
         return [chance.words(arguments(network).get("initializer"), rate, figures["loss"], logits)]
 
     def test_words(self, best: int) -> str:
-        """Say how the tested epoch was selected, counted from 1, and on what it was tested."""
+        """Say how the tested epoch was selected and on what it was tested."""
+        tested = f"{self.data.dataset} test set, {count_words(self.trainer, 'test')}:"
+        return f"{self.selection_words(best)}\n{tested}"
+
+    def selection_words(self, best: int) -> str:
+        """Say how the best epoch was selected, counted from 1."""
         data = self.data
         by = (
             "the test set itself (protocol report)"
@@ -254,5 +261,5 @@ class Training:
         )
         return (
             f"Epoch {best + 1} of {self.trainer.current_epoch}, selected by {self.options.monitor} "
-            f"on {by}\n{data.dataset} test set, {count_words(self.trainer, 'test')}:"
+            f"on {by}"
         )

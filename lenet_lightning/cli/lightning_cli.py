@@ -245,7 +245,9 @@ class Command(LightningCLI):
         config = strict_yaml.loads(dump)
         name = config["name"] or class_name(config["data"]).lower()
         name = name.replace("{seed}", str(config["seed_everything"]))
-        return {k: v for k, v in config.items() if k not in TRANSIENT} | {"name": name}
+        # Only where it is true: runs of versions without this option stay what they are.
+        transient = (*TRANSIENT, *(() if config.get("skip_test") else ("skip_test",)))
+        return {k: v for k, v in config.items() if k not in transient} | {"name": name}
 
 
 def parse(args: list[str]) -> dict[str, Any]:

@@ -113,6 +113,12 @@ def add_options(parser: LightningArgumentParser, command: str) -> None:
             help="continue the newest unfinished run of this very configuration (auto: if "
             "there is one, must: fail if there is none)",
         )
+        add(
+            "--skip_test",
+            type=bool,
+            default=False,
+            help="end with validation and leave the test set alone, while settings are chosen",
+        )
     else:
         add(
             "--pretrained",

@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from lenet_lightning.errors import printable
 
-Status = Literal["running", "finished", "interrupted", "nonfinite", "failed", "missing"]
+Status = Literal["running", "finished", "interrupted", "pruned", "nonfinite", "failed", "missing"]
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Manifest:
     """The record of a run.
 
     Attributes:
-        status: how it ended; ``missing`` of a run that was never started.
+        status: how it ended; ``pruned`` by a sweep, ``missing`` of a run that was never started.
         error: why it stopped, of one that did.
         command: the command line that started it.
         started: date and time, ISO 8601, of its first session.

@@ -184,8 +184,8 @@ def parse(content: dict[str, Any], path: Path, check_base: bool = True) -> Study
         raise UserError(f"{path}: replicas {NO_REPLICAS}")
     known = [*STUDY_KEYS, *OVERRIDES]
     check_keys({key.split(".")[0]: None for key in map(str, content)}, known, str(path))
-    name = _name(content.get("name"), f"{path}: name")
-    seeds = _seeds(content.get("seeds"), path)
+    name = check_name(content.get("name"), f"{path}: name")
+    seeds = read_seeds(content.get("seeds"), path)
     groups = _mapping(content.get("groups"), f"{path}: groups")
     settings = _settings(content, groups, path)
     if check_base:
@@ -213,7 +213,12 @@ def parse(content: dict[str, Any], path: Path, check_base: bool = True) -> Study
     )
 
 
-def _name(value: Any, where: str) -> str:
+def check_name(value: Any, where: str) -> str:
+    """A name that becomes a folder.
+
+    Raises:
+        UserError: It cannot.
+    """
     if not isinstance(value, str) or not NAME.fullmatch(value):
         raise UserError(
             f"{where} must be a name of letters, digits, '_', '-' and '.' "
@@ -222,7 +227,13 @@ def _name(value: Any, where: str) -> str:
     return value
 
 
-def _seeds(value: Any, path: Path) -> tuple[int, ...]:
+def read_seeds(value: Any, path: Path) -> tuple[int, ...]:
+    """Seeds that differ.
+
+    Raises:
+        UserError: They are none.
+    """
+
     def is_seed(seed: Any) -> bool:
         return isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= MAX_SEED
 
@@ -244,7 +255,7 @@ def _mapping(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise UserError(f"{where} must map names to what they change, not {value!r}")
     for name, entry in value.items():
-        _name(str(name), f"{where}.{name}")
+        check_name(str(name), f"{where}.{name}")
         if entry is not None and not isinstance(entry, Mapping):
             raise UserError(f"{where}.{name} must be a mapping of keys to values, not {entry!r}")
     return {str(name): entry for name, entry in value.items()}
@@ -270,9 +281,9 @@ def _settings(
                 continue
             levels = (content, group_entry or {}, entry or {})
             overrides: dict[str, Any] = {}
-            overrides |= _overrides(content, STUDY_KEYS, f"{path}")
-            overrides |= _overrides(levels[1], ("title", "base"), f"{path}: groups.{group}")
-            overrides |= _overrides(levels[2], ("title", "base", "groups", "after"), where)
+            overrides |= read_overrides(content, STUDY_KEYS, f"{path}")
+            overrides |= read_overrides(levels[1], ("title", "base"), f"{path}: groups.{group}")
+            overrides |= read_overrides(levels[2], ("title", "base", "groups", "after"), where)
             base = next((level["base"] for level in reversed(levels) if level.get("base")), None)
             if base is None:
                 raise UserError(
@@ -283,7 +294,7 @@ def _settings(
                 raise UserError(f"{path}: two settings are both called '{full}'; rename one")
             title = str(levels[2].get("title", name))
             after = _after(levels[2].get("after"), group, settings, where)
-            base_path = _resolve(str(base).replace("{group}", group), path)
+            base_path = resolve_base(str(base).replace("{group}", group), path)
             settings[full] = Setting(full, title, group, base_path, overrides, after)
     return settings
 
@@ -310,7 +321,7 @@ def _wanted_groups(entry: Any, groups: Mapping[str, Any], where: str) -> list[st
     return list(entry["groups"])
 
 
-def _overrides(level: Mapping[str, Any], own: tuple[str, ...], where: str) -> dict[str, Any]:
+def read_overrides(level: Mapping[str, Any], own: tuple[str, ...], where: str) -> dict[str, Any]:
     """The part of a level that goes to ``fit``; the rest must be the level's own keys."""
     rest = {str(key): value for key, value in level.items() if key not in own}
     for key in rest:
@@ -323,7 +334,7 @@ def _overrides(level: Mapping[str, Any], own: tuple[str, ...], where: str) -> di
     return overrides
 
 
-def _resolve(base: str, path: Path) -> Path:
+def resolve_base(base: str, path: Path) -> Path:
     """The base config, from the working directory, the study file's folder, or a shipped one."""
     base = os.path.expanduser(base)
     beside = path.parent / base

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import signal
 import socket
@@ -217,7 +218,7 @@ def connect() -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of changes in Ray to come
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         text = " ".join(str(error).split())[:300]
         raise UserError(f"--executor ray: RAY_ADDRESS {address}: {text}") from error
