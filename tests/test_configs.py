@@ -14,7 +14,7 @@ from tests.conftest import REPOSITORY, Run
 from tests.data import fakes
 
 CONFIGS = REPOSITORY / "configs"
-OTHERS = ("debug", "studies")  # parts of a job, and files of another command
+OTHERS = ("debug", "studies", "sweeps")  # parts of a job, and files of another command
 JOBS = sorted(path for path in CONFIGS.rglob("*.yaml") if path.parent.name not in OTHERS)
 PRESETS = sorted((CONFIGS / "debug").glob("*.yaml"))
 EVERY = [*JOBS, *PRESETS]  # studies have tests of their own
