@@ -538,3 +538,15 @@ def test_averaging_goes_on_after_a_stop(run: Run) -> None:
         for folder in ("lightning_logs/whole/version_0", "lightning_logs/half/version_1")
     ]
     assert metrics[0][-1] == metrics[1][-1]
+
+
+def test_the_test_set_is_left_alone_where_that_is_asked(run: Run) -> None:
+    outcome = run(f"{PLAIN} --name untested --skip_test true")
+    assert outcome.code == 0 and "Not tested" in outcome.out and "val/acc on" in outcome.out
+    folder = Path("lightning_logs/untested/version_0")
+    found = run_folder.read(folder)
+    assert found.manifest.status == "finished" and found.manifest.test is None
+    assert found.config["skip_test"] is True
+    assert not (folder / run_folder.PREDICTIONS).exists()
+    # Elsewhere the option leaves no trace, so that earlier runs stay complete.
+    assert "skip_test" not in lightning_cli.parse(PLAIN.split())

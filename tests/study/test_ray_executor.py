@@ -23,6 +23,7 @@ import torch
 from lenet_lightning.errors import UserError
 from lenet_lightning.store import run_folder
 from lenet_lightning.study import command, executor_options, ray_executor
+from lenet_lightning.study.sweep import command as sweep_command
 
 REPOSITORY = Path(__file__).parents[2]
 LOOPBACK = "127.0.0.1"
@@ -68,6 +69,15 @@ refuse(cpu)
 ray_executor.is_loopback = lambda address: False
 refuse(cpu)
 refuse(cpu | {"threads": 3})
+"""
+
+
+SWEEP = """
+name: mine
+base: base.yaml
+sampler: grid
+trainer.max_epochs: 3
+space: {model.optimizer.lr: [0.001, 0.01]}
 """
 
 
@@ -308,6 +318,15 @@ class TestCluster:
         assert statuses(folder) == ["finished"] * 2
         # What is finished is not trained again.
         assert "/2]" not in finish(start(cluster, *line), 0)
+
+    def test_a_sweep_has_the_same_trials(self, cluster: Cluster, place: Path) -> None:
+        pytest.importorskip("optuna", reason="Optuna is not installed: pip install -e '.[sweep]'")
+        (place / "sweep.yaml").write_text(SWEEP)
+        line = ["--config", "sweep.yaml", "--logs"]
+        assert sweep_command.main([*line, "local", "--jobs", "2"]) == 0
+        finish(start(cluster, "sweep", *line, "ray"), 0)
+        tables = [(place / logs / "mine" / "trials.csv").read_text() for logs in ("local", "ray")]
+        assert tables[0] == tables[1] and tables[0].count("complete") == 2
 
     def test_nodes_that_cannot_train(self, cluster: Cluster, place: Path) -> None:
         script = subprocess.run(
