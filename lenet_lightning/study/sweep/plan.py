@@ -166,7 +166,9 @@ def _repeats(content: Mapping[str, Any], path: Path) -> tuple[dict[str, int], ..
 
 def _space(value: Any, path: Path) -> dict[str, Interval | tuple[Value, ...]]:
     if not isinstance(value, Mapping) or not value:
-        raise UserError(f"{path}: space must map options to values, as model.dropout: [0, 0.2]")
+        raise UserError(
+            f"{path}: space must map options to values, as model.network.dropout: [0, 0.2]"
+        )
     space: dict[str, Interval | tuple[Value, ...]] = {}
     for key, values in value.items():
         where = f"{path}: space.{key}"

@@ -32,7 +32,7 @@ sampler: grid
 prune: none
 best: 2
 model.l2: 0.001
-space: {model.optimizer.lr: [0.5, 0.01, 0.1], model.dropout: [0.0, 0.2]}
+space: {model.optimizer.lr: [0.5, 0.01, 0.1], model.network.dropout: [0.0, 0.2]}
 """
 TPE = """
 name: mine
@@ -136,7 +136,7 @@ def test_the_study_of_the_best_settings(place: Path) -> None:
     study = study_plan.load(found.folder / report.STUDY)
     assert study.name == "mine_best" and study.seeds == (1, 2, 3, 4, 5)
     assert list(study.settings) == ["trial_2", "trial_3"]
-    expected = {"model.l2": 0.001, "model.optimizer.lr": 0.01, "model.dropout": 0.2}
+    expected = {"model.l2": 0.001, "model.optimizer.lr": 0.01, "model.network.dropout": 0.2}
     assert study.settings["trial_3"].overrides == expected
     page = (found.folder / report.PAGE).read_text()
     assert page.count("data:image/png") == 3 and "no trial saw a test image" in page
@@ -262,17 +262,23 @@ def test_losses_are_minimised() -> None:
         (("best: 2", "trials: 3"), "the grid has 6 trials"),
         (("sampler: grid", ""), "trials must be a whole number"),
         (("best: 2", "bset: 2"), "unknown key 'bset'; did you mean best"),
-        (("model.l2: 0.001", "model.dropout: 0.1"), "both in space and set for all"),
-        (("[0.0, 0.2]", "[]"), "space.model.dropout must list plain values"),
-        (("[0.0, 0.2]", "[[0.1]]"), "space.model.dropout must list plain values"),
-        (("[0.0, 0.2]", "0.2"), "space.model.dropout must be a mapping"),
-        (("[0.0, 0.2]", "{low: 0.1, high: 0.2}"), "grid needs a list of values for model.dropout"),
+        (("model.l2: 0.001", "model.network.dropout: 0.1"), "both in space and set for all"),
+        (("[0.0, 0.2]", "[]"), "space.model.network.dropout must list plain values"),
+        (("[0.0, 0.2]", "[[0.1]]"), "space.model.network.dropout must list plain values"),
+        (("[0.0, 0.2]", "0.2"), "space.model.network.dropout must be a mapping"),
+        (
+            ("[0.0, 0.2]", "{low: 0.1, high: 0.2}"),
+            "grid needs a list of values for model.network.dropout",
+        ),
         (("[0.0, 0.2]", "{low: 0.1}"), "numbers low < high"),
         (("[0.0, 0.2]", "{low: 1, high: 0}"), "numbers low < high"),
         (("[0.0, 0.2]", "{low: 0, high: 1, log: true}"), "needs low > 0"),
         (("[0.0, 0.2]", "{low: 0, high: 1, step: 0}"), "step must be above 0"),
         (("[0.0, 0.2]", "{low: 0, hihg: 1}"), "unknown key 'hihg'; did you mean high"),
-        (("model.dropout: [", "modle.dropout: ["), "unknown key 'modle.dropout'"),
+        (
+            ("model.network.dropout: [", "modle.network.dropout: ["),
+            "unknown key 'modle.network.dropout'",
+        ),
     ],
 )
 def test_bad_sweeps(change: tuple[str, str], message: str) -> None:
