@@ -161,9 +161,10 @@ def _table(table: Table) -> str:
         body = f"<tbody>{''.join(map(row, table.rows))}</tbody>"
     filters = ",".join(str(columns.index(column)) for column in table.filters)
     caption = _inline(table.caption) or "Table"
+    many = ' class="many"' if len(columns) > 8 else ""
     name = _anchor(table.name or table.caption)
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-labelledby="caption-{name}">'
-        f'<table data-filters="{filters}"><caption id="caption-{name}"><span>{caption}</span>'
+        f'<table{many} data-filters="{filters}"><caption id="caption-{name}"><span>{caption}</span>'
         f"</caption><thead><tr>{heads}</tr></thead>{body}</table></div>"
     )
