@@ -138,7 +138,11 @@ def note_of(config: dict[str, Any]) -> str:
     """Say how the network was trained beyond the labels."""
     callbacks = config["trainer"].get("callbacks") or []
     distilled = any("Distillation" in str(each) for each in callbacks)
-    return "; distilled from four networks of its own size" if distilled else "; a single network"
+    if distilled:
+        return "; distilled from four networks of its own size"
+    if config_file(config["name"]).startswith("configs/best/"):
+        return "; a single network, not the distilled recipe, which is better (docs/best.md)"
+    return "; a single network"
 
 
 def write(name: str, run: Path, root: str) -> None:

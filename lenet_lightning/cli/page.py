@@ -88,7 +88,7 @@ def beside(trained: TrainedNetwork, source: str) -> TrainedNetwork | None:
         return None
     spec = trained.spec
     if source == "auto":
-        for name in weights.names():
+        for name in reversed(weights.names()):  # the plain recipe before the best one
             other = load(name)
             same = (other.spec.name, other.classes) == (spec.name, spec.classes)
             if same and is_built(other) != is_built(trained):
