@@ -25,6 +25,8 @@ Grey = npt.NDArray[np.float32]
 
 WORKING_SIDE = 160
 """Pixels; larger pictures are searched at this size, and their character is cut out at it."""
+FAINT = 48.0
+"""Contrast below which the colours of a picture are looked at one by one."""
 SEEN = 8.0
 """Least contrast of ink to paper, of 255, below which a picture holds no character."""
 
@@ -57,16 +59,17 @@ class Found(NamedTuple):
 
 
 def find(picture: Image.Image, layout: Layout, ink: Ink = "auto") -> Found | None:
-    """Find the character in a grey picture.
+    """Find the character in a picture.
 
     Args:
-        picture: mode ``L``, any size.
+        picture: mode ``L`` or ``RGB``, any size.
         layout: of the training images.
         ink: ``light`` or ``dark``, or ``auto`` to decide by the picture.
 
     Returns:
         None if the picture has no contrast.
     """
+    picture = as_grey(picture)
     picture = sheet(picture) if layout.strokes else picture
     working = reduced(picture)
     grey = np.asarray(working, np.float32)
@@ -81,6 +84,22 @@ def find(picture: Image.Image, layout: Layout, ink: Ink = "auto") -> Found | Non
         if (again := find(near, layout, "dark" if dark else "light")) is not None:
             return again
     return Found(lay_out(strength, mask, layout), dark)
+
+
+def as_grey(picture: Image.Image) -> Image.Image:
+    """Return a picture in grey, or the one of its colours in which ink that grey hides stands out.
+
+    Yellow on white and red on green are nearly one grey.
+    """
+    grey = picture.convert("L")
+    if picture.mode != "RGB" or contrast(grey) >= FAINT:
+        return grey
+    return max([grey, *picture.split()], key=contrast)
+
+
+def contrast(picture: Image.Image) -> float:
+    """Return by how much the strongest ink of a grey picture differs from its paper, of 255."""
+    return float(np.percentile(ink_of(np.asarray(reduced(picture), np.float32))[0], 99.8))
 
 
 def reduced(picture: Image.Image) -> Image.Image:

@@ -142,13 +142,12 @@ def as_trained(
         uint8 ``[channels, size, size]``, and whether the picture was reversed; None where nothing
         was looked for or found.
     """
-    picture = picture.convert("L" if spec.channels == 1 else "RGB")
     facts = DATASETS.get(spec.name)
     if find_digit and facts and facts.box and spec.channels == 1:
         found = find(picture, Layout(spec.size, facts.box, facts.strokes), ink)
         if found:
             return found.image[None], found.reversed
-    return prepare(picture, spec.size), None
+    return prepare(picture.convert("L" if spec.channels == 1 else "RGB"), spec.size), None
 
 
 def prepare(picture: Image.Image, size: int) -> np.ndarray:

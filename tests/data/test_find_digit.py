@@ -84,6 +84,22 @@ class TestFind:
         assert clean and found and found.reversed
         assert agree(found.image, clean.image) > 0.85  # a pixel apart
 
+    @pytest.mark.parametrize(
+        ("ink", "paper"),
+        [
+            ((255, 250, 60), (255, 255, 255)),
+            ((225, 70, 60), (70, 135, 80)),
+            ((40, 60, 200), (90, 70, 30)),
+        ],
+    )
+    def test_colours_of_nearly_one_grey(
+        self, ink: tuple[int, int, int], paper: tuple[int, int, int]
+    ) -> None:
+        picture = Image.new("RGB", (200, 150), paper)
+        ImageDraw.Draw(picture).line([(120, 70), (160, 70), (135, 130)], ink, 7)
+        found, clean = find(picture, MNIST), find(seven(), MNIST)
+        assert found and clean and agree(found.image, clean.image) > 0.95
+
     def test_specks_are_left_out_and_a_broken_stroke_is_not(self) -> None:
         picture = seven()
         clean = find(picture, MNIST)
