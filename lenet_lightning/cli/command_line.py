@@ -292,6 +292,8 @@ def drop_replaced(old: dict[str, Any], new: dict[str, Any]) -> None:
     for key, value in new.items():
         before = old.get(key)
         was, now = class_path(before), class_path(value)
+        if key == "network" and isinstance(before, dict):
+            was = was or "LeNet5"  # whose options these are where no class is named
         again = isinstance(before, list) and (now or isinstance(value, list))
         if again or (was and now and key != "data" and not same_class(was, now)):
             del old[key]

@@ -8,7 +8,7 @@ import pytest
 from lenet_lightning import strict_yaml
 from lenet_lightning.__main__ import checked
 from lenet_lightning.cli import lightning_cli
-from lenet_lightning.cli.command_line import Option, options, read
+from lenet_lightning.cli.command_line import Option, drop_replaced, options, read
 from lenet_lightning.errors import UserError
 
 DIGITS = ["fit", "--data", "Digits"]
@@ -67,6 +67,17 @@ def test_the_configuration_of_a_run_may_have_old_keys():
     file = write("version_0/config.yaml", content)
     data = lightning_cli.parse(["fit", "--config", file])["data"]
     assert data["init_args"]["augmentation"]["rotation"] == 5
+
+
+@pytest.mark.parametrize(
+    ("named", "left"),
+    [("my_nets.Net", {}), ("LeNet5", {"network": {"dropout": 0.5}}),
+     ({"width": 8}, {"network": {"dropout": 0.5}})],
+)  # fmt: skip
+def test_options_of_lenet5_are_no_options_of_another_network(named, left):
+    old = {"model": {"network": {"dropout": 0.5}}}
+    drop_replaced(old, {"model": {"network": named}})
+    assert old == {"model": left}
 
 
 def test_groups():

@@ -64,6 +64,10 @@ def test_our_commands(
     run: Run, monkeypatch: pytest.MonkeyPatch, page: Path, digits_run: Path
 ) -> None:
     """Training is shortened, studies are planned only, checkpoints are those of a short run."""
+    monkeypatch.syspath_prepend(Path.cwd())  # as python -m does
+    for block in blocks(page, "python"):
+        if name := re.match(r"# (\w+\.py)\n", block):
+            Path(name[1]).write_text(block)
     for command in (line for line in commands(page) if line.startswith(OURS)):
         name, *args = words(command.removeprefix(OURS))
         expected, reason = 0, ""
