@@ -5,14 +5,10 @@ import re
 import sys
 
 from lenet_lightning import __version__, streams
+from lenet_lightning.arguments import COMMANDS
 from lenet_lightning.distributed import drop_stray_variables
 from lenet_lightning.errors import NonFiniteError, UserError, nearest, what_stopped
 from lenet_lightning.signals import Interrupted
-
-COMMANDS = (
-    "fit", "validate", "test", "predict", "export", "study", "sweep", "robustness", "first_layer",
-    "data",
-)  # fmt: skip
 
 ALIASES = {"train": "fit", "evaluate": "test", "eval": "test"}
 

@@ -7,6 +7,11 @@ from typing import Any, NoReturn
 from lenet_lightning import files
 from lenet_lightning.errors import UserError
 
+COMMANDS = (
+    "fit", "validate", "test", "predict", "export", "study", "sweep", "robustness", "first_layer",
+    "data",
+)  # fmt: skip
+
 MAX_SEED = 2**32 - 1
 """The largest seed that NumPy and Lightning take."""
 

@@ -23,8 +23,8 @@ Schema = dict[str, Any]
 TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
 LITERALS = {"monitor": Monitor, "resume": Resume}
 LISTS = ("trainer.callbacks", "trainer.logger", "trainer.plugins")
-LINKED = ("seed", "channels", "classes")
-"""Options of model and data that the command line sets from others."""
+LINKED = ("model.seed", "model.channels", "model.classes", "data.seed")
+"""Options that the command line sets from others."""
 
 
 def generate() -> Schema:
@@ -60,7 +60,7 @@ def of_class(kind: type, key: str = "") -> Schema:
         known = of_role(role) if role in ROLES else of_type(parameter.annotation)
         if is_dataclass(parameter.default):
             known = of_class(type(parameter.default))
-        if name not in LINKED:
+        if role not in LINKED:
             properties[name] = known | described.get(name, {})
     return of_object(properties)
 
@@ -71,7 +71,8 @@ def of_role(key: str) -> Schema:
     arguments: Schema = {}
     for path in paths:
         if path.startswith("lenet_lightning."):
-            arguments |= of_class(pydoc.locate(path))["properties"]  # type: ignore[arg-type]
+            kind: Any = pydoc.locate(path)
+            arguments |= of_class(kind, key)["properties"]
     ours = all(path.startswith("lenet_lightning.") for path in paths)
     names = {"anyOf": [{"enum": [path.rpartition(".")[2] for path in paths]}, {"type": "string"}]}
     spec = {"class_path": names, "init_args": of_object(arguments, closed=ours), "dict_kwargs": {}}
