@@ -18,11 +18,11 @@ usage: python -m lenet_lightning COMMAND [options]
   fit          train a network and test its best epoch
   validate     evaluate a checkpoint on its validation images
   test         evaluate a checkpoint on the test set
-  predict      name what is on your own pictures
+  predict      classify your own pictures
   export       write a checkpoint's network as safetensors or ONNX, or a page to draw on
   study        run many settings and seeds, and write the report
   sweep        choose settings by many trials on validation images
-  robustness   measure where a study's networks break: contrast, corruptions
+  robustness   measure accuracy of a study's networks under contrast and corruptions
   first_layer  draw what the first layer makes of an image and of its negative
   data         fetch, verify or show the datasets
 
@@ -85,7 +85,7 @@ def dispatch(args: list[str]) -> int:
     args = [ALIASES.get(args[0], args[0]), *args[1:]]
     if args[0] not in COMMANDS:
         hint = nearest(args[0], COMMANDS) or f": expected one of {', '.join(COMMANDS)}."
-        raise UserError(f"{args[0]} is no command{hint}")
+        raise UserError(f"{args[0]} is not a command{hint}")
     if args[0] == "data":
         from lenet_lightning.data import command as data_command
 

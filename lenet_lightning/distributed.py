@@ -1,4 +1,4 @@
-"""Processes that train together: what their launcher says of them, and one decision for all."""
+"""Distributed training: variables of launchers, and decisions that rank 0 makes for all ranks."""
 
 from __future__ import annotations
 

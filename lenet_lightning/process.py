@@ -34,7 +34,7 @@ def quiet() -> None:
     """Keep Lightning's remarks on its own doings from the terminal; warnings stay."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # What a callback or a profiler that was asked for has to say.
+    # Output of the callbacks and profilers that a configuration names.
     for name in ("lightning.pytorch.callbacks", "lightning.pytorch.profilers"):
         logging.getLogger(name).setLevel(logging.INFO)
     # Lightning 2.6 calls a function that torch 2.15 renames; nothing a user can do.

@@ -32,7 +32,7 @@ class Pipe(io.FileIO):
     """An output whose reader may stop reading, as ``head`` does: what follows is dropped."""
 
     def write(self, data: Any) -> int:
-        """Write bytes, into the null device once nobody reads."""
+        """Write bytes, to the null device once the reader is gone."""
         try:
             return super().write(data)
         except BrokenPipeError:
@@ -71,7 +71,7 @@ def flush(code: int) -> int:
 
 
 def print_error(*words: object) -> None:
-    """Print a line to stderr, for as long as there is someone to read it."""
+    """Print a line to stderr, unless it is closed."""
     with suppress(OSError):
         said = printable(" ".join(map(str, words)))
         print("lenet_lightning:", said, file=sys.stderr, flush=True)

@@ -56,20 +56,20 @@ def refuse(run: Run, command: str, *parts: str, code: int = 2) -> str:
 
 MISSPELT_OPTIONS = {
     "--model.optmizer SGD": "did you mean --model.optimizer?",
-    "--trainer.max_epochss 1": "--trainer.max_epochss is no option; did you mean "
+    "--trainer.max_epochss 1": "--trainer.max_epochss is not an option; did you mean "
     "--trainer.max_epochs?",
     "--model.network.dropuot 0.1": "did you mean model.network.dropout?",
-    "--data.batch_sise 3": "data.batch_sise is no option; did you mean data.batch_size?",
+    "--data.batch_sise 3": "data.batch_sise is not an option; did you mean data.batch_size?",
     "--data.init_args.batch_sise 3": "did you mean data.batch_size?",
     "--model.optimizer Adam --model.optimizer.lrr 1": "did you mean model.optimizer.lr?",
     "--model.optimizer Adam --model.optimizer.init_args.lrr 1": "did you mean model.optimizer.lr?",
     "--model.scheduler StepLR --model.scheduler.step_sise 1": "model.scheduler.step_size?",
     "--trainer.callbacks EarlyStopping --trainer.callbacks.monitr x": "trainer.callbacks.monitor?",
-    "--nmae x": "--nmae is no option; did you mean --name?",
+    "--nmae x": "--nmae is not an option; did you mean --name?",
     "--batch_size 5": "did you mean --data.batch_size?",
     "--modle.network.dropout 0.1": "did you mean --model.network.dropout?",
-    "--data.nonsense 5": "data.nonsense is no option; --help lists them.",
-    "--model.optimizer SGD --model.optimizer.epsilon 1": "no option of the class that model",
+    "--data.nonsense 5": "data.nonsense is not an option; --help lists them.",
+    "--model.optimizer SGD --model.optimizer.epsilon 1": "not an option of the class that model",
     "--seed_everythng 1": "did you mean --seed_everything?",
 }
 
@@ -146,7 +146,7 @@ WRONG_VALUES = {
     "--name /elsewhere": "name is /elsewhere: expected a folder below --logs",
     "--model.loss": "--model.loss is given without a value.",
     "--config": "--config is given without a file",
-    "extra": "extra is no option",
+    "extra": "extra is not an option",
 }
 
 MUON = "--model.optimizer lenet_lightning.Muon"
@@ -283,8 +283,8 @@ def test_a_study_is_no_configuration(run: Run) -> None:
 
 class TestCommand:
     def test_unknown(self, run: Run) -> None:
-        refuse(run, "fti --data Digits", "fti is no command; did you mean fit?")
-        refuse(run, "grow", "grow is no command: expected one of fit, validate, test, predict")
+        refuse(run, "fti --data Digits", "fti is not a command; did you mean fit?")
+        refuse(run, "grow", "grow is not a command: expected one of fit, validate, test, predict")
 
     def test_none(self, run: Run) -> None:
         outcome = run()
@@ -316,15 +316,15 @@ class TestYaml:
         [
             ("trainer:\n  max_epochss: 1\ndata: Digits\n", "did you mean trainer.max_epochs?"),
             ("modle:\n  dropout: 0.1\ndata: Digits\n", "did you mean model.network.dropout?"),
-            ("nmae: x\ndata: Digits\n", "nmae is no option; did you mean name?"),
+            ("nmae: x\ndata: Digits\n", "nmae is not an option; did you mean name?"),
             (
                 "data:\n  class_path: Digits\n  init_args:\n    batch_sise: 3\n",
-                "data.batch_sise is no option; did you mean data.batch_size?",
+                "data.batch_sise is not an option; did you mean data.batch_size?",
             ),
             (
                 "data: Digits\nmodel:\n  optimizer:\n    class_path: torch.optim.Adam\n"
                 "    init_args:\n      lrr: 0.1\n",
-                "model.optimizer.lrr is no option; did you mean model.optimizer.lr?",
+                "model.optimizer.lrr is not an option; did you mean model.optimizer.lr?",
             ),
             ("data: Digits\nmodel:\n  network: {activation: rellu}\n", "did you mean relu?"),
             ("data: Digits\nseed_everything: true\n", "seed_everything is True"),
@@ -397,14 +397,14 @@ class TestCheckpoint:
         path.write_bytes(path.read_bytes()[:1000])
         refuse(run, f"test --ckpt_path {BEST}", f"{BEST} is damaged", "best.ckpt.sha256")
         checkpoints.digest_path(path).unlink()
-        refuse(run, f"test --ckpt_path {BEST}", f"{BEST} is damaged or no checkpoint")
+        refuse(run, f"test --ckpt_path {BEST}", f"{BEST} is damaged or not a checkpoint")
 
     def test_foreign(self, run: Run) -> None:
         for content in ({"state_dict": {}}, [1], torch.zeros(3)):
             torch.save(content, "other.ckpt")
-            refuse(run, "test --data Digits --ckpt_path other.ckpt", "other.ckpt is damaged or no ")
+            refuse(run, "test --data Digits --ckpt_path other.ckpt", "ckpt is damaged or not")
         Path("other.ckpt").write_text("nothing of the kind")
-        refuse(run, "test --data Digits --ckpt_path other.ckpt", "other.ckpt is damaged or no ")
+        refuse(run, "test --data Digits --ckpt_path other.ckpt", "ckpt is damaged or not")
 
     def test_nothing_in_it_is_executed(self, run: Run) -> None:
         class Touch:

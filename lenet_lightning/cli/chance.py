@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lenet_lightning.statistics import wilson
 
-# Logits of a network that answers the same whatever the image differ by less.
+# Standard deviation of the logits over images, below which a network's answer is constant.
 CONSTANT = 0.05
 
 

@@ -1,4 +1,4 @@
-"""What can be told to be wrong before anything is fetched, made or trained."""
+"""Configuration checks that run before any download or training."""
 
 import inspect
 import pydoc
@@ -27,10 +27,10 @@ from lenet_lightning.training.metrics import metric_names
 from lenet_lightning.training.schedulers import LinearCycles
 from lenet_lightning.training.weight_averaging import CycleAveraging
 
-# What a Trainer option must not leave out altogether, and what for.
+# Trainer options that must not be 0, and what needs them.
 NEEDED = {
     "limit_train_batches": "a run is there to train",
-    "limit_val_batches": "the best epoch is chosen on validation images",
+    "limit_val_batches": "the best epoch is selected on validation images",
     "limit_test_batches": "the best epoch is tested at the end",
 }
 
@@ -222,7 +222,7 @@ def training(trainer: dict[str, Any]) -> None:
     if trainer["check_val_every_n_epoch"] != 1:
         raise UserError(
             "trainer.check_val_every_n_epoch must be 1: every epoch is validated, since the best "
-            "one is chosen among all."
+            "one is selected among all."
         )
     check = trainer["val_check_interval"]
     if check is not None and not isinstance(check, int | float):
@@ -251,7 +251,7 @@ def training(trainer: dict[str, Any]) -> None:
 
 
 def root(data: ImageDataModule) -> None:
-    """Refuse a file where the folder of the datasets is asked for."""
+    """Refuse a file in place of the folder of the datasets."""
     if Path(data.root).is_file():
         raise UserError(
             f"data.root is {data.root}, a file: expected the folder of the datasets; to predict "

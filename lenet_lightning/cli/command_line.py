@@ -104,13 +104,13 @@ class CommandLine:
 
     @property
     def asks_help(self) -> bool:
-        """Whether help of any kind is asked for: no checkpoint is needed then."""
+        """Whether any help is requested: no checkpoint is needed then."""
         words = (layer.words[0] for layer in self.layers if layer.words)
         return any(re.match(r"(-h|--(.+\.)?help|--print_\w+)(=|$)", word) for word in words)
 
     @property
     def asks_overview(self) -> bool:
-        """Whether the help of the command is asked for."""
+        """Whether the help of the command is requested."""
         return any(layer.words[:1] in (["-h"], ["--help"]) for layer in self.layers)
 
     @property

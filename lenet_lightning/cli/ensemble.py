@@ -1,4 +1,4 @@
-"""Several networks as one: the mean of their probabilities (Lakshminarayanan et al. 2017)."""
+"""Ensembles: the mean of the probabilities of several networks (Lakshminarayanan et al. 2017)."""
 
 import glob
 from itertools import pairwise
@@ -89,12 +89,12 @@ def same_options(first: dict[str, Any], other: dict[str, Any], path: str, valida
             if ours.get(key) != theirs.get(key):
                 raise UserError(
                     f"{group}.{key} is {ours[key]}, but the checkpoint {path} was trained with "
-                    f"{theirs[key]}, so that their figures differ in meaning: evaluate it alone."
+                    f"{theirs[key]}, so that metrics are not comparable: evaluate it separately."
                 )
 
 
 class Ensemble:
-    """Networks that are tested one after another, as one."""
+    """Networks that are tested one after another, and their mean."""
 
     def __init__(self) -> None:
         self.probabilities: list[Tensor] = []
@@ -118,9 +118,9 @@ class Ensemble:
             acc, loss, acc_negative, loss_negative.
         """
         figures = {}
-        together = mean_of(self.probabilities).to(labels.device)
+        mean = mean_of(self.probabilities).to(labels.device)
         penalty = float(torch.stack(self.penalties).mean())
-        for suffix, probabilities in zip(POLARITIES, together, strict=True):
+        for suffix, probabilities in zip(POLARITIES, mean, strict=True):
             # The softmax of a logarithm of probabilities is these probabilities.
             logits = probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
             own = self.classifier

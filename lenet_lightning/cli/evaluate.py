@@ -80,7 +80,7 @@ def prepared(line: CommandLine) -> tuple[CommandLine, Checkpoints]:
 
 
 def description(stored: dict[str, Any], path: str) -> dict[str, Any]:
-    """Return what a stored configuration tells of model and data.
+    """Return the description of model and data in a stored configuration.
 
     The checkpoint may come from a stranger: its callbacks, loggers and paths to write to are left.
     ``trainer.precision`` stays, being how the network computes.
@@ -157,7 +157,7 @@ class Evaluation:
         self.data: Any = data
 
     def check(self, model_options: dict[str, Any]) -> None:
-        """Refuse checkpoints of other networks than the model, or that do not go together."""
+        """Refuse checkpoints of other networks than the model, or of different kinds."""
         validate = self.command == "validate"
         if self.command == "predict":
             checks.one_device(self.trainer, "predict")
@@ -188,13 +188,13 @@ class Evaluation:
             self.predict(table, output)
             return
         stage = "val" if self.command == "validate" else "test"
-        figures, together = [], ensemble.Ensemble()
+        figures, combined = [], ensemble.Ensemble()
         for _ in self.each_checkpoint(verbose=False):
             figures.append(stage_figures(self.trainer, stage))
             if stage == "test":
-                together.add(self.model)
+                combined.add(self.model)
         if self.trainer.is_global_zero:
-            self.conclude(stage, figures, together)
+            self.conclude(stage, figures, combined)
 
     def each_checkpoint(self, **options: Any) -> Iterator[str]:
         """Yield the path of every checkpoint, once it has been evaluated."""
@@ -219,7 +219,7 @@ class Evaluation:
             pass
 
     def conclude(
-        self, stage: str, figures: list[dict[str, float]], together: ensemble.Ensemble
+        self, stage: str, figures: list[dict[str, float]], combined: ensemble.Ensemble
     ) -> None:
         """Print the table of an evaluation and add it to each run's record, if it is complete."""
         seen, size = images_seen(self.trainer, stage)
@@ -235,7 +235,7 @@ class Evaluation:
         else:
             print(f"{len(paths)} checkpoints: {what}")
             whole = stage == "test" and seen == size
-            row = together.figures(data.test_images.labels) if whole else None
+            row = combined.figures(data.test_images.labels) if whole else None
             print(summary.networks_table(figures, paths, row))
         for path, own in zip(paths, figures, strict=True):
             if seen == size and (folder := run_folder.folder_of(path)):
@@ -249,7 +249,7 @@ def checked_output(output: str) -> Path:
     """Return the file for predictions that ``--output`` names.
 
     Raises:
-        UserError: it exists already, is no CSV file, or its folder does not exist.
+        UserError: it exists already, is not a CSV file, or its folder does not exist.
     """
     path = Path(output)
     if path.is_dir():

@@ -143,7 +143,7 @@ def write_page(options: Namespace) -> int:
     return 0
 
 
-def require(package: str, wanted: str) -> ModuleType:
+def require(package: str, kind: str) -> ModuleType:
     """Import a package of the ``export`` extra.
 
     Raises:
@@ -153,7 +153,7 @@ def require(package: str, wanted: str) -> ModuleType:
         return importlib.import_module(package)
     except ImportError as error:
         raise UserError(
-            f"export --format {wanted} needs the package {package}: pip install -e '.[export]'"
+            f"export --format {kind} needs the package {package}: pip install -e '.[export]'"
         ) from error
 
 
@@ -251,8 +251,8 @@ def figures(path: Path, manifest: Manifest) -> dict[str, Any] | None:
     """Return the test figures of this very checkpoint, as its run recorded them."""
     found: dict[str, Any] | None = manifest.test if path.name == checkpoints.BEST else None
     for entry in manifest.evaluations:
-        asked = {"checkpoint": path.name, "stage": "test", "data": manifest.data.name}
-        if asked.items() <= entry.items() and not found:
+        entry_of = {"checkpoint": path.name, "stage": "test", "data": manifest.data.name}
+        if entry_of.items() <= entry.items() and not found:
             found = {k: v for k, v in entry.items() if k not in ("checkpoint", "stage")}
     return found and {"protocol": manifest.protocol, **found}
 
@@ -335,7 +335,7 @@ def to_onnx(network: nn.Module, facts: dict[str, str], channels: int) -> tuple[b
 
 
 @torch.inference_mode()
-def compare(network: nn.Module, exported: Run, images: Tensor, wanted: str) -> float:
+def compare(network: nn.Module, exported: Run, images: Tensor, kind: str) -> float:
     """Return the largest difference of a probability between a network and its exported copy.
 
     Raises:
@@ -345,7 +345,7 @@ def compare(network: nn.Module, exported: Run, images: Tensor, wanted: str) -> f
     found = exported(images)
     if not torch.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE):
         raise UserError(
-            f"The {wanted} file does not agree with the network: logits differ by up to "
+            f"The {kind} file does not agree with the network: logits differ by up to "
             f"{float((found - expected).abs().max()):.2g}; nothing is written. The weights may be "
             "too large for float32, or the exporter's version unsuitable."
         )

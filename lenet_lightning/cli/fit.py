@@ -50,13 +50,13 @@ def changed_settings(config: dict[str, Any], loaded: Checkpoints) -> resume.Chan
         loaded: the checkpoint by its path; empty for a training from scratch.
 
     Raises:
-        UserError: a setting differs that cannot, or nothing tells how the checkpoint was trained.
+        UserError: a setting differs that must not, or the checkpoint has no configuration.
     """
     for path, checkpoint in loaded.items():
         trained = checkpoints.config_of(path, checkpoint)
         if trained is None:
             raise UserError(
-                f"The checkpoint {path} does not tell how it was trained: put it back into its "
+                f"The checkpoint {path} has no configuration of its training: move it back to its "
                 "run folder."
             )
         changed = run_folder.changes(with_defaults(trained), config)

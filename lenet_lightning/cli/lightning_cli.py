@@ -138,8 +138,8 @@ class Command(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the command line; refuse what it names in the wrong place."""
         # Any length; it is known once the rest is.
-        self.untold = schedule_length.left_out(*self.line.scheduler)
-        length = [f"--model.scheduler.{self.untold}=1"] if self.untold else []
+        self.length_key = schedule_length.left_out(*self.line.scheduler)
+        length = [f"--model.scheduler.{self.length_key}=1"] if self.length_key else []
         line = ["--help"] if self.line.asks_overview else self.line.args
         self.config = parser.parse_args([*line, *length])
         trust.check(self.config, self.imports)
@@ -154,9 +154,9 @@ class Command(LightningCLI):
     def instantiate_classes(self) -> None:
         """Build data, model and trainer."""
         try:
-            if self.untold and self.line.command == "fit":
+            if self.length_key and self.line.command == "fit":
                 arguments = self.config.model.scheduler.init_args
-                arguments[self.untold] = schedule_length.required(self.config, self.untold)
+                arguments[self.length_key] = schedule_length.required(self.config, self.length_key)
             if not self.with_trainer:
                 model = self.parser.instantiate_classes(self.config).model
                 self.scheduler = checks.schedule(model)
@@ -170,7 +170,7 @@ class Command(LightningCLI):
             raise UserError(f"The configuration is refused: {messages.one_line(error)}") from error
 
     def set_threads(self) -> None:
-        """Set the number of threads of this process, if it is not chosen by measurement."""
+        """Set the number of threads of this process, unless it is measured."""
         if self.config.threads not in ("auto", None):
             torch.set_num_threads(self.config.threads)
 

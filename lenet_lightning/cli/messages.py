@@ -77,7 +77,7 @@ def explain(message: str, parser: ArgumentParser) -> str:
     """
     keys = [key for key, _ in groupby(re.findall(r'Parser key "([^"]+)"', message))]
     key = full_key(keys)
-    # The parser also tries the base class that an argument is of, which nobody has named.
+    # The parser also tries the base class of an argument.
     bases = re.findall(r"\.(\w+)[\],'>]", " ".join(re.findall(r"Subtypes: .*", message)))
     for name in re.findall(r"Importing '([^']+)' is not allowed", message):
         if name.rpartition(".")[2] not in bases:
@@ -86,7 +86,7 @@ def explain(message: str, parser: ArgumentParser) -> str:
         option = ".".join([key, found[1].lstrip("-")]) if key else found[1]
         return unknown_option(option, parser)
     found = re.search(r"(?:Group '(\S+)' does not accept o|O|o)ption '(\S+)'", message)
-    # Of several classes that were tried, the one that knows the option tells what is wrong with it.
+    # Of several classes that were tried, the one that has the option says what is wrong.
     if found and found[2] not in keys[-1:]:
         return unknown_option(".".join(filter(None, (key, found[1], found[2]))), parser)
     if found := re.search(r"the following arguments are required: (\S+)", message):
@@ -163,7 +163,7 @@ def parameter_names(kind: type) -> Iterator[str]:
 
 
 def unknown_option(option: str, parser: ArgumentParser) -> str:
-    """An option that no class or parser has."""
+    """Return the sentence for an option that no class or parser has."""
     flag = "--" * option.startswith("--")
     name = full_key([option.lstrip("-").split("=")[0]])
     group, _, last = name.rpartition(".")
@@ -173,24 +173,26 @@ def unknown_option(option: str, parser: ArgumentParser) -> str:
     if not flag and option.endswith(".ckpt"):
         return f"{option} is one file too many: put a pattern of several into quotes."
     if name in known and not group:
-        return f"{flag}{name} is no option of this command; --help lists them."
+        return f"{flag}{name} is not an option of this command; --help lists them."
     if name in known:
-        return f"{flag}{name} is no option of the class that {group} names, or {group} names none."
+        return (
+            f"{flag}{name} is not an option of the class that {group} names, or {group} names none."
+        )
     # Within its group, or anywhere if it was given without one: --batch_size, --max_epochs, --lr.
     inside = {n.rpartition(".")[2]: known[n] for n in sorted(known) if n.startswith(group)}
     hint = nearest(last, inside) if inside else nearest(name, known)
-    return f"{flag}{name} is no option{hint or '; --help lists them.'}"
+    return f"{flag}{name} is not an option{hint or '; --help lists them.'}"
 
 
 def unknown_class(key: str, name: str) -> str:
-    """A class name that leads nowhere."""
+    """Return the sentence for a class that is not known."""
     names = {c.__name__: class_path(c) for c in classes(key)}
     hint = nearest(name.split(".")[-1], names) or f": expected one of {', '.join(names.values())}."
     return f"{key} is {name}, which is not known{hint}"
 
 
 def wrong_value(key: str, detail: str) -> str:
-    """A value of the wrong type or outside its limits; empty if it is something else."""
+    """Return the sentence for a value of the wrong type or range; empty if it is something else."""
     expected, choices = [], []
     errors = detail.partition("Errors:")[2] or detail
     pattern = r"Not of type (\w+)|Expected a <class '(?:[\w.]*\.)?(\w+)'>|Literal\[([^\]]*)\]"
@@ -213,7 +215,7 @@ def wrong_value(key: str, detail: str) -> str:
 
 
 def forbidden(key: str, name: str) -> str:
-    """A class that a configuration may not name there, or anything else that it would import."""
+    """Return the sentence for a class or function that a configuration may not name at a key."""
     place = full_key([key])
     if reason := entry(UNFIT, name):
         return f"{place} cannot take {name.rpartition('.')[2]}: {reason}."
@@ -232,7 +234,7 @@ def forbidden(key: str, name: str) -> str:
 
 
 def missing(key: str) -> str:
-    """A required option that was not given."""
+    """Return the sentence for a required option that was not given."""
     if key == "data":
         names = ", ".join(c.__name__ for c in classes("data"))
         return f"data is required: give --config configs/mnist.yaml, or --data with one of {names}."

@@ -30,19 +30,19 @@ MODE = "strict_yaml"
 TRANSIENT = ("resume", "ckpt_path", "pretrained", "output", "allow_imports", "config")
 
 PURPOSES = {
-    "fit": "Train a network, choose its best epoch on validation images, and test that one.",
-    "validate": "Evaluate a network on the images that chose its best epoch.",
+    "fit": "Train a network, select its best epoch on validation images, and test that epoch.",
+    "validate": "Evaluate a network on its validation images.",
     "test": "Evaluate a network on the test set.",
-    "predict": "Name what is on your own pictures, or on a dataset's test images.",
+    "predict": "Classify your own pictures, or a dataset's test images.",
 }
 # What --ckpt_path names, for fit and for the others.
 START = (
-    "checkpoint whose weights, optimiser and epoch to start from, with the settings given here; to "
-    "go on with a run as it was, use --resume"
+    "checkpoint from which to resume with the settings given here, or a run folder for its last; "
+    "to resume a run unchanged, use --resume"
 )
 TRAINED = (
     "a trained network's checkpoint, such as lightning_logs/mnist/version_0/checkpoints/best.ckpt, "
-    "or a pattern of several"
+    "a run folder for its best, or a pattern of several"
 )
 
 
@@ -78,7 +78,7 @@ class Parser(LightningArgumentParser):
 
 
 def add_overview(parser: LightningArgumentParser, data: type) -> None:
-    """Add the options of model and data as they are typed, for help alone."""
+    """Add the options of model and data as they are typed, for help."""
     linked = {"seed", "channels", "classes"}
     parser.add_class_arguments(LeNet5, "model.network", skip={"in_channels", "num_classes"})
     parser.add_class_arguments(Classifier, "model", skip=linked | {"network"}, fail_untyped=False)
@@ -149,7 +149,7 @@ def add_options(parser: LightningArgumentParser, command: str) -> None:
         "--select_by",
         type=Monitor,
         default="val/acc",
-        help="what chooses the best epoch",
+        help="metric that selects the best epoch",
     )
     add(
         "--threads",

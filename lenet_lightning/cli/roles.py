@@ -86,7 +86,7 @@ UNFIT: dict[str, str] = {
         "images",
         "callbacks.ModelPruning": "it prunes layers before they are built: train a smaller network",
         "callbacks.OnExceptionCheckpoint": "checkpoints/last.ckpt is saved every epoch, and "
-        "--resume must goes on from it",
+        "--resume must resumes from it",
         "callbacks.SpikeDetection": "it needs automatic optimization: a loss that is not finite "
         "stops this training, and model.gradient_clip_val limits large gradients",
         "callbacks.StochasticWeightAveraging": "its average is not what is saved: use "
@@ -160,7 +160,7 @@ def spellings(key: str) -> frozenset[str]:
 
 
 def entry(table: dict[str, str], name: str) -> str | None:
-    """Return what a table of Lightning's classes says of one, by whatever path it is named."""
+    """Return the entry of one of Lightning's classes in a table, by any of its import paths."""
     package, _, last = name.rpartition(".")
     if package.partition(".")[0] != "lightning":
         return None

@@ -1,4 +1,4 @@
-"""How long a learning rate schedule lasts: as long as the training, unless told otherwise."""
+"""Length of a learning rate schedule: that of the training, unless it is given."""
 
 import pydoc
 from types import SimpleNamespace
@@ -34,7 +34,7 @@ def left_out(name: str | None, given: frozenset[str]) -> str | None:
     """Return the argument for the length of a schedule, if it has one that was not given.
 
     Args:
-        name: of the scheduler, alone or with its package; None without one.
+        name: of the scheduler, with or without its package; None without a scheduler.
         given: its arguments.
     """
     for kind, argument in LENGTHS.items():
@@ -114,7 +114,7 @@ def _effect(scheduler: Any, length: int) -> tuple[str, str]:
     elif ends < length and (
         isinstance(scheduler, PolynomialLR) or getattr(scheduler, "end_factor", 1.0) == 0
     ):
-        effect = "the learning rate is 0 after that, and nothing is learnt"
+        effect = "the learning rate is 0 after that, so that the weights no longer change"
     return f"{argument} {ends}", effect and effect + remedy
 
 

@@ -84,14 +84,14 @@ def calibration_table(logits: Tensor, labels: Tensor) -> str:
 def networks_table(
     figures: Sequence[dict[str, float]],
     labels: Sequence[str],
-    together: dict[str, float] | None = None,
+    ensemble: dict[str, float] | None = None,
 ) -> str:
     """Return accuracies and losses, a line for each network, their mean and its 95 % interval.
 
     Args:
         figures: acc, loss, acc_negative and loss_negative of each; acc_views where there are any.
         labels: what to call each network.
-        together: such figures of all networks as one, for a line at the end.
+        ensemble: such figures of the ensemble, for a line at the end.
     """
     columns = {"accuracy": "acc", "negatives": "acc_negative", "views": "acc_views", "loss": "loss"}
     columns = {title: key for title, key in columns.items() if key in figures[0]}
@@ -104,8 +104,8 @@ def networks_table(
             bounds[key] = max(0.0, low), high if key == "loss" else min(1.0, high)
         for i, label in enumerate(("95 % from", "95 % to")):
             rows[label] = {key: pair[i] for key, pair in bounds.items()}
-        if together:
-            rows["ensemble"] = together
+        if ensemble:
+            rows["ensemble"] = ensemble
     lines = [["", *columns]]
     for label, own in rows.items():
         cells = [_cell(key, own[key]) if key in own else "" for key in columns.values()]

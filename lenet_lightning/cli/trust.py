@@ -76,7 +76,7 @@ def below(path: str, prefixes: set[str]) -> bool:
 
 
 def check(config: jsonargparse.Namespace, prefixes: set[str]) -> None:
-    """Refuse whatever a configuration names that has no role where it stands.
+    """Refuse every class and function that a configuration must not name at its key.
 
     Args:
         config: the parsed configuration of one subcommand, before anything in it is constructed.

@@ -1,4 +1,4 @@
-"""Checkpoints that survive: written beside their place, flushed, renamed, proven by digest."""
+"""Durable checkpoints: written to a temporary file, flushed, renamed, verified by digest."""
 
 import hashlib
 import io
@@ -24,7 +24,7 @@ LAST, BEST, PREVIOUS = "last.ckpt", "best.ckpt", "last.previous.ckpt"
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints that are whole or not there; the last but one is kept too."""
+    """Writes checkpoints atomically, and keeps the last but one."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
@@ -76,13 +76,13 @@ def write_digest(path: Path, digest: str) -> None:
 
 
 def load(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint of this package, after proving it; nothing in it is executed.
+    """Verify and load a checkpoint of this package; nothing in it is executed.
 
     Returns:
         Lightning's checkpoint dictionary, tensors on the CPU.
 
     Raises:
-        UserError: there is no such file, it is damaged, or it is no checkpoint of this package.
+        UserError: there is no such file, it is damaged, or it is not a checkpoint of this package.
     """
     if str(path) in KEYWORDS:
         raise UserError(
@@ -112,7 +112,7 @@ def load(path: str | Path) -> dict[str, Any]:
     checkpoint = archive.unpack(data)
     if not isinstance(checkpoint, dict) or SPEC_KEY not in checkpoint:
         raise UserError(
-            f"{path} is damaged or no checkpoint of lenet_lightning: expected a .ckpt file that "
+            f"{path} is damaged or not a checkpoint of lenet_lightning: expected a .ckpt file that "
             "fit wrote; only tensors and plain values are ever read from it."
         )
     try:
@@ -135,7 +135,7 @@ def spec_of(checkpoint: dict[str, Any]) -> InputSpec:
 
 
 def config_of(path: str | Path, checkpoint: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the configuration a checkpoint was trained with; None if nothing tells.
+    """Return the configuration a checkpoint was trained with; None if it is not known.
 
     Args:
         path: where it lies.

@@ -1,6 +1,6 @@
 """Accessors of a run's configuration, the nested mapping of config.yaml.
 
-A class and its arguments are a mapping with ``class_path`` and ``init_args``, or a name alone.
+A class and its arguments are a mapping with ``class_path`` and ``init_args``, or a name.
 """
 
 from typing import Any

@@ -134,7 +134,7 @@ def read(folder: str | Path) -> Run:
     """Read a run folder.
 
     Raises:
-        UserError: it is none, or one of its files is damaged.
+        UserError: it is not a run folder, or one of its files is damaged.
     """
     folder = Path(folder)
     return Run(
@@ -158,7 +158,7 @@ def read_file(path: Path, parse: Callable[[str], Any]) -> Any:
     try:
         return parse(files.read(path, MAX_BYTES).decode())
     except FileNotFoundError as error:
-        raise UserError(f"{path.parent} is no run folder: {path.name} is missing.") from error
+        raise UserError(f"{path.parent} is not a run folder: {path.name} is missing.") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): make it readable.") from error
     except (ValueError, RecursionError) as error:
@@ -205,7 +205,7 @@ def drop_replicas(config: Any) -> None:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read a run folder's config.yaml alone."""
+    """Return the configuration of a run folder."""
     return read(folder).config
 
 
@@ -344,8 +344,8 @@ def why_not_found(root: str | Path, name: str, config: dict[str, Any]) -> str:
     run = unfinished[0]
     if run.manifest.code != code_version():
         return (
-            f"{run.folder} was made by another version of the code; to go on from it all the same, "
-            f"give --ckpt_path {run.folder / 'checkpoints' / 'last.ckpt'}"
+            f"{run.folder} was made by another version of the code; to resume from it all the "
+            f"same, give --ckpt_path {run.folder / 'checkpoints' / 'last.ckpt'}"
         )
     if differing := changes(run.config, config):
         key, (old, new) = next(iter(differing.items()))

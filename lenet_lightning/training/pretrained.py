@@ -36,14 +36,14 @@ def load(path: str | Path, kernel: Kernel = "torch", imports: Collection[str] = 
         imports: import paths that a network of the user's own may be imported from.
 
     Raises:
-        UserError: the file is absent, damaged or none of this package, does not tell how it was
-            trained, or does not fit what it tells.
+        UserError: the file is absent, damaged or not of this package, or its network does not fit
+            its configuration, or it has none.
     """
     checkpoint = checkpoints.load(path)
     config = checkpoints.config_of(path, checkpoint)
     if config is None:
         raise UserError(
-            f"The checkpoint {path} does not tell how it was trained: put it back into its run "
+            f"The checkpoint {path} has no configuration of its training: move it back to its run "
             "folder."
         )
     return Loaded(rebuild(checkpoint, config, kernel, imports), checkpoint, config)

@@ -358,7 +358,7 @@ class TestEvaluation:
     def test_resume_is_for_fit(self, run: Run, trained: Path) -> None:
         refused = run(f"test --ckpt_path {trained}/checkpoints/best.ckpt --resume auto")
         assert refused.code == 2
-        assert "--resume is no option of this command; --help lists them." in refused.err
+        assert "--resume is not an option of this command; --help lists them." in refused.err
 
     def test_validate_of_last(self, run: Run, trained: Path) -> None:
         assert run(f"validate --ckpt_path={trained}/checkpoints/last.ckpt").code == 0

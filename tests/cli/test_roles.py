@@ -180,6 +180,7 @@ def test_progress_bars(run: Run) -> None:
 
 
 def test_device_stats(run: Run) -> None:
+    pytest.importorskip("psutil")
     logger = config("trainer.logger", spec("CSVLogger", save_dir="csv", name=None, version=""))
     callback = config("trainer.callbacks", spec("DeviceStatsMonitor"))
     assert run(f"{DIGITS} {logger} {callback} --trainer.max_epochs 1").code == 0

@@ -130,7 +130,7 @@ class TestLoad:
     )
     def test_no_checkpoint(self, content: bytes, part: str) -> None:
         Path("a.ckpt").write_bytes(content)
-        with pytest.raises(UserError, match=f"a.ckpt is {part} or no checkpoint"):
+        with pytest.raises(UserError, match=f"a.ckpt is {part} or not a checkpoint"):
             checkpoints.load("a.ckpt")
 
     def test_digest_that_is_no_text(self) -> None:
@@ -154,7 +154,7 @@ class TestLoad:
 
     def test_another_programs(self) -> None:
         torch.save({"state_dict": {}, "epoch": 3}, "a.ckpt")
-        with pytest.raises(UserError, match="no checkpoint of lenet_lightning"):
+        with pytest.raises(UserError, match="not a checkpoint of lenet_lightning"):
             checkpoints.load("a.ckpt")
 
     def test_changed_by_hand(self) -> None:
@@ -165,7 +165,7 @@ class TestLoad:
     def test_archive_that_unpacks_to_more(self) -> None:
         with zipfile.ZipFile("a.ckpt", "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("archive/data.pkl", bytes(10_000_000))
-        with pytest.raises(UserError, match=r"a.ckpt is damaged or no checkpoint"):
+        with pytest.raises(UserError, match=r"a.ckpt is damaged or not a checkpoint"):
             checkpoints.load("a.ckpt")
 
     def test_pipe(self) -> None:

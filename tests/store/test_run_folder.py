@@ -106,7 +106,7 @@ class TestRead:
         np.testing.assert_array_equal(run.metrics["val/acc"], [0.5, np.nan])
 
     def test_no_run_folder(self) -> None:
-        with pytest.raises(UserError, match=r"nowhere is no run folder: config.yaml is missing"):
+        with pytest.raises(UserError, match=r"nowhere is not a run folder: config.yaml is missing"):
             run_folder.read("nowhere")
 
     @pytest.mark.parametrize(
