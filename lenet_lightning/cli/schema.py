@@ -23,8 +23,11 @@ Schema = dict[str, Any]
 TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
 LITERALS = {"monitor": Monitor, "resume": Resume}
 LISTS = ("trainer.callbacks", "trainer.logger", "trainer.plugins")
-LINKED = ("model.seed", "model.channels", "model.classes", "data.seed")
-"""Options that the command line sets from others."""
+GIVEN = (
+    "model.seed", "model.channels", "model.classes", "model.network.in_channels",
+    "model.network.num_classes", "model.optimizer.params", "model.scheduler.optimizer", "data.seed",
+)  # fmt: skip
+"""Arguments that the program gives, and a configuration does not."""
 
 
 def generate() -> Schema:
@@ -60,7 +63,7 @@ def of_class(kind: type, key: str = "") -> Schema:
         known = of_role(role) if role in ROLES else of_type(parameter.annotation)
         if is_dataclass(parameter.default):
             known = of_class(type(parameter.default))
-        if role not in LINKED:
+        if role not in GIVEN:
             properties[name] = known | described.get(name, {})
     return of_object(properties)
 
@@ -76,7 +79,9 @@ def of_role(key: str) -> Schema:
     ours = all(path.startswith("lenet_lightning.") for path in paths)
     names = {"anyOf": [{"enum": [path.rpartition(".")[2] for path in paths]}, {"type": "string"}]}
     spec = {"class_path": names, "init_args": of_object(arguments, closed=ours), "dict_kwargs": {}}
-    one = {"anyOf": [names, of_object(spec), {"type": ["null", "boolean"]}]}
+    one = {
+        "anyOf": [names, of_object(spec | arguments, closed=ours), {"type": ["null", "boolean"]}]
+    }
     return {"anyOf": [one, {"type": "array", "items": one}]} if key in LISTS else one
 
 

@@ -88,7 +88,7 @@ def test_mistakes(config: dict[str, Any], key: str, known: schema.Schema) -> Non
 
 def test_descriptions(known: schema.Schema) -> None:
     model = known["properties"]["model"]["anyOf"][1]["properties"]
-    assert "dropping a unit" in model["dropout"]["description"]
+    assert "softmax" in model["loss"]["description"]
     assert json.loads(schema.text()) == known
 
 
