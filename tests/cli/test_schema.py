@@ -14,7 +14,9 @@ from lenet_lightning.cli import completion, schema
 from tests.conftest import REPOSITORY
 
 CONFIGS = [
-    path for path in sorted(REPOSITORY.glob("configs/**/*.yaml")) if path.parent.name != "studies"
+    path
+    for path in sorted(REPOSITORY.glob("configs/**/*.yaml"))
+    if path.parent.name not in ("studies", "sweeps")
 ]
 TYPES = {
     "object": dict, "array": list, "string": str, "boolean": bool, "integer": int,
