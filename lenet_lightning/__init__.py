@@ -5,7 +5,7 @@ from typing import Any
 
 from lenet_lightning.data.registry import DATASETS
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # The public names, and the modules that define them. Imported when first used: importing the
 # package alone imports neither torch nor Lightning.
