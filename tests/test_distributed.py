@@ -21,10 +21,11 @@ from lenet_lightning import distributed
 from lenet_lightning.data import fetch
 from lenet_lightning.errors import UserError
 from lenet_lightning.store import manifest, run_folder
-from tests.cli.test_lightning_cli import metrics
+from tests.cli.test_lightning_cli import metrics, weights
 from tests.conftest import DIGITS, PLAIN, REPOSITORY, Outcome, Run
 from tests.faults.test_slurm import JOB, wait_until
 from tests.float64_training import train
+from tests.power_cut import kill
 
 # 1,294 training images in batches of 50, 143 for validation, 360 for testing: no share is even.
 OPTIONS = f"{PLAIN} --data.batch_size 50 --data.eval_batch_size 50 --model.tta_shift 1"
@@ -99,9 +100,9 @@ def test_same_training(tmp_path: Path) -> None:
     assert done.code == 0, done.err
     one, two = (torch.load(path) for path in paths)
     assert one["weights"].keys() == two["weights"].keys()
-    for name, weights in one["weights"].items():
-        assert weights.dtype == torch.float64
-        torch.testing.assert_close(two["weights"][name], weights, rtol=0, atol=1e-10)
+    for name, tensor in one["weights"].items():
+        assert tensor.dtype == torch.float64
+        torch.testing.assert_close(two["weights"][name], tensor, rtol=0, atol=1e-10)
     assert {"val/loss", "test/loss_views", "test/acc_negative"} <= one["metrics"].keys()
     assert one["metrics"].keys() == two["metrics"].keys()
     for name, value in one["metrics"].items():
@@ -351,3 +352,46 @@ def test_no_folder_is_left_behind(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(distributed, "decide_once", fails)
     assert run(PLAIN).code == 2
     assert list(Path("lightning_logs").iterdir()) == []
+
+
+def nodes(options: str, count: int = 2) -> list[subprocess.Popen[str]]:
+    """One training on several nodes, each with a torchrun of its own, on loopback."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launcher = (
+        f"torch.distributed.run --nnodes {count} --nproc_per_node 1 --max-restarts 0 "
+        f"--rdzv-backend c10d --rdzv-endpoint 127.0.0.1:{port} --local-addr 127.0.0.1 -m"
+    )
+    line = f"{options} --trainer.num_nodes {count} --trainer.devices 1 --trainer.strategy ddp"
+    return [start(line, launcher=launcher) for _ in range(count)]
+
+
+@pytest.mark.cluster
+def test_two_nodes_train_one_run(two: Path) -> None:
+    """As two processes on one node do, to the last bit, in one folder and with one voice."""
+    ended = [end(node) for node in nodes(f"{OPTIONS} --name nodes")]
+    assert [each.code for each in ended] == [0, 0], ended
+    assert sum(each.out.count("originals") for each in ended) == 1
+    (folder,) = Path("lightning_logs/nodes").iterdir()
+    assert metrics(folder) == metrics(two)
+    first, second = (weights(path / "checkpoints/best.ckpt") for path in (folder, two))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert run_folder.read(folder).manifest.test == run_folder.read(two).manifest.test
+
+
+@pytest.mark.cluster
+def test_two_nodes_go_on_after_one_was_killed() -> None:
+    options = f"{PLAIN} --trainer.max_epochs 60 --name nodes"
+    both = nodes(options)
+    folder = Path("lightning_logs/nodes/version_0")
+    wait_until((folder / "metrics.csv").exists)
+    kill(both[1])
+    assert all(end(node).code != 0 for node in both)
+    left = len(run_folder.read(folder).metrics["epoch"])
+    ended = [end(node) for node in nodes(f"{options} --resume must")]
+    assert [each.code for each in ended] == [0, 0], ended
+    assert [path.name for path in folder.parent.iterdir()] == ["version_0"]
+    found = run_folder.read(folder)
+    assert found.manifest.status == "finished" and 0 < left < 60
+    np.testing.assert_array_equal(found.metrics["epoch"], np.arange(60))

@@ -24,6 +24,7 @@ from lenet_lightning.errors import UserError
 from lenet_lightning.store import run_folder
 from lenet_lightning.study import command, executor_options, ray_executor
 from lenet_lightning.study.sweep import command as sweep_command
+from tests.power_cut import kill
 
 REPOSITORY = Path(__file__).parents[2]
 LOOPBACK = "127.0.0.1"
@@ -187,29 +188,6 @@ class Cluster:
 
 def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-
-
-def children(parent: int) -> list[int]:
-    """Processes that a process has started, and those that they have."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(") ")[2].split()
-        except OSError:  # it has ended
-            continue
-        if int(fields[1]) == parent:
-            found += [int(stat.parent.name), *children(int(stat.parent.name))]
-    return found
-
-
-def kill(node: subprocess.Popen[bytes]) -> None:
-    """Kill a node with all its processes, as a power cut would."""
-    for process in [*children(node.pid), node.pid]:
-        try:
-            os.kill(process, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    node.wait()
 
 
 @pytest.fixture(scope="module")
