@@ -45,6 +45,17 @@ def make_parser(command: str, description: str) -> Parser:
     )
 
 
+def add_imports(parser: Parser) -> None:
+    """Add the option that lets a configuration name networks of the user's own."""
+    parser.add_argument(
+        "--allow_imports",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="packages, or classes such as my_package.Net, that a configuration may name",
+    )
+
+
 def whole_number(text: str) -> int:
     """Read a whole number, 0 or more."""
     if not text.isdecimal():

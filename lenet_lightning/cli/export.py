@@ -52,7 +52,7 @@ Run = Callable[[Tensor], Tensor]
 
 DESCRIPTION = """Write a checkpoint's network to a file that holds no code.
 
-safetensors  the weights, by the names of lenet_lightning.networks.lenet5.LeNet5
+safetensors  the weights, by the names of the network, such as lenet_lightning.LeNet5
 onnx         the network: images -> logits and probabilities, any batch size
 html         a page to draw on, for a browser: the network's answers for a drawing and its negative
 
@@ -85,7 +85,8 @@ def main(args: list[str]) -> int:
             else "--pretrained is for --format html: give --ckpt_path."
         )
     with interruptible():
-        network, checkpoint, config = pretrained.load(options.ckpt_path)
+        imports = options.allow_imports
+        network, checkpoint, config = pretrained.load(options.ckpt_path, imports=imports)
         facts = metadata(options.ckpt_path, checkpoint, config)
         spec = checkpoints.spec_of(checkpoint)
         facts |= weights.description(network, spec, data_options(config).get("negate_border", True))
@@ -124,12 +125,13 @@ def make_parser() -> Parser:
         help="html: the network shown beside it, a checkpoint or one of this package, or none; by "
         "default one of this package that takes negatives the other way",
     )
+    arguments.add_imports(parser)
     return parser
 
 
 def write_page(options: Namespace) -> int:
     """Write the page to draw on, and say where it is."""
-    trained = load(options.ckpt_path or options.pretrained)
+    trained = load(options.ckpt_path or options.pretrained, options.allow_imports)
     other = page.beside(trained, options.beside)
     networks = [trained, other] if other else [trained]
     samples = page.test_images(trained.spec, options.ckpt_path, options.root)
@@ -283,7 +285,7 @@ def to_safetensors(network: nn.Module, facts: dict[str, str], channels: int) -> 
 
     copy = deepcopy(network)
     for value in copy.state_dict().values():
-        value.fill_(torch.nan)
+        value.fill_(torch.nan if value.is_floating_point() else -1)
     copy.load_state_dict(safetensors.torch.load(content))
     return content, copy
 

@@ -99,6 +99,9 @@ def explain(message: str, parser: ArgumentParser) -> str:
     wrong = r"(?:import path string:|Expected a path but|Multiple subclasses with name) (\S+?)\.?\s"
     if classes(key) and (found := re.search(wrong, f"{detail or message} ")):
         return unknown_class(key, found[1])
+    absent = r"(?:has no attribute '|No module named ').*class_path='([^']+)'"
+    if classes(key) and (found := re.search(absent, message, re.DOTALL)):
+        return unknown_class(key, found[1])
     return wrong_value(key, detail) or one_line(message)
 
 

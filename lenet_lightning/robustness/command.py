@@ -84,6 +84,7 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="where to write; FOLDER unless given"
     )
+    arguments.add_imports(parser)
     return parser
 
 
@@ -104,7 +105,8 @@ def measure(
     from lenet_lightning.robustness.perturbations import LEVELS
     from lenet_lightning.store.configuration import data_options
 
-    networks = [evaluate.load(result) for result in found if result.status == "finished"]
+    finished = [result for result in found if result.status == "finished"]
+    networks = [evaluate.load(result, options.allow_imports) for result in finished]
     if not networks:
         raise UserError(
             f"{options.folder} holds no finished run of the study '{study.name}': let "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,14 +76,18 @@ class Row(NamedTuple):
     images: int
 
 
-def load(result: Result) -> Trained:
+def load(result: Result, imports: Collection[str] = ()) -> Trained:
     """Load the best checkpoint of a finished run.
+
+    Args:
+        result: the run.
+        imports: import paths that a network of the user's own may be imported from.
 
     Raises:
         UserError: it is absent, damaged, or does not fit what it tells of itself.
     """
     path = result.path / "checkpoints" / checkpoints.BEST
-    network, checkpoint, config = pretrained.load(path, kernel="auto")
+    network, checkpoint, config = pretrained.load(path, "auto", imports)
     return Trained(result, network, checkpoints.spec_of(checkpoint), config)
 
 

@@ -58,7 +58,9 @@ def _study(args: Sequence[str]) -> int:
     command = shlex.join(["python", "-m", "lenet_lightning", "study", *args])
     make = executor_options.choose(options)
     try:
-        session = run.open_session(file, options.logs, options.only, command, options.seeds, rest)
+        session = run.open_session(
+            file, options.logs, options.only, command, options.seeds, rest, options.allow_imports
+        )
         if options.dry_run:
             print("\n".join(run.dry_run(session, make)))
             return 0
@@ -91,6 +93,7 @@ def _parser() -> Parser:
         help="seeds to run, such as 0-4 or 0,1,2, in place of those in a study's file",
     )
     executor_options.add(parser)
+    arguments.add_imports(parser)
     parser.add_argument(
         "--dry_run", action="store_true", help="print the plan and an estimate of its time"
     )

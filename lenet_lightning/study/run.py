@@ -38,6 +38,7 @@ class Session:
         command: What was typed, for the report.
         text: The study as YAML, which its folder keeps.
         of_config: Whether it repeats the configuration of a fit.
+        imports: What a configuration may name beside the classes of this package.
     """
 
     study: plan.Study
@@ -48,6 +49,7 @@ class Session:
     command: str
     text: str
     of_config: bool = False
+    imports: Sequence[str] = ()
 
     @property
     def folder(self) -> Path:
@@ -56,7 +58,8 @@ class Session:
 
     def task(self, trial: plan.Trial) -> Task:
         """One run, which is resumed where it was stopped."""
-        arguments = [*trial_arguments(self.study, trial, self.logs), "--resume", "auto"]
+        own = trial_arguments(self.study, trial, self.logs, self.imports)
+        arguments = [*own, "--resume", "auto"]
         return Task(arguments, self.log(trial.key), self.configs[trial.key])
 
     def log(self, key: str) -> Path:
@@ -95,11 +98,14 @@ class Session:
         return make(configs, [*bases, self.folder], self.command)
 
 
-def trial_arguments(study: plan.Study, trial: plan.Trial, logs: Path) -> list[str]:
+def trial_arguments(
+    study: plan.Study, trial: plan.Trial, logs: Path, imports: Sequence[str] = ()
+) -> list[str]:
     """The command line of one run, but for resuming."""
     name = f"{study.name}/{trial.key}"
     place = ["--seed_everything", str(trial.seed), "--name", name, "--logs", str(logs)]
-    return ["fit", *trial.setting.arguments(), *place]
+    allowed = [f"--allow_imports=[{','.join(imports)}]"] if imports else []
+    return ["fit", *trial.setting.arguments(), *allowed, *place]
 
 
 def open_session(
@@ -109,6 +115,7 @@ def open_session(
     command: str,
     seeds: Sequence[int] = (),
     options: Sequence[str] = (),
+    imports: Sequence[str] = (),
 ) -> Session:
     """Read a study and check every run of it before anything starts.
 
@@ -119,6 +126,7 @@ def open_session(
         command: What was typed, for the report.
         seeds: In place of those in a study's file; empty to keep them.
         options: Options of ``fit`` that change the configuration of a fit.
+        imports: What a configuration may name beside the classes of this package.
 
     Raises:
         UserError: The study cannot be run; says which setting and why.
@@ -131,6 +139,7 @@ def open_session(
     overrides = fit_options(options, of_config)
     if of_config:
         given = [f"--{key}={value}" for key, value in overrides.items()]
+        given += [f"--allow_imports=[{','.join(imports)}]"] if imports else []
         name = lightning_cli.parse(["fit", f"--config={file}", *given])["name"]
         overrides.pop("name", None)
         content = plan.repeats(file, name, seeds, overrides)
@@ -146,7 +155,7 @@ def open_session(
         name = trial.setting.name
         try:
             if name not in by_setting:
-                described = lightning_cli.describe(trial_arguments(study, trial, logs))
+                described = lightning_cli.describe(trial_arguments(study, trial, logs, imports))
                 by_setting[name], remarks = described
                 for remark in remarks:
                     print(f"{name}: {remark}")
@@ -155,7 +164,7 @@ def open_session(
         # Seeds differ in nothing else; parsing each again would only take time.
         own = {"seed_everything": trial.seed, "name": f"{study.name}/{trial.key}"}
         configs[trial.key] = by_setting[name] | own
-    session = Session(study, file, logs, trials, configs, command, text, of_config)
+    session = Session(study, file, logs, trials, configs, command, text, of_config, imports)
     session.check_needs()
     return session
 

@@ -1,5 +1,6 @@
 """Trained networks in Python: :func:`load` one, and ask it what is on pictures."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -187,13 +188,15 @@ def as_picture(given: Any) -> Image.Image:
     return Image.fromarray(array.astype(np.uint8))
 
 
-def load(source: str | PathLike[str]) -> TrainedNetwork:
+def load(source: str | PathLike[str], imports: Collection[str] = ()) -> TrainedNetwork:
     """Load a trained network.
 
     Args:
         source: the name of one in this package, such as ``mnist`` or ``mnist_polarity`` (see
             ``docs/python.md``); a checkpoint, ``best.ckpt``; a run folder, for its best
             checkpoint; or a ``.safetensors`` file that ``export`` wrote.
+        imports: import paths, such as ``["my_package"]``, that a checkpoint's network may be
+            imported from, if it is not of this package.
 
     Raises:
         UserError: there is no such file or network, or it is damaged; nothing in a file is run.
@@ -206,6 +209,6 @@ def load(source: str | PathLike[str]) -> TrainedNetwork:
     if path.suffix == ".safetensors":
         found = weights.read(path)
         return TrainedNetwork(found.network, found.spec, found.negate_border, found.facts)
-    network, checkpoint, config = pretrained.load(path)
+    network, checkpoint, config = pretrained.load(path, imports=imports)
     negate_border = arguments(config.get("data")).get("negate_border", True)
     return TrainedNetwork(network, checkpoints.spec_of(checkpoint), negate_border)
