@@ -349,7 +349,8 @@ def why_not_found(root: str | Path, name: str, config: dict[str, Any]) -> str:
         )
     if differing := changes(run.config, config):
         key, (old, new) = next(iter(differing.items()))
-        return f"{run.folder} has another configuration ({key} was {old}, is {new})"
+        option = key.replace(".init_args", "")  # as it is typed
+        return f"{run.folder} has another configuration ({option} was {old}, is {new})"
     return f"{run.folder} is in use by another process, or has no checkpoint"
 
 
