@@ -28,7 +28,7 @@ class Pictures(LightningDataModule):
     """PNG, JPEG, BMP, TIFF and WebP pictures, brought to what the network was trained on.
 
     A picture with transparent parts is laid on white if what is visible is dark, else on black. For
-    a network of MNIST, Fashion-MNIST or Digits, what is on it is found and laid out as their images
+    a network of MNIST, EMNIST or Digits, what is on it is found and laid out as their images
     are, light on black (see ``find_digit``). For others, and where nothing is found, the picture is
     turned grey or RGB as the network expects, made square by padding with its own border colour,
     and resized with antialiasing to the size of the training images.
@@ -37,7 +37,7 @@ class Pictures(LightningDataModule):
         root: a picture, a folder of pictures, or a glob such as ``'scans/*.png'``. Hidden files
             are passed over, among them those that macOS adds (``._scan.png``).
         eval_batch_size: pictures evaluated together.
-        find_digit: find the digit (or the garment), fit it into the box of the training images and
+        find_digit: find the character, fit it into the box of the training images and
             centre it as they are; false takes each picture as a whole, in its own polarity.
         ink: ``dark`` on light paper, ``light`` on dark, or ``auto``: decided for each picture.
 

@@ -216,8 +216,6 @@ FASHION_MNIST = DatasetFacts(
     package=Package(
         "apt-get", "dataset-fashion-mnist", 30_900_652, "./usr/share/datasets/fashion-mnist"
     ),
-    box=28,
-    strokes=False,
 )
 
 CIFAR10 = DatasetFacts(
@@ -308,7 +306,6 @@ KMNIST = DatasetFacts(
     channels=1,
     size=28,
     classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
-    box=28,
     layout="idx",
     train=(
         StoredFile(

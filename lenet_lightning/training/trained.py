@@ -104,8 +104,8 @@ class TrainedNetwork(nn.Module):
             pictures: one picture, or a list of them. A picture is a path, a PIL image, or an array
                 or tensor of any size: uint8 in 0..255 or float in [0, 1], grey ``[height, width]``
                 or ``[1, height, width]``, colour ``[height, width, 3]`` or ``[3, height, width]``.
-            find_digit: find the digit, or garment, and lay it out as the training images are; for
-                networks of MNIST, Fashion-MNIST and Digits. False takes each picture as a whole.
+            find_digit: find the character and lay it out as the training images are; for
+                networks of MNIST, EMNIST and Digits. False takes each picture as a whole.
             ink: ``dark`` on light paper, ``light`` on dark, or ``auto``: decided by each picture.
 
         Returns:
