@@ -110,9 +110,13 @@ def dispatch(args: list[str]) -> int:
         from lenet_lightning.robustness import first_layer
 
         return first_layer.main(args[1:])
+    from lenet_lightning.cli import command_line, quick_checks
+
+    line = command_line.read(args)
+    quick_checks.check(line)
     from lenet_lightning.cli import lightning_cli
 
-    lightning_cli.main(args)
+    lightning_cli.main(line)
     return 0
 
 

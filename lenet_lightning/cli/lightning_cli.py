@@ -1,7 +1,6 @@
 """The command line of ``fit``, ``validate``, ``test`` and ``predict``, parsed by LightningCLI."""
 
 import os
-import sys
 from typing import Any, cast
 
 import torch
@@ -268,17 +267,17 @@ def describe(args: list[str]) -> tuple[dict[str, Any], list[str]]:
     return command.complete_config, command.remarks
 
 
-def main(args: list[str] | None = None) -> None:
+def main(args: list[str] | CommandLine) -> None:
     """Run ``fit``, ``validate``, ``test`` or ``predict``.
 
     Args:
-        args: command line arguments, the subcommand first; ``sys.argv`` by default.
+        args: command line arguments, the subcommand first; or what they were read to.
 
     Raises:
         UserError: something the user can mend, in one sentence.
         Interrupted: a signal stopped the run, whose folder says so.
     """
-    line = command_line.read(sys.argv[1:] if args is None else args)
+    line = args if isinstance(args, CommandLine) else command_line.read(args)
     process.quiet()
     process.spare_gpu_checks()
     with interruptible(), process.silent_writers(), process.denormals_are_zero():
