@@ -12,7 +12,7 @@ import threading
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, wait
-from contextlib import suppress
+from contextlib import ExitStack, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,9 @@ class RayExecutor:
             raise
         self._fit = ray.remote(max_retries=RETRIES)(_fit)
         threading.Thread(target=self._watch, daemon=True).start()
+        # What Ray says of nodes that die; the standard output is for results.
+        self._redirected = ExitStack()
+        self._redirected.enter_context(redirect_stdout(sys.stderr))
 
     def submit(self, task: Task) -> Future[Outcome]:
         """Hand a run to the cluster, with what its configuration needs.
@@ -94,6 +97,7 @@ class RayExecutor:
     def stop(self) -> None:
         """Cancel what still runs, wait until it is saved, and leave the cluster."""
         self._stopped.set()
+        self._redirected.close()
         left = [future for future in self._refs if not future.done()]
         if left and not self._lost.is_set():
             print("Stopping; the current runs are being saved.", file=sys.stderr, flush=True)

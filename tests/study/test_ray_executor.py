@@ -215,6 +215,7 @@ def start(cluster: Cluster, *arguments: str) -> subprocess.Popen[str]:
 def finish(process: subprocess.Popen[str], code: int) -> str:
     out, error = process.communicate(timeout=500)
     assert process.returncode == code, out + error
+    assert "raylet" not in out
     return error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,8 @@ def _sweep(args: Sequence[str]) -> int:
             try:
                 trials.run(executor)
             except Interrupted as end:
-                print(f"Stopped. What is finished is kept; to go on:\n  {command}")
+                said = f"Stopped. What is finished is kept; to go on:\n  {command}"
+                print(said, file=sys.stderr, flush=True)
                 return int(str(end.code))
             finally:
                 executor.stop()
