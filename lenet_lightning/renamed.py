@@ -36,6 +36,8 @@ KEYS = {
     ),
     **_into("model.network", "activation conv_activation initializer dropout kernel"),
     "model.polarity": "model.network.invariance",
+    "model.gradient_clip_val": "trainer.gradient_clip_val",
+    "model.gradient_clip_algorithm": "trainer.gradient_clip_algorithm",
     "model.view_shift": "model.tta_shift",
     "model.view_flip": "model.tta_flip",
 }
@@ -68,7 +70,8 @@ def current(config: Any) -> Any:
         if old_name in source:
             target, new_name = parent(config, new, create=True)
             value = source.pop(old_name)
-            target.setdefault(new_name, _value(new, value))
+            if target.get(new_name) is None:
+                target[new_name] = _value(new, value)
     model, _ = parent(config, "model.network")
     network = model.get("network")
     if isinstance(network, dict) and "class_path" not in network:

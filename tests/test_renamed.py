@@ -50,6 +50,12 @@ def test_current_leaves_what_is_no_configuration(data: object) -> None:
     assert current(data) == data
 
 
+@pytest.mark.parametrize("trainer", [{}, {"gradient_clip_val": None}])
+def test_an_old_value_moves_to_a_key_that_is_not_set(trainer: dict) -> None:
+    stored = {"model": {"gradient_clip_val": 2.0}, "trainer": trainer}
+    assert current(stored) == {"model": {}, "trainer": {"gradient_clip_val": 2.0}}
+
+
 @pytest.mark.parametrize(("old", "new"), [("plain", "none"), ("absolute", "absolute")])
 def test_old_values_become_those_of_today(old: str, new: str) -> None:
     network = current({"model": {"polarity": old}})["model"]["network"]

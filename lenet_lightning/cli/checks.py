@@ -234,9 +234,10 @@ def training(trainer: dict[str, Any]) -> None:
         choose("trainer.profiler", trainer["profiler"], ["simple", "advanced", "pytorch"])
     if trainer["model_registry"] is not None:
         raise UserError("trainer.model_registry sends checkpoints to a service: leave it out.")
-    if trainer["gradient_clip_val"] is not None or trainer["gradient_clip_algorithm"] is not None:
+    if trainer["gradient_clip_algorithm"] is not None and not trainer["gradient_clip_val"]:
         raise UserError(
-            "trainer.gradient_clip_val has no effect here: use model.gradient_clip_val."
+            "trainer.gradient_clip_algorithm has no effect without trainer.gradient_clip_val: give "
+            "both."
         )
     if trainer["accumulate_grad_batches"] != 1:
         raise UserError(

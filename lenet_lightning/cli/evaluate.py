@@ -14,6 +14,7 @@ from lenet_lightning.callbacks.predictions import PredictionTable, free_path
 from lenet_lightning.callbacks.recorder import add_evaluation, figure, images_seen
 from lenet_lightning.cli import checks, ensemble, summary
 from lenet_lightning.cli.command_line import CommandLine
+from lenet_lightning.cli.parser import LINKED
 from lenet_lightning.data.datamodule import ImageDataModule
 from lenet_lightning.data.pictures import Pictures
 from lenet_lightning.data.registry import DATASETS
@@ -125,7 +126,7 @@ def with_defaults(config: dict[str, Any]) -> dict[str, Any]:
         return complete
 
     options = complete(ImageDataModule, data_options(config), "seed")
-    model = complete(Classifier, config["model"], "seed", "channels", "classes")
+    model = complete(Classifier, config["model"], *LINKED)
     network = configuration.network(config)
     if kind := NETWORKS.get(class_path(network) or ""):
         own = complete(kind, arguments(network), "in_channels", "num_classes")

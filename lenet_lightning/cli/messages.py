@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ReduceLROnPlateau as Plateau
 
+from lenet_lightning import renamed
 from lenet_lightning.cli.roles import ROLES, SERVICES, UNFIT, entry
 from lenet_lightning.errors import full_key, nearest
 from lenet_lightning.store import run_folder
@@ -77,6 +78,7 @@ def explain(message: str, parser: ArgumentParser) -> str:
     """
     keys = [key for key, _ in groupby(re.findall(r'Parser key "([^"]+)"', message))]
     key = full_key(keys)
+    key = renamed.KEYS.get(key, key)  # of a value that is handed on from another option
     # The parser also tries the base class of an argument.
     bases = re.findall(r"\.(\w+)[\],'>]", " ".join(re.findall(r"Subtypes: .*", message)))
     for name in re.findall(r"Importing '([^']+)' is not allowed", message):

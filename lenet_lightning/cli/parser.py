@@ -26,6 +26,10 @@ Resume = Literal["never", "auto", "must"]
 # The parser's mode: how it reads values and writes configurations.
 MODE = "strict_yaml"
 
+# Arguments of the model that are set from options of the data, of the trainer or of everything.
+CLIPPING = ("gradient_clip_val", "gradient_clip_algorithm")
+LINKED = ("seed", "channels", "classes", *CLIPPING)
+
 # Keys of one invocation, not of a run.
 TRANSIENT = ("resume", "ckpt_path", "pretrained", "output", "allow_imports", "config")
 
@@ -79,7 +83,7 @@ class Parser(LightningArgumentParser):
 
 def add_overview(parser: LightningArgumentParser, data: type) -> None:
     """Add the options of model and data as they are typed, for help."""
-    linked = {"seed", "channels", "classes"}
+    linked = {*LINKED}
     parser.add_class_arguments(LeNet5, "model.network", skip={"in_channels", "num_classes"})
     parser.add_class_arguments(Classifier, "model", skip=linked | {"network"}, fail_untyped=False)
     parser.add_class_arguments(data, "data", skip=linked & {*signature(data).parameters})

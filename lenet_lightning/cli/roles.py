@@ -88,7 +88,7 @@ UNFIT: dict[str, str] = {
         "callbacks.OnExceptionCheckpoint": "checkpoints/last.ckpt is saved every epoch, and "
         "--resume must resumes from it",
         "callbacks.SpikeDetection": "it needs automatic optimization: a loss that is not finite "
-        "stops this training, and model.gradient_clip_val limits large gradients",
+        "stops this training, and trainer.gradient_clip_val limits large gradients",
         "callbacks.StochasticWeightAveraging": "its average is not what is saved: use "
         "EMAWeightAveraging, or CycleAveraging with lenet_lightning.LinearCycles",
         "callbacks.ThroughputMonitor": "a configuration holds no functions, which it needs: "

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, cast
 
 import torch
-from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveInt
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -51,7 +51,12 @@ class Classifier(LightningModule):
         optimizer: any torch optimiser by name, with its own arguments.
         scheduler: any torch learning rate scheduler by name, with its own arguments.
         scheduler_interval: when the scheduler steps.
-        gradient_clip_val: largest norm of the gradient; larger ones are scaled down to it.
+        gradient_clip_val: clips the gradient of each step; none with 0. The command line sets it
+            from ``trainer.gradient_clip_val``, as Lightning refuses it where a training step holds
+            several optimizer steps.
+        gradient_clip_algorithm: ``norm``, the default, scales a gradient down to the norm
+            ``gradient_clip_val``, ``value`` clips each of its entries; from
+            ``trainer.gradient_clip_algorithm``.
         tta_shift: test-time augmentation (TTA): the test also averages the logits over every
             shift of an image by up to this many pixels along both axes. Only the test at the end of
             ``fit``, and ``test``, on originals.
@@ -95,7 +100,8 @@ class Classifier(LightningModule):
         optimizer: OptimizerCallable = KerasAdam,
         scheduler: LRSchedulerCallable | None = None,
         scheduler_interval: Literal["epoch", "step"] = "epoch",
-        gradient_clip_val: PositiveFloat | None = None,
+        gradient_clip_val: NonNegativeFloat | None = None,
+        gradient_clip_algorithm: Literal["norm", "value"] | None = None,
         tta_shift: NonNegativeInt = 0,
         tta_flip: bool = False,
         cuda_graph: bool = False,
@@ -115,6 +121,7 @@ class Classifier(LightningModule):
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval
         self.gradient_clip_val = gradient_clip_val
+        self.gradient_clip_algorithm = gradient_clip_algorithm
         self.tta_shift = tta_shift
         self.tta_flip = tta_flip
         self.cuda_graph = cuda_graph
@@ -227,7 +234,9 @@ class Classifier(LightningModule):
             loss, logits = gradient_step(images, target, self.trainer.world_size / total)
             losses.append(loss)
             if self.gradient_clip_val:
-                nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip_val)
+                by_value = self.gradient_clip_algorithm == "value"
+                clip = nn.utils.clip_grad_value_ if by_value else nn.utils.clip_grad_norm_
+                clip(self.network.parameters(), self.gradient_clip_val)
             optimizer.step()
             if self.scheduler and self.scheduler_interval == "step":
                 self.step_scheduler()

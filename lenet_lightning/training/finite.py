@@ -36,5 +36,5 @@ def check_finite(
     raise NonFiniteError(
         f"The {what} no longer finite at step {step} (epoch {epoch + 1}, learning rate "
         f"{learning_rate:g}): most likely the learning rate is too high; try a tenth of it, or "
-        "model.gradient_clip_val 1."
+        "trainer.gradient_clip_val 1."
     )

@@ -326,17 +326,21 @@ class TestTakes:
         assert not gradient_step.takes(nn.Linear(2, 2), "cross_entropy")
 
 
+def plain_trainer(steps: int, precision: Literal["32-true", "64-true"] = "32-true") -> Trainer:
+    return Trainer(
+        max_steps=steps, max_epochs=-1, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+        precision=precision,
+    )  # fmt: skip
+
+
 def train(
     steps: int = 10, precision: Literal["32-true", "64-true"] = "32-true", **options: Any
 ) -> Classifier:
     """Take some steps, in batches of which every ninth is smaller."""
     optimizer = partial(torch.optim.SGD, lr=0.01, momentum=0.9, weight_decay=0.01)
     classifier = Classifier(optimizer=optimizer, **options)
-    trainer = Trainer(
-        max_steps=steps, max_epochs=-1, accelerator="cpu", logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
-        precision=precision,
-    )  # fmt: skip
+    trainer = plain_trainer(steps, precision)
     with warnings.catch_warnings():
         # Lightning's advice on worker processes; there are none.
         warnings.simplefilter("ignore")
@@ -371,3 +375,20 @@ class TestInTraining:
     def test_not_in_double_precision(self):
         found = train(steps=1, precision="64-true").gradient_step
         assert found is not None and found.direct is None
+
+
+@pytest.mark.parametrize(("algorithm", "largest"), [(None, 0.5), ("norm", 0.5), ("value", 0.01)])
+@pytest.mark.filterwarnings("ignore")  # Lightning's advice on worker processes; there are none
+def test_gradients_are_clipped(algorithm: Any, largest: float) -> None:
+    """Plain SGD with learning rate 1 moves the weights by the clipped gradient."""
+    options = {"gradient_clip_val": largest, "gradient_clip_algorithm": algorithm}
+    before = [p.clone() for p in Classifier().network.parameters()]
+    moved = Classifier(optimizer=partial(torch.optim.SGD, lr=1.0), **options)
+    plain_trainer(1).fit(moved, Digits(batch_size=32, subset=266, val_size=150))
+    steps = [
+        (p.detach() - q.detach()).flatten()
+        for p, q in zip(moved.network.parameters(), before, strict=True)
+    ]
+    step = torch.cat(steps)
+    size = step.abs().max() if algorithm == "value" else step.norm()
+    assert float(size) == pytest.approx(largest, rel=1e-4)
