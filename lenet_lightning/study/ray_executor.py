@@ -177,12 +177,16 @@ class RayExecutor:
                 wanted = data_figures.datasets_of(self._configs)
                 answers.append(ask.remote([*map(str, paths), str(probe)], code_version(), wanted))
             for node, answer in zip(nodes, answers, strict=True):
-                if problem := ray.get(answer):
+                try:
+                    problem = ray.get(answer)
+                except ray.exceptions.RayError as error:
+                    alive = {each["NodeID"] for each in ray.nodes() if each["Alive"]}
+                    if node["NodeID"] not in alive:  # it has died, and will train nothing
+                        continue
+                    problem = f"cannot be asked: {' '.join(str(error).split())[:300]}"
+                if problem:
                     name = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
                     raise UserError(f"The node {name} of the Ray cluster {problem}.")
-        except ray.exceptions.RayError as error:
-            text = " ".join(str(error).split())[:300]
-            raise UserError(f"A node of the Ray cluster cannot be asked: {text}") from error
         finally:
             probe.unlink()
 
