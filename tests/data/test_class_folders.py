@@ -292,7 +292,7 @@ class TestCommands:
         ("--data.root own --data.channels 2", "data.channels is 2: expected one of 1, 3"),
         ("--data.root own --data.test_size 36", "data.test_size is 36, but own allows at most 35"),
         ("--data.root own --data.val_size 29", "data.val_size is 29, but own allows at most 28"),
-        ("--data.root own --data.chanels 3", "did you mean data.channels?"),
+        ("--data.root own --data.chanels 3", "did you mean --data.channels?"),
         ("--data.root own --data.protocol null", "data.protocol is null"),
     ],
 )

@@ -25,7 +25,10 @@ from tests.conftest import Run
 CONFIG = {
     "seed_everything": 0,
     "trainer": {"max_epochs": 2, "enable_progress_bar": None},
-    "model": {"dropout": 0.0, "optimizer": {"class_path": "Adam", "init_args": {"lr": 0.1}}},
+    "model": {
+        "network": {"class_path": "lenet_lightning.LeNet5", "init_args": {"dropout": 0.0}},
+        "optimizer": {"class_path": "Adam", "init_args": {"lr": 0.1}},
+    },
     "data": {"class_path": "Digits", "init_args": {"root": "datasets", "batch_size": 64}},
     "logs": "lightning_logs",
     "name": "digits",
@@ -248,7 +251,7 @@ class TestFind:
         [
             (1, ("seed_everything",)),
             (3, ("trainer", "max_epochs")),
-            (0.1, ("model", "dropout")),
+            (0.1, ("model", "network", "init_args", "dropout")),
             (0.2, ("model", "optimizer", "init_args", "lr")),
             ("MNIST", ("data", "class_path")),
         ],
@@ -258,7 +261,8 @@ class TestFind:
         config = with_value(value, *keys)
         assert run_folder.find("logs", "a", config) == []
         reason = run_folder.why_not_found("logs", "a", config)
-        assert f"({'.'.join(keys)} was" in reason and reason.endswith(f", is {value})")
+        option = ".".join(key for key in keys if key != "init_args")
+        assert f"({option} was" in reason and reason.endswith(f", is {value})")
 
     @pytest.mark.parametrize(
         ("value", "keys"),

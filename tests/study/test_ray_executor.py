@@ -29,7 +29,7 @@ from tests.power_cut import kill
 REPOSITORY = Path(__file__).parents[2]
 LOOPBACK = "127.0.0.1"
 BASE = """
-trainer: {max_epochs: 25, accelerator: cpu, enable_progress_bar: false, logger: false}
+trainer: {max_epochs: 50, accelerator: cpu, enable_progress_bar: false, logger: false}
 data: {class_path: Digits, init_args: {batch_size: 64, subset: 512}}
 """
 STUDY = """
@@ -323,6 +323,7 @@ class TestCluster:
         assert "the 3 processor cores and 0 GPUs that a run needs" in size
 
     def test_a_head_that_is_killed(self, cluster: Cluster, place: Path) -> None:
+        (place / "base.yaml").write_text(BASE.replace("50", "5000"))  # no run ends before the head
         study = start(cluster, "study", "--config", "tiny.yaml")
         wait_for_rows(study, place / "lightning_logs/tiny", 2)
         kill(cluster.head)

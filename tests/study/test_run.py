@@ -256,7 +256,7 @@ class TestSeedsOfAConfiguration:
             ("base.yaml", "--seeds 0-4"),
             (
                 "base.yaml --seeds 0 --model.network.dropuot 0.1",
-                "did you mean --model.network.dropout",
+                "did you mean model.network.dropout",
             ),
             (
                 "base.yaml --seeds 0 --model.network.dropout",
