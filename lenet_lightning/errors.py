@@ -53,6 +53,21 @@ def nearest(word: str, known: Iterable[str] | Mapping[str, str]) -> str:
     return f"; did you mean {by_lower[close[0]]}?" if close else ""
 
 
+def not_an_option(name: str, known: Mapping[str, str], flag: str = "") -> str:
+    """Return the sentence for an option that does not exist, with the nearest one that does.
+
+    Args:
+        name: the full key.
+        known: full key of each option to the name to show for it.
+        flag: ``--`` if the option was typed.
+    """
+    group, _, last = name.rpartition(".")
+    # Within its group, or anywhere if it was given without one: --batch_size, --max_epochs, --lr.
+    inside = {n.rpartition(".")[2]: known[n] for n in sorted(known) if n.startswith(group)}
+    hint = nearest(last, inside) if inside else nearest(name, known)
+    return f"{flag}{name} is not an option{hint or '; --help lists them.'}"
+
+
 def full_key(keys: list[str]) -> str:
     """Join the nested keys of a message: ``data`` and ``batch_size`` give ``data.batch_size``."""
     parts = ".".join(filter(None, keys)).split(".")

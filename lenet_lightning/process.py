@@ -11,14 +11,17 @@ from contextlib import contextmanager
 import torch
 
 
+def cores() -> int:
+    """Return how many processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def usable_cores() -> int:
     """Return how many processor cores this process may use, ``OMP_NUM_THREADS`` at most."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
     limit = os.environ.get("OMP_NUM_THREADS", "")
-    return min(cores, int(limit)) if limit.isdecimal() and int(limit) else cores
+    return min(cores(), int(limit)) if limit.isdecimal() and int(limit) else cores()
 
 
 def spare_gpu_checks() -> None:

@@ -14,7 +14,7 @@ from lightning.pytorch.cli import ReduceLROnPlateau as Plateau
 
 from lenet_lightning import renamed
 from lenet_lightning.cli.roles import ROLES, SERVICES, UNFIT, entry
-from lenet_lightning.errors import full_key, nearest
+from lenet_lightning.errors import full_key, nearest, not_an_option
 from lenet_lightning.store import run_folder
 from lenet_lightning.training.classifier import Classifier
 from lenet_lightning.training.optimizers import Muon
@@ -183,10 +183,7 @@ def unknown_option(option: str, parser: ArgumentParser) -> str:
         return (
             f"{flag}{name} is not an option of the class that {group} names, or {group} names none."
         )
-    # Within its group, or anywhere if it was given without one: --batch_size, --max_epochs, --lr.
-    inside = {n.rpartition(".")[2]: known[n] for n in sorted(known) if n.startswith(group)}
-    hint = nearest(last, inside) if inside else nearest(name, known)
-    return f"{flag}{name} is not an option{hint or '; --help lists them.'}"
+    return not_an_option(name, known, flag)
 
 
 def unknown_class(key: str, name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from lenet_lightning import strict_yaml
 from lenet_lightning.cli.command_line import CommandLine
-from lenet_lightning.errors import UserError, full_key, nearest
+from lenet_lightning.errors import UserError, full_key, not_an_option
 from lenet_lightning.store.configuration import class_path
 
 SCHEMA = "schema.json"
@@ -32,7 +32,8 @@ def check(line: CommandLine) -> None:
     for _, config, words in line.layers:
         for group in GROUPS:
             for name in unknown(config.get(group), schema["properties"][group], group):
-                raise UserError(sentence("--" * bool(words) + name, schema))
+                flag = "--" * bool(words)
+                raise UserError(not_an_option(name, {n: flag + n for n in names(schema)}, flag))
 
 
 def unknown(value: Any, schema: dict[str, Any], key: str) -> Iterator[str]:
@@ -82,18 +83,3 @@ def names(schema: dict[str, Any], key: str = "") -> Iterator[str]:
         for name, inner in mapping["properties"].items():
             yield full_key([key, name])
             yield from names(inner, full_key([key, name]))
-
-
-def sentence(option: str, schema: dict[str, Any]) -> str:
-    """Return the sentence for an option that does not exist.
-
-    Args:
-        option: with ``--`` if it was typed.
-        schema: of all options.
-    """
-    flag, name = "--" * option.startswith("--"), option.lstrip("-")
-    group, _, last = name.rpartition(".")
-    known = sorted(set(names(schema)))
-    inside = {n.rpartition(".")[2]: flag + n for n in known if n.startswith(f"{group}.")}
-    hint = nearest(last, inside)
-    return f"{flag}{name} is not an option{hint or '; --help lists them.'}"

@@ -104,13 +104,7 @@ def _parser() -> Parser:
         metavar="PATTERN",
         help="run only the settings that match, such as 'mnist_*'",
     )
-    parser.add_argument(
-        "--logs",
-        type=Path,
-        default=Path("lightning_logs"),
-        metavar="FOLDER",
-        help="folder of all runs; the study's are in FOLDER/<its name>",
-    )
+    executor_options.add_logs(parser, "study")
     return parser
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from lenet_lightning import arguments
 from lenet_lightning.arguments import Parser
@@ -38,6 +39,17 @@ def add(parser: Parser) -> None:
     )
 
 
+def add_logs(parser: Parser, command: str) -> None:
+    """Add where the runs of a study or sweep are kept."""
+    parser.add_argument(
+        "--logs",
+        type=Path,
+        default=Path("lightning_logs"),
+        metavar="FOLDER",
+        help=f"folder of all runs; the {command}'s are in FOLDER/<its name>",
+    )
+
+
 def choose(options: argparse.Namespace) -> Make:
     """Return what makes the executor that the options ask for.
 
@@ -60,18 +72,14 @@ def choose(options: argparse.Namespace) -> Make:
 
 def local(configs: Sequence[Config], jobs: str) -> LocalExecutor:
     """The processes of this machine; several GPUs go to the runs in turn."""
+    # Imported here: `study --help` answers without torch.
+    from lenet_lightning.process import cores
+
     devices = gpus(configs)
     number = len(devices) or min(cores(), MAX_AUTO_JOBS) if jobs == "auto" else int(jobs)
     number = max(1, min(number, len(configs)))
     threads = max(1, cores() // number)
     return LocalExecutor(number, threads, devices if number > 1 and len(devices) > 1 else ())
-
-
-def cores() -> int:
-    """The processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def gpus(configs: Iterable[Config]) -> tuple[str, ...]:

@@ -48,13 +48,7 @@ def _sweep(args: Sequence[str]) -> int:
     parser.add_argument(
         "--dry_run", action="store_true", help="check every value, and print what would run"
     )
-    parser.add_argument(
-        "--logs",
-        type=Path,
-        default=Path("lightning_logs"),
-        metavar="FOLDER",
-        help="folder of all runs; the sweep's are in FOLDER/<its name>",
-    )
+    executor_options.add_logs(parser, "sweep")
     options = parser.parse_args(args)
     make = executor_options.choose(options)
     file = strict_yaml.locate(options.config)
