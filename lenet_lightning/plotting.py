@@ -210,7 +210,9 @@ def scale(axes: Axes, quantity: str) -> None:
     if "accuracy" in quantity:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
         low, high = axes.get_ylim()
-        axes.set_ylim(max(low, -0.02), min(high, 1.02))
+        axes.set_ylim(max(low, 0), min(high, 1.02))
+        for line in axes.lines:  # one along 0 shows its full width
+            line.set(clip_on=False, zorder=3)
         return
     low, high = axes.dataLim.intervaly
     if 0 < 10 * low < high or "error" in quantity:
@@ -266,7 +268,8 @@ def run_curves(
         for stage, value in values.items():
             label = None if stage in shown else labels[stage]
             marker, colour = {"val": "o", "test": "D"}[stage], COLOURS[styles[stage]]
-            axes.plot((best_epoch or 0) + 1, value, marker, color=colour, label=label)
+            point = axes.plot((best_epoch or 0) + 1, value, marker, color=colour, label=label)
+            point[0].set(clip_on=False, zorder=4)
         form = "{:.2%}" if kind == "acc" else "{:.4g}"
         marks = ", ".join(f"{labels[s]} {form.format(value)}" for s, value in values.items())
         polarity = "negatives" if suffix else "originals"
@@ -549,7 +552,7 @@ def robustness(
     lower.set_xticks(
         range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor", fontsize=9
     )
-    lower.set(ylabel="test accuracy", ylim=(-0.03, min(1.03, 1.1 * top)))
+    lower.set(ylabel="test accuracy", ylim=(0, min(1.03, 1.1 * top)))
     lower.set_xlim(-0.5, len(names) - 0.5)
     for axes in figure.axes:
         axes.axhline(chance, color="#777777", linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)

@@ -100,3 +100,10 @@ def test_epochs_count_from_1_and_ranges_hold_every_run() -> None:
     axes = plotting.panels([[panel]]).axes[0]
     assert axes.lines[0].get_xydata().tolist() == pytest.approx(np.array([[1, 0.3], [2, 0.4]]))
     assert axes.collections[0].get_datalim(axes.transData).intervaly.tolist() == [0.2, 0.4]
+
+
+@pytest.mark.parametrize("end", [0.0, 0.5, 1.0])
+def test_no_accuracy_is_below_0(end: float) -> None:
+    panel = Panel("accuracy", [Curve("a", [np.array([0.0, end])])])
+    low, high = plotting.panels([[panel]]).axes[0].get_ylim()
+    assert low == 0 and end < high <= 1.02

@@ -89,6 +89,11 @@ def test_paired_t_without_spread() -> None:
     assert math.isnan(statistics.paired_t([0.5]))
 
 
+def test_paired_t_of_values_that_differ_by_rounding_alone() -> None:
+    assert statistics.paired_t([0.1, 0.1, 0.3 - 0.2]) < 1e-9
+    assert statistics.paired_t([5e-324, 0.0]) in (0.0, 1.0)
+
+
 def test_mcnemar_counts_discordant_images_only() -> None:
     first = np.array([True] * 50 + [True] * 8 + [False] * 1)
     second = np.array([True] * 50 + [False] * 8 + [True] * 1)
