@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from importlib import import_module
 
 from lenet_lightning import __version__, streams
 from lenet_lightning.arguments import COMMANDS
@@ -11,6 +12,16 @@ from lenet_lightning.errors import NonFiniteError, UserError, nearest, what_stop
 from lenet_lightning.signals import Interrupted
 
 ALIASES = {"train": "fit", "evaluate": "test", "eval": "test"}
+
+# Commands with a parser of their own.
+MODULES = {
+    "export": "cli.export",
+    "study": "study.command",
+    "sweep": "study.sweep.command",
+    "robustness": "robustness.command",
+    "first_layer": "robustness.first_layer",
+    "data": "data.command",
+}
 
 HELP = """\
 usage: python -m lenet_lightning COMMAND [options]
@@ -86,30 +97,9 @@ def dispatch(args: list[str]) -> int:
     if args[0] not in COMMANDS:
         hint = nearest(args[0], COMMANDS) or f": expected one of {', '.join(COMMANDS)}."
         raise UserError(f"{args[0]} is not a command{hint}")
-    if args[0] == "data":
-        from lenet_lightning.data import command as data_command
-
-        return data_command.main(args[1:])
-    if args[0] == "export":
-        from lenet_lightning.cli import export
-
-        return export.main(args[1:])
-    if args[0] == "study":
-        from lenet_lightning.study import command as study_command
-
-        return study_command.main(args[1:])
-    if args[0] == "sweep":
-        from lenet_lightning.study.sweep import command as sweep_command
-
-        return sweep_command.main(args[1:])
-    if args[0] == "robustness":
-        from lenet_lightning.robustness import command as robustness_command
-
-        return robustness_command.main(args[1:])
-    if args[0] == "first_layer":
-        from lenet_lightning.robustness import first_layer
-
-        return first_layer.main(args[1:])
+    if module := MODULES.get(args[0]):
+        code: int = import_module(f"lenet_lightning.{module}").main(args[1:])
+        return code
     from lenet_lightning.cli import command_line, quick_checks
 
     line = command_line.read(args)
