@@ -60,17 +60,16 @@ class RayExecutor:
         self._gpu_share = gpu_share
         self._lost = threading.Event()
         self._stopped = threading.Event()
-        self._address = connect()
-        try:
+        with ExitStack() as entered:
+            # What Ray says of nodes that die, until its threads have ended; the standard output is
+            # for results.
+            entered.enter_context(redirect_stdout(sys.stderr))
+            self._address = connect()
+            entered.callback(ray.shutdown)
             self.jobs = self._slots()
-        except BaseException:
-            ray.shutdown()
-            raise
+            self._entered = entered.pop_all()
         self._fit = ray.remote(max_retries=RETRIES)(_fit)
         threading.Thread(target=self._watch, daemon=True).start()
-        # What Ray says of nodes that die; the standard output is for results.
-        self._redirected = ExitStack()
-        self._redirected.enter_context(redirect_stdout(sys.stderr))
 
     def submit(self, task: Task) -> Future[Outcome]:
         """Hand a run to the cluster, with what its configuration needs.
@@ -97,7 +96,6 @@ class RayExecutor:
     def stop(self) -> None:
         """Cancel what still runs, wait until it is saved, and leave the cluster."""
         self._stopped.set()
-        self._redirected.close()
         left = [future for future in self._refs if not future.done()]
         if left and not self._lost.is_set():
             print("Stopping; the current runs are being saved.", file=sys.stderr, flush=True)
@@ -105,7 +103,7 @@ class RayExecutor:
                 self.cancel(future)
             wait(left, GRACE)
         if not self._lost.is_set():  # without its head, it would be waited for
-            ray.shutdown()
+            self._entered.close()
 
     def _ended(self, future: Future[Outcome], done: Future[Outcome]) -> None:
         """Turn what Ray says of a task into an outcome."""

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -145,6 +146,28 @@ def test_addresses_of_this_machine_alone(address: str, loopback: bool) -> None:
 def test_an_address_that_answers() -> None:
     with socket.create_server((LOOPBACK, 0)) as server:
         assert ray_executor.answers(f"{LOOPBACK}:{server.getsockname()[1]}")
+
+
+def test_what_ray_prints_is_kept_off_the_standard_output(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Until it has ended: its threads print what they know of dead nodes."""
+    node = {"Alive": True, "Resources": {"CPU": 1}}
+    fake = SimpleNamespace(
+        nodes=lambda: [node],
+        remote=lambda **_: lambda function: function,
+        shutdown=lambda: print("(raylet) at the end"),
+    )
+    monkeypatch.setattr(ray_executor, "ray", fake)
+    monkeypatch.setattr(ray_executor, "connect", lambda: print("(raylet) at the start"))
+    with pytest.raises(UserError, match="7 processor cores"):
+        ray_executor.RayExecutor([{"threads": 7, "trainer": {"accelerator": "cpu"}}], [], "")
+    executor = ray_executor.RayExecutor([{"trainer": {"accelerator": "cpu"}}], [], "")
+    executor.stop()
+    print("a result")
+    out, error = capsys.readouterr()
+    assert out == "a result\n"
+    assert error.split("\n") == ["(raylet) at the start", "(raylet) at the end"] * 2 + [""]
 
 
 class Cluster:
