@@ -18,6 +18,7 @@ _PUBLIC = {
     "KerasAdam": "training.optimizers",
     "LeNet5": "networks.lenet5",
     "LinearCycles": "training.schedulers",
+    "OriginalLeNet5": "networks.lenet5_1998",
     "Muon": "training.optimizers",
     "Pictures": "data.pictures",
     "Prediction": "training.trained",

@@ -10,13 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from lenet_lightning.errors import UserError
-from lenet_lightning.networks.lenet5 import LeNet5, Standardize
+from lenet_lightning.networks.lenet5 import Kernel, LeNet5, Standardize
+from lenet_lightning.networks.lenet5_1998 import OriginalLeNet5
 from lenet_lightning.number_types import plain
+from lenet_lightning.renamed import LENET5
 
 NetworkCallable = Callable[[int, int], nn.Module]
 """Maps channels and number of classes to a network: a class, or a partial of one."""
 
-NETWORKS: dict[str, type[LeNet5]] = {"lenet_lightning.LeNet5": LeNet5}
+NETWORKS: dict[str, type[LeNet5 | OriginalLeNet5]] = {
+    LENET5: LeNet5,
+    "lenet_lightning.OriginalLeNet5": OriginalLeNet5,
+}
 """The networks of this package by import path."""
 
 
@@ -97,7 +102,7 @@ def describe(network: nn.Module) -> dict[str, Any]:
 
 
 def from_description(
-    description: Any, imports: Collection[str] = (), **arguments: Any
+    description: Any, imports: Collection[str] = (), kernel: Kernel | None = None
 ) -> NetworkCallable:
     """Return what makes a network that a configuration describes.
 
@@ -105,7 +110,7 @@ def from_description(
         description: ``class_path`` and ``init_args``.
         imports: import paths of classes, modules or packages beside :data:`NETWORKS` that may be
             imported.
-        arguments: replace those of LeNet-5.
+        kernel: replaces that of LeNet-5.
 
     Raises:
         UserError: its class is not allowed, or not there.
@@ -115,7 +120,8 @@ def from_description(
     if not isinstance(given, dict):
         raise UserError(f"model.network.init_args of {path} is {given}: expected a mapping.")
     if path in NETWORKS:
-        return partial(NETWORKS[path], **(given | arguments))
+        own = {"kernel": kernel} if kernel and path == LENET5 else {}
+        return partial(NETWORKS[path], **(given | own))
     if not any(f"{path}.".startswith(f"{allowed}.") for allowed in imports):
         raise UserError(
             f"model.network is {path}, which is not of this package: if you trust it, add "

@@ -369,12 +369,12 @@ def changes(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, An
 
 
 def flatten(config: dict[str, Any], prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
-    """Turn nested mappings into one with tuple keys."""
+    """Turn nested mappings into one with tuple keys; an empty one has none."""
     flat: dict[tuple[str, ...], Any] = {}
     for key, value in config.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
             value = dict(enumerate(value))
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict):
             flat |= flatten(value, (*prefix, str(key)))
         else:
             flat[(*prefix, str(key))] = value

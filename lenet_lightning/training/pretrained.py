@@ -63,9 +63,8 @@ def rebuild(
     spec = checkpoints.spec_of(checkpoint)
     try:
         model = config["model"]
-        described = configuration.network(config)
         network = Classifier(
-            build.from_description(described, imports, kernel=kernel),
+            build.from_description(configuration.network(config), imports, kernel),
             model.get("scaling", "unit"),
             channels=spec.channels,
             classes=len(spec.classes),

@@ -11,6 +11,7 @@ from torch import nn
 from lenet_lightning.errors import UserError
 from lenet_lightning.networks import build
 from lenet_lightning.networks.lenet5 import LeNet5
+from lenet_lightning.networks.lenet5_1998 import OriginalLeNet5
 
 
 class Lazy(nn.Module):
@@ -26,7 +27,9 @@ class Lazy(nn.Module):
         return self.layers(images)
 
 
-@pytest.mark.parametrize("make", [Lazy, LeNet5, partial(LeNet5, initializer="default")])
+@pytest.mark.parametrize(
+    "make", [Lazy, LeNet5, OriginalLeNet5, partial(LeNet5, initializer="default")]
+)
 def test_weights_depend_on_the_seed_alone(make: build.NetworkCallable) -> None:
     state = torch.get_rng_state()
     one = build.build(make, 3, 7, seed=1)
