@@ -189,7 +189,8 @@ def ours(dataset: str, root: str, *changes: object) -> tuple[list[dict[str, Any]
         usage = run(ours_command(dataset, root, logs, *changes))
         with (Path(logs) / "run" / "version_0" / "metrics.csv").open() as file:
             rows = list(csv.DictReader(file))
-    return [{"seconds": float(r["seconds"]), "accuracy": float(r["val/acc"])} for r in rows], usage
+    columns = {"seconds": "seconds", "accuracy": "val/acc", "train_accuracy": "train/acc"}
+    return [{key: float(row[columns[key]]) for key in columns} for row in rows], usage
 
 
 def peer_command(name: str, python: str, dataset: str, root: str, *changes: object) -> list[str]:

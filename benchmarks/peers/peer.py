@@ -76,6 +76,6 @@ def groups(network, l2: float) -> list[dict]:
     return [{"params": kernels, "weight_decay": 2 * l2}, {"params": biases}]
 
 
-def report(seconds: float, accuracy: float) -> None:
-    """Print an epoch's seconds, evaluation included, and its accuracy on the test set."""
-    print(json.dumps({"seconds": seconds, "accuracy": accuracy}), flush=True)
+def report(seconds: float, accuracy: float, **more: float) -> None:
+    """Print an epoch's seconds, evaluation included, its accuracy on the test set, and more."""
+    print(json.dumps({"seconds": seconds, "accuracy": accuracy, **more}), flush=True)
