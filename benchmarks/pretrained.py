@@ -92,7 +92,7 @@ def card(name: str, content: bytes, found: weights.Weights, config: dict[str, An
         if (value := figures.get(key)) is not None:
             low, high = wilson(value, count)
             rows.append(f"| {label} | {value:.2%} | {low:.2%} to {high:.2%} |")
-    polarity = found.network.arguments["polarity"] != "plain"
+    polarity = found.network.arguments["invariance"] != "none"
     return CARD.format(
         name=name,
         title=facts["title"],
@@ -127,7 +127,8 @@ def config_file(name: str) -> str:
     """Return the configuration in the repository that a run's name stands for."""
     for folder in ("polarity", "best", "fast"):
         if name.startswith(f"{folder}_"):
-            return f"configs/{folder}/{name.removeprefix(f'{folder}_')}.yaml"
+            recipe = name.removeprefix(f"{folder}_").removesuffix("_single")
+            return f"configs/{folder}/{recipe}.yaml"
     study, _, rest = name.partition("/")
     if study == "best" and "_single" in rest:
         return f"configs/best/{rest.partition('_single')[0]}.yaml"

@@ -12,6 +12,7 @@ PAGE = "docs/concepts.md"
 STATED = {
     "x, or 0.01 x below 0 (torch's slope; Keras's layer has 0.3)": "torch and Keras",
     "61,706 on one channel, 62,006 on three": "tests/networks/test_lenet5.py",
+    "Its 60,000 parameters": "tests/networks/test_lenet5_1998.py",
     "is, say, 0.9 instead of 1": "example",
     "A test accuracy on 10,000 images": "size of the test sets",
     "near 99 %": "example",

@@ -181,8 +181,9 @@ def metadata(
         "checkpoint_sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
     }
     repeat, padding = repeat_and_padding(spec.size)
+    network = class_name(configuration.network(config))
     return {
-        "title": f"{class_name(configuration.network(config))} trained on {spec.name}",
+        "title": f"{network.replace('LeNet5', 'LeNet-5')} trained on {spec.name}",
         "preprocessing": preprocessing(spec),
         "polarity": polarity(config),
         "input": json.dumps(
