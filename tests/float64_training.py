@@ -29,7 +29,6 @@ def train(processes: int, path: Path) -> None:
     )
     classifier = Classifier(
         l2=0.001,
-        gradient_clip_val=1,
         tta_shift=1,
         optimizer=partial(torch.optim.SGD, lr=0.05),  # type: ignore[arg-type]
     )
@@ -38,6 +37,8 @@ def train(processes: int, path: Path) -> None:
         devices=processes,
         strategy="ddp" if processes > 1 else "auto",
         precision="64-true",
+        gradient_clip_val=1,
+        accumulate_grad_batches=2,
         max_epochs=2,
         num_sanity_val_steps=0,
         logger=False,

@@ -140,7 +140,9 @@ WRONG_VALUES = {
     "--trainer.gradient_clip_val much": "gradient_clip_val is much: expected",
     "--trainer.gradient_clip_val 1 --trainer.gradient_clip_algorithm mean": "one of norm, value",
     "--trainer.gradient_clip_algorithm value": "no effect without trainer.gradient_clip_val",
-    "--trainer.accumulate_grad_batches 2": "use a larger data.batch_size",
+    "--trainer.accumulate_grad_batches 0": "accumulate_grad_batches is 0: expected a whole number",
+    "--trainer.accumulate_grad_batches 2 --trainer.callbacks GradientAccumulationScheduler "
+    "--trainer.callbacks.scheduling.1=2": "give one of them",
     "--trainer.limit_train_batches 0": "trainer.limit_train_batches is 0",
     "--trainer.limit_val_batches 0": "trainer.limit_val_batches is 0",
     "--trainer.limit_test_batches 0": "trainer.limit_test_batches is 0",

@@ -6,6 +6,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
+from lenet_lightning.training.accumulation import batches_per_step
+
 
 class StepBar(ProgressBar):
     """A tqdm bar that counts optimizer steps over all epochs; epochs print above it.
@@ -28,9 +30,10 @@ class StepBar(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar at the step where training stands."""
-        steps = trainer.max_steps
-        if steps < 0 and trainer.max_epochs and trainer.max_epochs > 0:
-            steps = trainer.max_epochs * trainer.train_dataloader.steps  # type: ignore[union-attr]
+        steps, accumulated = trainer.max_steps, batches_per_step(trainer)
+        if steps < 0 and trainer.max_epochs and trainer.max_epochs > 0 and accumulated:
+            batches: int = trainer.train_dataloader.steps  # type: ignore[union-attr]
+            steps = trainer.max_epochs * -(-batches // accumulated)
         self.bar = tqdm(
             total=steps if steps > 0 else None,
             initial=trainer.global_step,

@@ -21,6 +21,7 @@ from lenet_lightning.data.class_folders import ImageFolder
 from lenet_lightning.data.datamodule import ImageDataModule, InputSpec
 from lenet_lightning.errors import UserError, nearest
 from lenet_lightning.networks.build import NETWORKS
+from lenet_lightning.training.accumulation import batches_per_step
 from lenet_lightning.training.classifier import Classifier
 from lenet_lightning.training.distillation import Distillation, find
 from lenet_lightning.training.metrics import metric_names
@@ -234,15 +235,25 @@ def training(trainer: dict[str, Any]) -> None:
         choose("trainer.profiler", trainer["profiler"], ["simple", "advanced", "pytorch"])
     if trainer["model_registry"] is not None:
         raise UserError("trainer.model_registry sends checkpoints to a service: leave it out.")
-    if trainer["gradient_clip_algorithm"] is not None and not trainer["gradient_clip_val"]:
+    largest, algorithm = trainer["gradient_clip_val"], trainer["gradient_clip_algorithm"]
+    if largest is not None and not 0 <= largest < np.inf:
+        raise UserError(f"trainer.gradient_clip_val is {largest}: expected a number, 0 or more.")
+    if algorithm is not None:
+        choose("trainer.gradient_clip_algorithm", algorithm, ["norm", "value"])
+        if not largest:
+            raise UserError(
+                "trainer.gradient_clip_algorithm has no effect without trainer.gradient_clip_val: "
+                "give both."
+            )
+    accumulated = trainer["accumulate_grad_batches"]
+    if accumulated < 1:
         raise UserError(
-            "trainer.gradient_clip_algorithm has no effect without trainer.gradient_clip_val: give "
-            "both."
+            f"trainer.accumulate_grad_batches is {accumulated}: expected a whole number above 0."
         )
-    if trainer["accumulate_grad_batches"] != 1:
+    if accumulated != 1 and not batches_per_step(trainer):
         raise UserError(
-            "trainer.accumulate_grad_batches has no effect here: use a larger data.batch_size, "
-            "which gives the same gradient."
+            f"trainer.accumulate_grad_batches is {accumulated}, and trainer.callbacks has "
+            "GradientAccumulationScheduler, which sets it: give one of them."
         )
     if trainer["precision"] not in (None, 32, "32", "32-true", "bf16-mixed", "bf16"):
         raise UserError(
@@ -277,15 +288,18 @@ def epoch_batches(trainer: Trainer, batches: int) -> int:
 
 
 def duration(trainer: Trainer, batches: int) -> tuple[int, int]:
-    """Return the epochs and the optimizer steps of the training; -1 for no limit.
+    """Return the epochs and the optimizer steps of the training; -1 for no limit, or not known.
 
     Args:
-        trainer: ``max_epochs`` and ``max_steps``.
+        trainer: ``max_epochs``, ``max_steps`` and what is accumulated.
         batches: that an epoch trains on.
     """
-    limits = ((trainer.max_epochs or -1) * batches, trainer.max_steps)
-    steps = min((limit for limit in limits if limit > 0), default=-1)
-    return (-(-steps // batches) if steps > 0 and batches else -1), steps
+    epochs, accumulated = trainer.max_epochs or -1, batches_per_step(trainer)
+    if not accumulated:
+        return epochs, (trainer.max_steps if epochs < 0 else -1)
+    each = -(-batches // accumulated)
+    steps = min((limit for limit in (epochs * each, trainer.max_steps) if limit > 0), default=-1)
+    return (-(-steps // each) if steps > 0 and each else -1), steps
 
 
 def lengths(trainer: Trainer, classifier: Classifier, scheduler: Any, batches: int) -> None:
@@ -324,10 +338,12 @@ def lengths(trainer: Trainer, classifier: Classifier, scheduler: Any, batches: i
             "of an epoch: what is saved at its end would not be what was validated; give a "
             f"divisor such as {whole}."
         )
-    if 0 < trainer.max_steps < first:
+    accumulated = batches_per_step(trainer)
+    if 0 < trainer.max_steps * accumulated < first:
         raise UserError(
-            f"trainer.max_steps is {trainer.max_steps}, but the first validation is after {first} "
-            "steps, and nothing could be tested: give at least that, or a smaller data.subset."
+            f"trainer.max_steps is {trainer.max_steps}, but the first validation is after "
+            f"{-(-first // accumulated)} steps, and nothing could be tested: give at least that, "
+            "or a smaller data.subset."
         )
 
 

@@ -29,7 +29,6 @@ from lenet_lightning.cli.command_line import CommandLine
 from lenet_lightning.cli.evaluate import Checkpoints, Evaluation
 from lenet_lightning.cli.fit import Training
 from lenet_lightning.cli.parser import (
-    CLIPPING,
     MODE,
     PURPOSES,
     TRANSIENT,
@@ -124,8 +123,6 @@ class Command(LightningCLI):
                 apply_on="instantiate",
             )
         parser.link_arguments("seed_everything", "model.seed")
-        for key in CLIPPING:
-            parser.link_arguments(f"trainer.{key}", f"model.{key}")
         parser.link_arguments("seed_everything", "data.init_args.seed")
 
     def input_of(self, data: LightningDataModule) -> tuple[int, int]:
@@ -202,7 +199,6 @@ class Command(LightningCLI):
         distributed.count_tasks_per_node()
         if TorchElasticEnvironment.detect() and options.devices == "auto":
             kwargs["devices"] = os.environ.get("LOCAL_WORLD_SIZE", "auto")
-        kwargs |= dict.fromkeys(CLIPPING)  # done by the model
         trainer = super().instantiate_trainer(plugins=plugins, logger=logger, **kwargs)
         # On one device Lightning leaves what RANK was at its import, which silences its loggers.
         rank_zero_only.rank = trainer.global_rank  # type: ignore[attr-defined]

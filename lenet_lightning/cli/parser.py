@@ -7,7 +7,7 @@ from typing import Any, Literal, NoReturn, cast
 import jsonargparse
 import yaml
 from jsonargparse.typing import PositiveInt
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lenet_lightning import strict_yaml
@@ -17,6 +17,7 @@ from lenet_lightning.data.splits import Seed
 from lenet_lightning.errors import UserError
 from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.training import weights
+from lenet_lightning.training.accumulation import accumulation_schedule
 from lenet_lightning.training.classifier import Classifier
 from lenet_lightning.training.weight_averaging import from_first_update
 
@@ -26,9 +27,8 @@ Resume = Literal["never", "auto", "must"]
 # The parser's mode: how it reads values and writes configurations.
 MODE = "strict_yaml"
 
-# Arguments of the model that are set from options of the data, of the trainer or of everything.
-CLIPPING = ("gradient_clip_val", "gradient_clip_algorithm")
-LINKED = ("seed", "channels", "classes", *CLIPPING)
+# Arguments of the model that are set from options of the data or of everything.
+LINKED = ("seed", "channels", "classes")
 
 # Keys of one invocation, not of a run.
 TRANSIENT = ("resume", "ckpt_path", "pretrained", "output", "allow_imports", "config")
@@ -64,9 +64,12 @@ class Parser(LightningArgumentParser):
     """LightningCLI's parser, whose errors are one sentence."""
 
     def instantiate(self, *args: Any, **kwargs: Any) -> jsonargparse.Namespace:
-        """Build the objects of a configuration; averages of weights as this package needs them."""
-        averages = (from_first_update, WeightAveraging, True)
-        return super().instantiate(*args, instantiators=[averages], **kwargs)
+        """Build the objects of a configuration; some callbacks as this package needs them."""
+        own = [
+            (from_first_update, WeightAveraging, True),
+            (accumulation_schedule, GradientAccumulationScheduler, True),
+        ]
+        return super().instantiate(*args, instantiators=own, **kwargs)
 
     def format_help(self, *args: Any, **kwargs: Any) -> str:
         """Return the help as plain text: docstrings are reStructuredText."""

@@ -69,7 +69,7 @@ def required(options: Any, argument: str) -> int:
     if length < 1:
         raise UserError(
             f"model.scheduler.{argument} is required: it is the length of the training by default, "
-            "which has no limit here."
+            "which is not known here."
         )
     return length
 

@@ -172,7 +172,7 @@ class TrainBatches:
 
     @property
     def steps(self) -> int:
-        """Optimizer steps in an epoch."""
+        """Batches in an epoch."""
         return -(-len(self.index) // self.batch_size)
 
     @property

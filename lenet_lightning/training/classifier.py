@@ -6,7 +6,7 @@ from typing import Any, Literal, Self, cast
 
 import torch
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveInt
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -51,12 +51,6 @@ class Classifier(LightningModule):
         optimizer: any torch optimiser by name, with its own arguments.
         scheduler: any torch learning rate scheduler by name, with its own arguments.
         scheduler_interval: when the scheduler steps.
-        gradient_clip_val: clips the gradient of each step; none with 0. The command line sets it
-            from ``trainer.gradient_clip_val``, as Lightning refuses it where a training step holds
-            several optimizer steps.
-        gradient_clip_algorithm: ``norm``, the default, scales a gradient down to the norm
-            ``gradient_clip_val``, ``value`` clips each of its entries; from
-            ``trainer.gradient_clip_algorithm``.
         tta_shift: test-time augmentation (TTA): the test also averages the logits over every
             shift of an image by up to this many pixels along both axes. Only the test at the end of
             ``fit``, and ``test``, on originals.
@@ -100,8 +94,6 @@ class Classifier(LightningModule):
         optimizer: OptimizerCallable = KerasAdam,
         scheduler: LRSchedulerCallable | None = None,
         scheduler_interval: Literal["epoch", "step"] = "epoch",
-        gradient_clip_val: NonNegativeFloat | None = None,
-        gradient_clip_algorithm: Literal["norm", "value"] | None = None,
         tta_shift: NonNegativeInt = 0,
         tta_flip: bool = False,
         cuda_graph: bool = False,
@@ -112,7 +104,6 @@ class Classifier(LightningModule):
         super().__init__()
         self.save_hyperparameters(ignore=["network", "optimizer", "scheduler"], logger=False)
         self.hparams.update(plain(self.hparams))
-        self.automatic_optimization = False  # several optimizer steps per training_step
         self.scaling = scaling
         self.loss = loss
         self.label_smoothing = label_smoothing
@@ -120,8 +111,6 @@ class Classifier(LightningModule):
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval
-        self.gradient_clip_val = gradient_clip_val
-        self.gradient_clip_algorithm = gradient_clip_algorithm
         self.tta_shift = tta_shift
         self.tta_flip = tta_flip
         self.cuda_graph = cuda_graph
@@ -133,6 +122,7 @@ class Classifier(LightningModule):
         self.temperature = 1.0
         self.gradient_step: GradientStep | None = None
         self.executions: list[tuple[Tensor, Tensor, int]] = []
+        self.steps: list[int] = []  # the optimizer step of each batch of the epoch
         self.to_loggers = True
         self.tested = 0  # images of the test so far
         self.sums = nn.ModuleDict()
@@ -166,6 +156,21 @@ class Classifier(LightningModule):
     def datamodule(self) -> ImageDataModule:
         """The datamodule of the current run."""
         return cast(ImageDataModule, self.trainer.datamodule)  # type: ignore[attr-defined]
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Let Lightning accept its options of the gradient, which :meth:`training_step` follows.
+
+        They are ``accumulate_grad_batches``, ``gradient_clip_val`` and ``gradient_clip_algorithm``.
+        Lightning checks them before :meth:`setup`, and refuses them with manual optimization.
+        """
+        if self.trainer.state.fn == "fit":
+            self.automatic_optimization = True
+        return []
+
+    def setup(self, stage: str) -> None:
+        """Turn to manual optimization: there are several optimizer steps in a training step."""
+        if stage == "fit":
+            self.automatic_optimization = False
 
     def configure_model(self) -> None:
         """Take the statistics of the data, unless the network has those of its training.
@@ -219,29 +224,34 @@ class Classifier(LightningModule):
     def on_train_epoch_start(self) -> None:
         """Reset the metrics of an epoch that was interrupted."""
         self.executions.clear()
+        self.steps.clear()
+        cast(GradientStep, self.gradient_step).mean.clear()
 
     def training_step(self, batch: Execution, batch_idx: int) -> None:
-        """Take one optimizer step per batch of the execution."""
-        optimizer: Any = self.optimizers()
-        gradient_step = cast(GradientStep, self.gradient_step)
+        """Take an optimizer step per batch, or per ``accumulate_grad_batches`` of them."""
+        trainer, gradient_step = self.trainer, cast(GradientStep, self.gradient_step)
+        mean, count = gradient_step.mean, trainer.accumulate_grad_batches
         losses, outputs, labels = [], [], []
-        batch = plain_batches.execution(batch, self.channels, self.trainer.world_size)
-        for images, targets, total in self.until_max_steps(batch):
+        batch = plain_batches.execution(batch, self.channels, trainer.world_size)
+        for index, (images, targets, total) in enumerate(self.until_max_steps(batch), 1):
             target = self.teacher(images, targets) if self.teacher else targets
             if self.draws:
-                torch.manual_seed(seed_from(self.seed, self.global_step, self.global_rank))
+                again = [mean.batches] if mean.batches else []
+                key = self.seed, self.global_step, self.global_rank, *again
+                torch.manual_seed(seed_from(*key))
             # The mean over the whole batch: distributed training averages the processes' gradients.
-            loss, logits = gradient_step(images, target, self.trainer.world_size / total)
+            loss, logits = gradient_step(images, target, trainer.world_size / total)
             losses.append(loss)
-            if self.gradient_clip_val:
-                by_value = self.gradient_clip_algorithm == "value"
-                clip = nn.utils.clip_grad_value_ if by_value else nn.utils.clip_grad_norm_
-                clip(self.network.parameters(), self.gradient_clip_val)
-            optimizer.step()
-            if self.scheduler and self.scheduler_interval == "step":
-                self.step_scheduler()
             outputs.append(logits)
             labels.append(targets)
+            self.steps.append(self.global_step)
+            if count > 1:
+                mean.add(total)
+                last = trainer.is_last_batch and index == len(batch.sizes)
+                if mean.batches < count and not last:
+                    continue
+                mean.clear()
+            self.step_optimizer()
         correct = (torch.cat(outputs).argmax(-1) == torch.cat(labels)).sum(0)
         # Read back when the epoch ends.
         self.executions.append((torch.stack(losses), correct, sum(map(len, labels))))
@@ -253,6 +263,17 @@ class Classifier(LightningModule):
             if 0 <= limit <= self.global_step:
                 return
             yield item
+
+    def step_optimizer(self) -> None:
+        """Clip the gradients, and take a step of the optimizer and of the scheduler."""
+        optimizer: Any = self.optimizers()
+        if largest := self.trainer.gradient_clip_val:
+            by_value = self.trainer.gradient_clip_algorithm == "value"
+            clip = nn.utils.clip_grad_value_ if by_value else nn.utils.clip_grad_norm_
+            clip(self.network.parameters(), largest)
+        optimizer.step()
+        if self.scheduler and self.scheduler_interval == "step":
+            self.step_scheduler()
 
     def step_scheduler(self) -> None:
         """Advance the learning rate scheduler once."""
@@ -273,7 +294,7 @@ class Classifier(LightningModule):
             losses,
             self.network,
             self.trainer.callback_metrics.get("val/loss"),
-            self.global_step,
+            self.steps,
             self.current_epoch,
             optimizer.param_groups[0]["lr"],
         )

@@ -10,17 +10,17 @@ def check_finite(
     losses: Tensor,
     network: nn.Module,
     val_loss: Tensor | None,
-    global_step: int,
+    steps: list[int],
     epoch: int,
     learning_rate: float,
 ) -> None:
     """Raise if a loss of an epoch or a weight is not finite, so that none is saved.
 
     Args:
-        losses: training loss of each step of the epoch, ``[steps]``.
+        losses: training loss of each batch of the epoch, ``[batches]``.
         network: whose parameters are checked.
         val_loss: the epoch's validation loss, a scalar; None without validation.
-        global_step: optimizer steps taken until now.
+        steps: the optimizer step of each batch.
         epoch: named in the error, there counted from 1.
         learning_rate: likewise.
 
@@ -32,7 +32,7 @@ def check_finite(
     if not len(bad) and (val_loss is None or val_loss.isfinite()) and finite.all():
         return
     what = "loss is" if len(bad) or finite.all() else "weights are"
-    step = global_step - len(losses) + (int(bad[0]) if len(bad) else len(losses) - 1)
+    step = steps[int(bad[0]) if len(bad) else -1]
     raise NonFiniteError(
         f"The {what} no longer finite at step {step} (epoch {epoch + 1}, learning rate "
         f"{learning_rate:g}): most likely the learning rate is too high; try a tenth of it, or "

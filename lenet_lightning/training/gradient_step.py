@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lenet_lightning.networks import fused
 from lenet_lightning.networks.lenet5 import LeNet5, Standardize
+from lenet_lightning.training.accumulation import MeanGradient
 from lenet_lightning.training.cuda_graph import GraphedLoss
 from lenet_lightning.training.losses import Loss, Objective, Penalty, class_loss, kernels
 
@@ -120,6 +121,7 @@ class GradientStep:
     Attributes:
         direct: the single call in C, None where it does not apply.
         graphed: the CUDA graph, None where it does not apply.
+        mean: of the gradients that ``trainer.accumulate_grad_batches`` accumulates.
     """
 
     def __init__(
@@ -131,7 +133,7 @@ class GradientStep:
         backward: Callable[[Tensor], None],
         tell: Callable[[str], None],
     ) -> None:
-        self.network, self.objective = network, objective
+        self.network, self.objective, self.mean = network, objective, MeanGradient(network)
         self.kernels = kernels(network)
         loss, label_smoothing, penalty, temperature = objective
         single = trainer.world_size == 1 and trainer.precision == "32-true"

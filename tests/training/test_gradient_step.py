@@ -326,11 +326,13 @@ class TestTakes:
         assert not gradient_step.takes(nn.Linear(2, 2), "cross_entropy")
 
 
-def plain_trainer(steps: int, precision: Literal["32-true", "64-true"] = "32-true") -> Trainer:
+def plain_trainer(
+    steps: int, precision: Literal["32-true", "64-true"] = "32-true", **options: Any
+) -> Trainer:
     return Trainer(
         max_steps=steps, max_epochs=-1, accelerator="cpu", logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
-        precision=precision,
+        precision=precision, **options,
     )  # fmt: skip
 
 
@@ -383,8 +385,8 @@ def test_gradients_are_clipped(algorithm: Any, largest: float) -> None:
     """Plain SGD with learning rate 1 moves the weights by the clipped gradient."""
     options = {"gradient_clip_val": largest, "gradient_clip_algorithm": algorithm}
     before = [p.clone() for p in Classifier().network.parameters()]
-    moved = Classifier(optimizer=partial(torch.optim.SGD, lr=1.0), **options)
-    plain_trainer(1).fit(moved, Digits(batch_size=32, subset=266, val_size=150))
+    moved = Classifier(optimizer=partial(torch.optim.SGD, lr=1.0))
+    plain_trainer(1, **options).fit(moved, Digits(batch_size=32, subset=266, val_size=150))
     steps = [
         (p.detach() - q.detach()).flatten()
         for p, q in zip(moved.network.parameters(), before, strict=True)
