@@ -270,6 +270,8 @@ def run_curves(
             marker, colour = {"val": "o", "test": "D"}[stage], COLOURS[styles[stage]]
             point = axes.plot((best_epoch or 0) + 1, value, marker, color=colour, label=label)
             point[0].set(clip_on=False, zorder=4)
+        axes.autoscale(axis="y")  # the test's point may lie beyond the curves
+        scale(axes, word)
         form = "{:.2%}" if kind == "acc" else "{:.4g}"
         marks = ", ".join(f"{labels[s]} {form.format(value)}" for s, value in values.items())
         polarity = "negatives" if suffix else "originals"

@@ -41,6 +41,13 @@ def test_the_best_epoch_is_marked_with_its_values() -> None:
     assert points == pytest.approx(np.array([[4, 0.8], [4, 0.75]]))
 
 
+def test_a_test_far_from_the_curves_is_within_the_axes() -> None:
+    figure = plotting.run_curves(metrics(5), "title", best_epoch=3, test={"test/acc": 0.01})
+    plotting.to_pixels(figure)  # outside of them there would be no room left
+    low, high = figure.axes[0].get_ylim()
+    assert 0 <= low < 0.01 and high > 0.8
+
+
 def test_losses_over_orders_of_magnitude_are_drawn_on_a_log_scale() -> None:
     values = metrics(3) | {"train/loss": np.array([1.0, 0.1, 0.01])}
     figure = plotting.run_curves(values, "title")
