@@ -146,7 +146,7 @@ def further_arguments(key: str, name: str, node: Any) -> None:
     taker = entry(FURTHER, name)
     if not given or not (taker or name in spellings(key)):
         return
-    known = inspect.signature(cast(type, pydoc.locate(taker))).parameters if taker else {}
+    known = [*inspect.signature(cast(type, pydoc.locate(taker))).parameters] if taker else []
     for argument in vars(given) if isinstance(given, jsonargparse.Namespace) else given:
         if argument not in known:
             option, owner = f"{full_key([key])}.{argument}", name.rpartition(".")[2]

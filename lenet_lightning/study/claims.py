@@ -69,7 +69,7 @@ def judge(claim: Claim, results: Sequence[Result], measure: str = "") -> Judgeme
     if candidates > 1:
         notes.append(f"interval for the best of {candidates} settings")
     summary = summarise(samples, 1 - 0.05 / candidates)
-    p = min(1.0, candidates * _p(claim, samples, summary))
+    p = min(candidates * _p(claim, samples, summary), 1.0)  # in this order NaN stays NaN
     return Judgement(setting, summary, verdict(claim, summary), "; ".join(notes), p)
 
 

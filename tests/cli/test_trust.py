@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 import sys
 from datetime import timedelta
@@ -141,6 +143,108 @@ def test_addresses_of_a_parsed_configuration() -> None:
     assert "a://b, an address" in refusal({"trainer": {"logger": paths}})
     assert refusal({"trainer": {"logger": paths}}, "--allow_imports", "lightning.pytorch") == ""
     assert refusal({"data": {"root": "a://b"}, "name": "trainer://b"}) == ""
+
+
+def test_what_is_in_a_class_that_was_opened_is_checked_anew() -> None:
+    """Only its own values are trusted, not those of the classes in it."""
+    flag, path = "--allow_imports", "lightning.pytorch.callbacks.BatchSizeFinder"
+    said = refusal({"trainer": {"callbacks": {"class_path": path}}}, flag, path)
+    assert "trainer.callbacks cannot take BatchSizeFinder" in said
+    logger = {
+        "class_path": "lightning.pytorch.loggers.CSVLogger",
+        "init_args": {"save_dir": "a://b"},
+    }
+    mine = {"class_path": "mine.Logger", "init_args": {"inner": ["a://c", {"x": "a://d"}]}}
+    assert refusal({"trainer": {"logger": {"x": mine}}}, flag, "mine") == ""
+    assert "mine.Logger" in refusal({"trainer": {"logger": {"x": mine}}}, flag, "min")
+    mine["init_args"]["inner"] = (logger,)
+    said = refusal({"trainer": {"logger": mine}}, flag, "mine")
+    assert said.startswith("trainer.logger.inner names lightning.pytorch.loggers.CSVLogger,")
+    assert refusal({"trainer": {"x": {"b": Path("a"), "c": {"d"}}, "y": 1}, "z": {"://"}}) == ""
+    assert "trainer.x is a://b, an address" in refusal({"trainer": {"x": {"a", "a://b"}}})
+
+
+def test_a_pipe_at_any_key_is_refused() -> None:
+    os.mkfifo("pipe")
+    assert refusal({"model": {"x": ["pipe"]}}) == (
+        "model.x is pipe, a pipe or device: expected a file or a folder."
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "opened", "said"),
+    [
+        ("trainer.callbacks", "BatchSizeFinder", "", "trainer.callbacks cannot take BatchSizeF"),
+        (
+            "trainer.callbacks",
+            "lightning.pytorch.callbacks.Timer",
+            "",
+            "cannot take Timer: trainer.",
+        ),
+        ("trainer.callbacks", "Timer", "lightning.pytorch.callbacks.Timer", "cannot take Timer"),
+        (
+            "trainer.logger",
+            "WandbLogger",
+            "",
+            "add --allow_imports lightning.pytorch.loggers.Wandb",
+        ),
+        ("trainer.logger", "WandbLogger", "lightning.pytorch.loggers", "pip install wandb."),
+        (
+            "trainer.callbacks",
+            "RichProgressBar",
+            "",
+            "trainer.callbacks has RichProgressBar, which ",
+        ),
+        (
+            "trainer.x",
+            "lightning.pytorch.callbacks.RichProgressBar",
+            "",
+            "needs the package rich: ",
+        ),
+        ("trainer.x", "Timer", "", ""),
+        ("trainer.callbacks", "EarlyStopping", "", ""),
+        ("trainer.callbacks", "mine.RichProgressBar", "", ""),
+    ],
+)
+def test_classes_by_their_names(
+    key: str, name: str, opened: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trust, "find_spec", lambda package: None)
+    named, prefixes = [("data", "Digits"), (key, name), ("model.optimizer", "Adam")], {opened}
+    if not said:
+        return trust.check_names(named, prefixes)
+    with pytest.raises(UserError, match=re.escape(said)):
+        trust.check_names(named, prefixes)
+    monkeypatch.setattr(trust, "find_spec", lambda package: package)
+    if "package" in said or "pip install wandb." in said or "which " in said:
+        trust.check_names(named, prefixes)
+
+
+@pytest.mark.parametrize(
+    ("key", "path", "given", "said"),
+    [
+        ("trainer.logger", "lightning.pytorch.loggers.TensorBoardLogger", {"flush_sec": 1},
+         "trainer.logger.flush_sec is not an argument of TensorBoardLogger; did you mean "
+         "flush_secs?"),
+        ("trainer.logger", "lightning.pytorch.loggers.TensorBoardLogger", {"flush_secs": 1}, ""),
+        ("trainer.x", "lightning.pytorch.strategies.DDPStrategy", {"static_graph": 1, "zzz": 1},
+         "trainer.x.zzz is not an argument of DDPStrategy; leave it out."),
+        ("trainer.logger", "lightning.pytorch.loggers.CSVLogger", {"flush_secs": 1},
+         "trainer.logger.flush_secs is not an argument of CSVLogger; leave it out."),
+        ("trainer.logger", "mine.Logger", {"flush_secs": 1}, ""),
+        ("trainer.logger", "lightning.pytorch.loggers.CSVLogger", {}, ""),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("mapping", [dict, jsonargparse.Namespace])
+def test_further_arguments(key: str, path: str, given: dict, said: str, mapping: Any) -> None:
+    node = {"class_path": path, "dict_kwargs": mapping(**given)}
+    if not said:
+        return trust.further_arguments(key, path, node)
+    with pytest.raises(UserError) as refused:
+        trust.further_arguments(key, path, node)
+    assert str(refused.value) == said
+    config = {"trainer": {key.partition(".")[2]: node}}
+    assert said.startswith(key) and refusal(config, "--allow_imports", path) == said
 
 
 def test_what_a_value_names() -> None:
@@ -289,6 +393,11 @@ class TestFlag:
     def test_a_path_is_opened_with_where_it_leads(self) -> None:
         found = imports("--allow_imports", "[os.system, torch.optim.Adam, os.path]")
         assert found > {"os.system", "posix.system", "torch.optim.adam.Adam", "os.path"}
+        Path("broken_module.py").write_text("1 / 0")
+        assert trust.opened(["broken_module.Thing", "os.system"]) >= {
+            "broken_module.Thing",
+            "posix.system",
+        }
 
     def test_no_configuration_opens_anything(self, run: Run) -> None:
         Path("trial.yaml").write_text(
@@ -310,6 +419,10 @@ class TestFlag:
 
     @pytest.mark.parametrize("path", ["jsonargparse", "a..b"])
     def test_what_cannot_be_opened(self, run: Run, path: str) -> None:
+        with pytest.raises(
+            UserError, match=r"^--allow_imports: .* packages or classes such as my_"
+        ):
+            trust.limit_imports({path})
         refused = run(f"fit --data Digits --allow_imports {path}")
         assert refused.code == 2 and "--allow_imports" in refused.err
         assert "Traceback" not in refused.err
