@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import fsspec
 import jsonargparse
 import pytest
 import torch
@@ -131,6 +132,7 @@ def test_classes_of_a_parsed_configuration(wrap: Any) -> None:
     assert refusal(config, "--allow_imports", "os") == ""
     assert refusal(config, "--allow_imports", "o") != ""
     assert refusal({"trainer": {"callbacks": wrap(print)}}) != ""
+    assert refusal({"trainer": {"callbacks": wrap(print)}}, "--allow_imports", "builtins") == ""
     del outer["init_args"]
     assert refusal(config) == ""
 
@@ -162,6 +164,30 @@ def test_what_is_in_a_class_that_was_opened_is_checked_anew() -> None:
     assert said.startswith("trainer.logger.inner names lightning.pytorch.loggers.CSVLogger,")
     assert refusal({"trainer": {"x": {"b": Path("a"), "c": {"d"}}, "y": 1}, "z": {"://"}}) == ""
     assert "trainer.x is a://b, an address" in refusal({"trainer": {"x": {"a", "a://b"}}})
+
+
+def parse_anything(*args: str) -> jsonargparse.Namespace:
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action="config")
+    parser.add_argument("--any", type=Any)
+    return parser.instantiate(parser.parse_args(args))
+
+
+def test_settings_of_jsonargparse_are_replaced() -> None:
+    """Whatever another program in this process has allowed."""
+    fsspec.filesystem("memory").pipe("/trial.yaml", b"any: 1")
+    spec = '{"class_path": "datetime.timedelta", "init_args": {"days": 1}}'
+    jsonargparse.set_parsing_settings(
+        import_path_allowlist=["datetime"],
+        instantiate_subclass_spec_in_any=True,
+        config_read_mode_fsspec_enabled=True,
+    )
+    assert parse_anything("--config", "memory://trial.yaml").any == 1
+    assert parse_anything("--any", spec).any == timedelta(1)
+    trust.limit_imports({"mine"})
+    with pytest.raises(jsonargparse.ArgumentError):
+        parse_anything("--config", "memory://trial.yaml")
+    assert not isinstance(parse_anything("--any", spec).any, timedelta)
 
 
 def test_a_pipe_at_any_key_is_refused() -> None:

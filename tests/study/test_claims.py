@@ -197,6 +197,12 @@ class TestJudgement:
             )
             assert judgement.summary == statistics.summarise(samples, 0.975)
 
+    @pytest.mark.parametrize(("measure", "best"), [("honest_accuracy", "b"), ("last_loss", "a")])
+    def test_of_the_highest_accuracy_or_the_lowest_loss(self, measure: str, best: str) -> None:
+        found = [*runs("a", measure, {0: 0.5, 1: 0.6}), *runs("b", measure, {0: 0.5, 1: 0.7})]
+        asked = Claim("says", "at_least", measure, ("a", "b", "none"), value=0.1)
+        assert claims.judge(asked, found).setting == best
+
     def test_of_settings_without_runs(self) -> None:
         judgement = claims.judge(
             Claim("says", "at_least", "best_accuracy", ("a", "b"), value=0.1), []
