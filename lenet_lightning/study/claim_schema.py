@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from lenet_lightning.errors import UserError
-from lenet_lightning.study.reading import check_keys, suggestion
+from lenet_lightning.study.reading import Name, one_of, read
 
 MEASURES = {
     "best_accuracy": "best epoch on test",
@@ -25,7 +24,7 @@ MEASURES = {
     "last_loss_negative": "loss on negatives, last epoch",
     "variation": "epoch-to-epoch variation",
 }
-CLAIM_KINDS = {
+NEEDS = {
     "at_least": ("value",),
     "at_most": ("value",),
     "between": ("low", "high"),
@@ -33,8 +32,7 @@ CLAIM_KINDS = {
     "lower": ("against",),
     "near_equal": ("against", "margin"),
 }
-FIGURE_KINDS = ("activation_functions", "negative_example", "accuracy", "accuracy_and_loss")
-SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+"""What a claim of each kind must give."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +41,19 @@ class Figure:
 
     Attributes:
         name: Its number and the stem of its files, such as ``1.b.1``.
-        kind: One of `FIGURE_KINDS`.
-        title: Its heading.
-        panels: Letters to settings; one picture each.
-        images: For accuracy and loss, which test images: ``original`` or ``negative``.
+        kind: What is drawn; the first kind needs no setting.
+        title: Its heading; its name unless given.
+        setting: The setting to draw, for one picture.
+        panels: Or letters to settings; one picture each.
+        images: For accuracy and loss, which test images.
     """
 
-    name: str
-    kind: str
-    title: str
-    panels: dict[str, str]
-    images: str = "original"
+    name: Name
+    kind: Literal["activation_functions", "negative_example", "accuracy", "accuracy_and_loss"]
+    title: str = ""
+    setting: str = ""
+    panels: dict[str, str] = field(default_factory=dict)
+    images: Literal["original", "negative"] = "original"
 
 
 @dataclass(frozen=True)
@@ -62,121 +62,98 @@ class Claim:
 
     Attributes:
         says: The sentence.
-        kind: One of `CLAIM_KINDS`.
+        kind: How the measure, or the difference of two, is compared.
         measure: One of `MEASURES`, a figure that each run has.
-        settings: The settings it is about; of several, the one with the best mean.
+        setting: The settings it is about; of several, the one with the best mean.
         against: The setting it is compared with, seed by seed.
         against_measure: The measure of that one, `measure` unless given.
         value: The threshold of ``at_least`` and ``at_most``.
         low: The lower end of ``between``.
         high: The upper end of ``between``.
         margin: By how much more or less (``higher``, ``lower``) or how near (``near_equal``).
-        group: The group whose settings it names, if any.
+        groups: The groups in which it is judged, whose names are then left out of settings'.
     """
 
     says: str
-    kind: str
+    kind: Literal["at_least", "at_most", "between", "higher", "lower", "near_equal"]
     measure: str
-    settings: tuple[str, ...]
+    setting: str | list[str]
     against: str = ""
     against_measure: str = ""
     value: float = 0.0
     low: float = 0.0
     high: float = 0.0
     margin: float = 0.0
-    group: str = ""
+    groups: list[str] = field(default_factory=list)
+
+    @property
+    def settings(self) -> list[str]:
+        """The settings as a list."""
+        return [self.setting] if isinstance(self.setting, str) else list(self.setting)
 
 
-def read_figures(value: Any, settings: list[str], where: str) -> tuple[Figure, ...]:
-    """The figures of a study file, each checked.
+def read_figures(value: Any, settings: Collection[str], where: str) -> tuple[Figure, ...]:
+    """The figures of a study file; what one draws is in its panels.
 
     Raises:
-        UserError: An unknown kind, key or setting, or a repeated name.
+        UserError: A key, value or setting is not as it should be, or a name repeated.
     """
-    figures: list[Figure] = []
-    for number, entry in enumerate(_list(value, where), 1):
-        here = f"{where}, entry {number}"
-        check_keys(entry, ["name", "kind", "title", "setting", "panels", "images"], here)
-        kind = _one_of(entry.get("kind"), FIGURE_KINDS, f"{here}: kind")
-        name = str(entry.get("name", ""))
-        if not SLUG.fullmatch(name):
-            raise UserError(f"{here}: name must be a short name such as 1.b.1, not '{name}'")
-        if name in {figure.name for figure in figures}:
-            raise UserError(f"{here}: two figures are called '{name}'; rename one")
-        if kind != "activation_functions" and ("setting" in entry) == ("panels" in entry):
+    figures: dict[str, Figure] = {}
+    for here, entry in _entries(value, where):
+        figure = read(Figure, entry, here)
+        if figure.name in figures:
+            raise UserError(f"{here}: two figures are called '{figure.name}'; rename one")
+        panels = {"": figure.setting} if figure.setting else figure.panels
+        if bool(figure.setting) == bool(figure.panels) and figure.kind != "activation_functions":
             raise UserError(
-                f"{here}: a figure of kind {kind} needs 'setting' (one picture) or 'panels' "
-                f"(letters to settings, a picture each)"
+                f"{here}: a figure of kind {figure.kind} needs 'setting' (one picture) or 'panels' "
+                "(letters to settings, a picture each)"
             )
-        panels = {"": entry["setting"]} if "setting" in entry else entry.get("panels", {})
-        if not isinstance(panels, Mapping):
-            raise UserError(f"{here}: panels must map letters to settings, not {panels!r}")
-        panels = {str(letter): str(setting) for letter, setting in panels.items()}
         for setting in panels.values():
-            _one_of(setting, settings, f"{here}: setting")
-        images = _one_of(entry.get("images", "original"), ["original", "negative"], here)
-        figures.append(Figure(name, kind, str(entry.get("title", name)), panels, images))
-    return tuple(figures)
+            one_of(setting, settings, f"{here}: setting")
+        title = figure.title or figure.name
+        figures[figure.name] = replace(figure, title=title, panels=panels)
+    return tuple(figures.values())
 
 
 def read_claims(
-    value: Any, settings: list[str], groups: list[str], where: str
+    value: Any, settings: Collection[str], groups: Collection[str], where: str
 ) -> tuple[Claim, ...]:
     """The claims of a study file, one for each group that an entry names.
 
     Raises:
-        UserError: An unknown kind, measure, key, group or setting, or a missing number.
+        UserError: A key, value, measure, group or setting is not as it should be.
     """
     claims: list[Claim] = []
-    for number, entry in enumerate(_list(value, where), 1):
-        here = f"{where}, entry {number}"
-        numbers = ("value", "low", "high", "margin")
-        known = ["says", "kind", "measure", "setting", "against", "against_measure", "groups"]
-        check_keys(entry, [*known, *numbers], here)
-        kind = _one_of(entry.get("kind"), CLAIM_KINDS, f"{here}: kind")
-        for key in ("says", "measure", "setting", *CLAIM_KINDS[kind]):
-            if key not in entry:
-                raise UserError(f"{here}: a claim of kind {kind} needs '{key}'")
-        for key in numbers:
-            if isinstance(entry.get(key, 0), bool) or not isinstance(
-                entry.get(key, 0), int | float
-            ):
-                raise UserError(f"{here}: {key} must be a number, not {entry[key]!r}")
-        measure = _one_of(entry["measure"], MEASURES, f"{here}: measure")
-        other = _one_of(entry.get("against_measure", measure), MEASURES, f"{here}: against_measure")
-        named = entry["setting"] if isinstance(entry["setting"], list) else [entry["setting"]]
-        for group in _list(entry.get("groups"), f"{here}: groups") or [""]:
-            if group:
-                _one_of(group, groups, f"{here}: groups")
-            prefix = f"{group}_" if group else ""
-            names = [_one_of(f"{prefix}{n}", settings, f"{here}: setting") for n in named]
-            against = entry.get("against", "")
-            if against:
-                against = _one_of(f"{prefix}{against}", settings, f"{here}: against")
+    for here, entry in _entries(value, where):
+        claim = read(Claim, entry, here)
+        for key in NEEDS[claim.kind]:
+            if entry.get(key) is None:
+                raise UserError(f"{here}: a claim of kind {claim.kind} needs '{key}'")
+        against_measure = claim.against_measure or claim.measure
+        for key, measure in (("measure", claim.measure), ("against_measure", against_measure)):
+            one_of(measure, MEASURES, f"{here}: {key}")
+        for group in claim.groups or [""]:
+            prefix = f"{one_of(group, groups, f'{here}: groups')}_" if group else ""
+            names = [one_of(f"{prefix}{n}", settings, f"{here}: setting") for n in claim.settings]
+            against = claim.against and one_of(
+                f"{prefix}{claim.against}", settings, f"{here}: against"
+            )
+            own = [group] if group else []
             claims.append(
-                Claim(
-                    says=str(entry["says"]),
-                    kind=kind,
-                    measure=measure,
-                    settings=tuple(names),
+                replace(
+                    claim,
+                    setting=names,
                     against=against,
-                    against_measure=other,
-                    group=group,
-                    **{key: float(entry.get(key, 0)) for key in numbers},
+                    against_measure=against_measure,
+                    groups=own,
                 )
             )
     return tuple(claims)
 
 
-def _list(value: Any, where: str) -> list[Any]:
-    if value is None:
-        return []
-    if not isinstance(value, list):
+def _entries(value: Any, where: str) -> list[tuple[str, Any]]:
+    """The entries of a list, each with its place in words; none for null."""
+    if not isinstance(value, list | None):
         raise UserError(f"{where} must be a list, not {value!r}")
-    return value
-
-
-def _one_of(value: Any, known: Any, where: str) -> str:
-    if value not in list(known):
-        raise UserError(f"{where}: unknown '{value}'{suggestion(str(value), known)}")
-    return str(value)
+    return [(f"{where}, entry {number}", entry) for number, entry in enumerate(value or [], 1)]

@@ -4,25 +4,57 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lenet_lightning import renamed, strict_yaml
-from lenet_lightning.arguments import MAX_SEED
 from lenet_lightning.errors import UserError
 from lenet_lightning.store.run_folder import NO_REPLICAS
 from lenet_lightning.study.claim_schema import Claim, Figure, read_claims, read_figures
-from lenet_lightning.study.reading import check_keys, flatten, suggestion
+from lenet_lightning.study.reading import (
+    OVERRIDES,
+    Name,
+    Seeds,
+    mapping,
+    one_of,
+    read,
+    suggestion,
+    typed,
+)
 
-OVERRIDES = ("model", "data", "trainer", "monitor")
-STUDY_KEYS = (
-    "name", "title", "base", "seeds", "groups", "settings", "figures", "claims",
-)  # fmt: skip
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+@dataclass(frozen=True)
+class Group:
+    """A group of settings as the file gives it.
+
+    Attributes:
+        overrides: What is changed in the config, by dotted key.
+        title: What tables call it; its name unless given.
+        base: The config that its settings start from.
+    """
+
+    overrides: dict[str, Any] = field(default_factory=dict)
+    title: str = ""
+    base: str = ""
+
+
+@dataclass(frozen=True)
+class Entry(Group):
+    """A setting likewise.
+
+    Attributes:
+        groups: The groups to which it belongs; all if empty.
+        after: The setting whose runs it needs, one further up.
+    """
+
+    groups: list[str] = field(default_factory=list)
+    after: str = ""
+
+
+G = TypeVar("G", bound=Group)
 
 
 @dataclass(frozen=True)
@@ -70,12 +102,11 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Study:
+class Study(Group):
     """A study file, read and checked.
 
     Attributes:
         name: The name of the study's folder.
-        title: The report's title.
         seeds: One run of every setting for each.
         groups: Keys to titles, in the file's order; ``{"": ""}`` where there are none.
         settings: By name, in the file's order.
@@ -83,13 +114,12 @@ class Study:
         claims: What to judge.
     """
 
-    name: str
-    title: str
-    seeds: tuple[int, ...]
-    groups: dict[str, str]
-    settings: dict[str, Setting]
-    figures: tuple[Figure, ...]
-    claims: tuple[Claim, ...]
+    name: Name = field(kw_only=True)
+    seeds: Seeds = field(kw_only=True)
+    groups: dict[str, str] = field(default_factory=lambda: {"": ""})
+    settings: dict[str, Setting] = field(default_factory=dict)
+    figures: tuple[Figure, ...] = ()
+    claims: tuple[Claim, ...] = ()
 
     def trials(self, only: Iterable[str] = ()) -> list[Trial]:
         """Every run, all settings with the first seed first: an early stop has a bit of all.
@@ -124,7 +154,7 @@ class Study:
         return [setting for setting in self.settings.values() if setting.group == group]
 
 
-def read(path: Path) -> dict[str, Any]:
+def read_file(path: Path) -> dict[str, Any]:
     """The keys and values of a YAML file: a study, or the configuration of a fit.
 
     Raises:
@@ -159,7 +189,7 @@ def repeats(
 
 def load(path: Path, check_base: bool = True) -> Study:
     """Read and check a study file; see :func:`parse`."""
-    return parse(read(path), path, check_base)
+    return parse(read_file(path), path, check_base)
 
 
 def parse(content: dict[str, Any], path: Path, check_base: bool = True) -> Study:
@@ -179,15 +209,14 @@ def parse(content: dict[str, Any], path: Path, check_base: bool = True) -> Study
             f"{path} is the configuration of one run: start it with python -m lenet_lightning fit "
             f"--config {path}, or run several seeds of it with study --config {path} --seeds 0-4"
         )
-    content = dict(content)
+    content = {"title": content.get("name"), **content}
     if content.pop("replicas", 1) != 1 and check_base:
         raise UserError(f"{path}: replicas {NO_REPLICAS}")
-    known = [*STUDY_KEYS, *OVERRIDES]
-    check_keys({key.split(".")[0]: None for key in map(str, content)}, known, str(path))
-    name = check_name(content.get("name"), f"{path}: name")
-    seeds = read_seeds(content.get("seeds"), path)
-    groups = _mapping(content.get("groups"), f"{path}: groups")
-    settings = _settings(content, groups, path)
+    parts = {key: content.pop(key, None) for key in ("groups", "settings", "figures", "claims")}
+    study = read(Study, content, str(path), **dict.fromkeys(parts))
+    groups = _levels(Group, parts["groups"], f"{path}: groups")
+    entries = _levels(Entry, parts["settings"], f"{path}: settings")
+    settings = _settings(study, groups, entries, path)
     if check_base:
         renamed.check(*(setting.overrides for setting in settings.values()))
         for setting in settings.values():
@@ -201,137 +230,61 @@ def parse(content: dict[str, Any], path: Path, check_base: bool = True) -> Study
             name: replace(setting, overrides=renamed.overrides(setting.overrides))
             for name, setting in settings.items()
         }
-    titles = {key: str((value or {}).get("title", key)) for key, value in groups.items()}
-    return Study(
-        name=name,
-        title=str(content.get("title", name)),
-        seeds=seeds,
-        groups=titles or {"": ""},
+    return replace(
+        study,
+        groups={name: group.title or name for name, group in groups.items()} or {"": ""},
         settings=settings,
-        figures=read_figures(content.get("figures"), list(settings), f"{path}: figures"),
-        claims=read_claims(content.get("claims"), list(settings), list(groups), f"{path}: claims"),
+        figures=read_figures(parts["figures"], settings, f"{path}: figures"),
+        claims=read_claims(parts["claims"], settings, groups, f"{path}: claims"),
     )
 
 
-def check_name(value: Any, where: str) -> str:
-    """A name that becomes a folder.
-
-    Raises:
-        UserError: It cannot.
-    """
-    if not isinstance(value, str) or not NAME.fullmatch(value):
-        raise UserError(
-            f"{where} must be a name of letters, digits, '_', '-' and '.' "
-            f"(it becomes a folder), not {value!r}"
-        )
-    return value
-
-
-def read_seeds(value: Any, path: Path) -> tuple[int, ...]:
-    """Seeds that differ.
-
-    Raises:
-        UserError: They are none.
-    """
-
-    def is_seed(seed: Any) -> bool:
-        return isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= MAX_SEED
-
-    if not isinstance(value, list) or not value or not all(map(is_seed, value)):
-        given = "there are none" if not value and not isinstance(value, int) else f"not {value!r}"
-        raise UserError(
-            f"{path}: seeds must be a list of whole numbers from 0 to {MAX_SEED}, such as "
-            f"[0, 1, 2]; {given}"
-        )
-    if len(set(value)) < len(value):
-        raise UserError(f"{path}: seeds {value} repeat a number; each seed is run once")
-    return tuple(value)
-
-
-def _mapping(value: Any, where: str) -> dict[str, Any]:
-    """The entries of ``groups`` or ``settings``, each a mapping or empty."""
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise UserError(f"{where} must map names to what they change, not {value!r}")
-    for name, entry in value.items():
-        check_name(str(name), f"{where}.{name}")
-        if entry is not None and not isinstance(entry, Mapping):
-            raise UserError(f"{where}.{name} must be a mapping of keys to values, not {entry!r}")
-    return {str(name): entry for name, entry in value.items()}
+def _levels(kind: type[G], value: Any, where: str) -> dict[str, G]:
+    """The entries of ``groups`` or ``settings``."""
+    return {
+        typed(Name, name, f"{where}: {name}"): read(kind, entry or {}, f"{where}.{name}")
+        for name, entry in mapping(value or {}, where).items()
+    }
 
 
 def _settings(
-    content: Mapping[str, Any], groups: Mapping[str, Any], path: Path
+    study: Study, groups: Mapping[str, Group], entries: Mapping[str, Entry], path: Path
 ) -> dict[str, Setting]:
     """Every setting of every group it belongs to; narrower overrides win over wider ones."""
-    entries = _mapping(content.get("settings"), f"{path}: settings")
     if not entries:
         raise UserError(f"{path}: settings has no entry; name at least one setting to run")
-    for name, entry in entries.items():
-        for group in _wanted_groups(entry, groups, f"{path}: settings.{name}"):
-            if group not in groups and groups:
-                hint = suggestion(str(group), groups)
-                raise UserError(f"{path}: settings.{name}.groups: no group '{group}'{hint}")
     settings: dict[str, Setting] = {}
-    for group, group_entry in (groups or {"": {}}).items():
+    for group, wide in (groups or {"": Group()}).items():
+        prefix = f"{group}_" if group else ""
         for name, entry in entries.items():
             where = f"{path}: settings.{name}"
-            if groups and group not in _wanted_groups(entry, groups, where):
+            for chosen in entry.groups:
+                one_of(chosen, groups, f"{where}.groups")
+            if entry.groups and group not in entry.groups:
                 continue
-            levels = (content, group_entry or {}, entry or {})
-            overrides: dict[str, Any] = {}
-            overrides |= read_overrides(content, STUDY_KEYS, f"{path}")
-            overrides |= read_overrides(levels[1], ("title", "base"), f"{path}: groups.{group}")
-            overrides |= read_overrides(levels[2], ("title", "base", "groups", "after"), where)
-            base = next((level["base"] for level in reversed(levels) if level.get("base")), None)
-            if base is None:
+            base = entry.base or wide.base or study.base
+            if not base:
                 raise UserError(
                     f"{where} has no base config; set base in the study, the group or the setting"
                 )
-            full = f"{group}_{name}" if groups else name
+            full, after = prefix + name, entry.after and prefix + entry.after
             if full in settings:
                 raise UserError(f"{path}: two settings are both called '{full}'; rename one")
-            title = str(levels[2].get("title", name))
-            after = _after(levels[2].get("after"), group, settings, where)
-            base_path = resolve_base(str(base).replace("{group}", group), path)
-            settings[full] = Setting(full, title, group, base_path, overrides, after)
+            if after and after not in settings:
+                above = [s.name.removeprefix(prefix) for s in settings.values() if s.group == group]
+                raise UserError(
+                    f"{where}.after is {entry.after!r}: expected the name of a setting above it"
+                    f"{suggestion(entry.after, above)}"
+                )
+            settings[full] = Setting(
+                name=full,
+                title=entry.title or name,
+                group=group,
+                base=resolve_base(base.replace("{group}", group), path),
+                overrides=study.overrides | wide.overrides | entry.overrides,
+                after=after,
+            )
     return settings
-
-
-def _after(name: Any, group: str, earlier: Mapping[str, Setting], where: str) -> str:
-    """The full name of the setting that ``after`` names, one further up in the same group."""
-    if name is None:
-        return ""
-    full = f"{group}_{name}" if group else str(name)
-    if full not in earlier:
-        known = [s.name.removeprefix(f"{group}_") for s in earlier.values() if s.group == group]
-        raise UserError(
-            f"{where}.after is {name!r}: expected the name of a setting above it"
-            f"{suggestion(str(name), known)}"
-        )
-    return full
-
-
-def _wanted_groups(entry: Any, groups: Mapping[str, Any], where: str) -> list[str]:
-    if not entry or "groups" not in entry:
-        return list(groups)
-    if not groups or not isinstance(entry["groups"], list):
-        raise UserError(f"{where}.groups must be a list of names from the study's groups")
-    return list(entry["groups"])
-
-
-def read_overrides(level: Mapping[str, Any], own: tuple[str, ...], where: str) -> dict[str, Any]:
-    """The part of a level that goes to ``fit``; the rest must be the level's own keys."""
-    rest = {str(key): value for key, value in level.items() if key not in own}
-    for key in rest:
-        if key.split(".")[0] not in OVERRIDES:
-            hint = suggestion(key, [*own, *OVERRIDES])
-            raise UserError(f"{where}: unknown key '{key}'{hint}")
-    overrides = flatten(rest)
-    if overrides.pop("model.replicas", 1) != 1:
-        raise UserError(f"{where}: model.replicas {NO_REPLICAS}")
-    return overrides
 
 
 def resolve_base(base: str, path: Path) -> Path:

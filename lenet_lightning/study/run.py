@@ -134,7 +134,7 @@ def open_session(
     from lenet_lightning import process
     from lenet_lightning.cli import lightning_cli
 
-    content = plan.read(file)
+    content = plan.read_file(file)
     of_config = bool(seeds) and plan.is_config(content)
     overrides = fit_options(options, of_config)
     if of_config:

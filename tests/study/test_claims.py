@@ -129,7 +129,7 @@ def test_runs_at_chance_do_not_oscillate(tmp_path: Path) -> None:
             row[place] = ("0.25", "0.3")[number % 2]
         file.write_text("\n".join([head, *map(",".join, kept)]) + "\n")
     found = results.gather(plan.load(folder / "study.yaml", check_base=False), folder)
-    options = {"settings": ("easy_ones",), "against": "easy_adam", "against_measure": "variation"}
+    options = {"setting": ("easy_ones",), "against": "easy_adam", "against_measure": "variation"}
     judgement = claims.judge(Claim("oscillates", "higher", "variation", **options), found)
     assert judgement.verdict == claims.UNDECIDED and judgement.summary.n <= 1
     assert "runs at chance left out" in judgement.test
@@ -304,7 +304,7 @@ def test_p_of_each_kind_of_range(asked: Claim, samples: list[float], p: float) -
 def judged(folder: Path) -> dict[str, claims.Judgement]:
     study = plan.load(folder / "study.yaml", check_base=False)
     found = results.gather(study, folder)
-    return {f"{c.says} {c.group}".strip(): claims.judge(c, found) for c in study.claims}
+    return {" ".join([c.says, *c.groups]): claims.judge(c, found) for c in study.claims}
 
 
 def test_mcnemar_compares_what_the_measures_name(tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ def test_mcnemar_compares_what_the_measures_name(tmp_path: Path) -> None:
     study = plan.load(folder / "study.yaml", check_base=False)
     found = results.gather(study, folder)
     setting = next(name for name in study.settings if "adam" in name)
-    options = {"settings": (setting,), "against": setting, "against_measure": "honest_accuracy"}
+    options = {"setting": (setting,), "against": setting, "against_measure": "honest_accuracy"}
     asked = Claim("says", "lower", "honest_accuracy_negative", **options)
     (run, *_) = [r for r in found if r.setting.name == setting]
     arrays = run.predictions()

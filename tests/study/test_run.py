@@ -271,7 +271,7 @@ class TestSeedsOfAConfiguration:
             ("base.yaml --seeds 0 0.1", "0.1 is not an option of study"),
             ("base.yaml --seeds 2-0", "--seeds: 2-0 given"),
             ("base.yaml --seeds 0 --config tiny.yaml", "one --config"),
-            ("base.yaml --seeds 0 --name up/there", "name must be a name"),
+            ("base.yaml --seeds 0 --name up/there", "name is .up/there.: expected a name"),
             ("tiny.yaml --seeds 0 --model.l2 1", "--model.l2 changes the configuration of a fit"),
         ],
     )

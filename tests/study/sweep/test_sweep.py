@@ -134,7 +134,7 @@ def test_the_study_of_the_best_settings(place: Path) -> None:
     found.run(FakeExecutor())
     report.write(found)
     study = study_plan.load(found.folder / report.STUDY)
-    assert study.name == "mine_best" and study.seeds == (1, 2, 3, 4, 5)
+    assert study.name == "mine_best" and study.seeds == [1, 2, 3, 4, 5]
     assert list(study.settings) == ["trial_2", "trial_3"]
     expected = {"model.l2": 0.001, "model.optimizer.lr": 0.01, "model.network.dropout": 0.2}
     assert study.settings["trial_3"].overrides == expected
@@ -247,7 +247,7 @@ def test_losses_are_minimised() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("name: mine", "name: a/b"), "name must be a name"),
+        (("name: mine", "name: a/b"), "name is 'a/b': expected a name of letters"),
         (("name: mine", ""), "has no name"),
         (("base: base.yaml", "base: bsae.yaml"), "base config bsae.yaml does not exist"),
         (("base: base.yaml", ""), "has no base"),
@@ -256,11 +256,11 @@ def test_losses_are_minimised() -> None:
         (("prune: none", "prune: wilcoxon"), "prune wilcoxon .* seeds or folds"),
         (("prune: none", "prune: median\nfolds: 3"), "prune median .* one seed"),
         (("prune: none", "folds: 3\nseeds: [0]"), "seeds or folds, not both"),
-        (("prune: none", "folds: 1"), "folds must be a whole number, 2 or more"),
-        (("prune: none", "seeds: 3"), "seeds must be a list"),
-        (("best: 2", "best: 0"), "best must be a whole number, 1 or more, not 0"),
+        (("prune: none", "folds: 1"), "folds is 1: expected a whole number, 2 or more"),
+        (("prune: none", "seeds: 3"), "seeds is 3: expected a list"),
+        (("best: 2", "best: 0"), "best is 0: expected a whole number above 0"),
         (("best: 2", "trials: 3"), "the grid has 6 trials"),
-        (("sampler: grid", ""), "trials must be a whole number"),
+        (("sampler: grid", ""), "sampler tpe needs trials: expected a whole number"),
         (("best: 2", "bset: 2"), "unknown key 'bset'; did you mean best"),
         (("model.l2: 0.001", "model.network.dropout: 0.1"), "both in space and set for all"),
         (("[0.0, 0.2]", "[]"), "space.model.network.dropout must list plain values"),
@@ -270,14 +270,14 @@ def test_losses_are_minimised() -> None:
             ("[0.0, 0.2]", "{low: 0.1, high: 0.2}"),
             "grid needs a list of values for model.network.dropout",
         ),
-        (("[0.0, 0.2]", "{low: 0.1}"), "numbers low < high"),
+        (("[0.0, 0.2]", "{low: 0.1}"), "dropout has no high: expected a number"),
         (("[0.0, 0.2]", "{low: 1, high: 0}"), "numbers low < high"),
         (("[0.0, 0.2]", "{low: 0, high: 1, log: true}"), "needs low > 0"),
-        (("[0.0, 0.2]", "{low: 0, high: 1, step: 0}"), "step must be above 0"),
+        (("[0.0, 0.2]", "{low: 0, high: 1, step: 0}"), "step is 0: expected a number above 0"),
         (("[0.0, 0.2]", "{low: 0, hihg: 1}"), "unknown key 'hihg'; did you mean high"),
         (
             ("model.network.dropout: [", "modle.network.dropout: ["),
-            "unknown key 'modle.network.dropout'",
+            "space.modle.network.dropout: unknown 'modle'; did you mean model",
         ),
     ],
 )
