@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from typing import Any, NamedTuple, ParamSpec
 
 import matplotlib
@@ -49,7 +50,7 @@ RC: Any = {
 BACKGROUND = 0.88  # grey, so that black and white pictures both stand out
 WIDTH, HEIGHT = 4.4, 3.1  # inches of a panel; at a phone's width the letters are 9 points high
 MAX_NAMED = 20  # beyond so many classes their names and counts no longer fit
-GAP = 2  # pixels between the pictures of a grid
+GAP = 2  # pixels between an image and its negative
 
 
 class Curve(NamedTuple):
@@ -251,15 +252,13 @@ def run_curves(
     grid = figure.subplots(2, 2, sharex=True)
     at_best = metrics["epoch"] == best_epoch
     for axes, (kind, suffix) in zip(
-        grid.flat, [(k, s) for k in ("acc", "loss") for s in ("", "_negative")], strict=True
+        grid.flat, product(("acc", "loss"), ("", "_negative")), strict=True
     ):
         names = {stage: f"{stage}/{kind}{suffix}" for stage in labels}
-        shown = {stage: name for stage, name in names.items() if name in metrics}
+        shown = {stage: metrics[name] for stage, name in names.items() if name in metrics}
         word = {"acc": "accuracy", "loss": "loss"}[kind]
-        draw(
-            axes, Panel(word, [Curve(labels[s], [metrics[n]], styles[s]) for s, n in shown.items()])
-        )
-        values = {s: float(metrics[n][at_best][0]) for s, n in shown.items() if at_best.any()}
+        draw(axes, Panel(word, [Curve(labels[s], [c], styles[s]) for s, c in shown.items()]))
+        values = {s: float(c[at_best][0]) for s, c in shown.items() if at_best.any()}
         values.pop("train", None)
         if test and names["test"] in test:
             values["test"] = test[names["test"]]
@@ -335,57 +334,21 @@ def confusion(counts: Mapping[str, NDArray[np.int64]], names: Sequence[str]) -> 
     return figure
 
 
-def grid(images: Pictures, columns: int, fill: float = BACKGROUND) -> Pictures:
-    """Lay pictures out as one.
-
-    Args:
-        images: ``[count, channels, height, width]`` in [0, 1]; NaN is filled. Without
-            three channels to show in colour, the first is shown in grey.
-        columns: pictures in a row.
-        fill: value of the gaps.
-
-    Returns:
-        ``[rows * (height + GAP) + GAP, columns * (width + GAP) + GAP, 3]``.
-    """
-    from torch import from_numpy
-    from torchvision.utils import make_grid
-
-    images = images if images.shape[1] == 3 else images[:, :1]
-    laid = make_grid(from_numpy(images.copy()), columns, GAP, pad_value=fill)
-    return np.nan_to_num(laid.numpy().transpose(1, 2, 0), nan=fill)
-
-
-def centers(count: int, size: int) -> NDArray[np.floating[Any]]:
-    """Return where the middles of ``count`` pictures of a grid lie."""
-    return GAP + (size - 1) / 2 + (size + GAP) * np.arange(count)
-
-
-def show(
-    axes: Axes,
-    image: NDArray[Any],
-    columns: Sequence[str] = (),
-    rows: Sequence[str] = (),
-    **how: Any,
-) -> None:
-    """Draw an image ``[height, width, 3]`` or ``[height, width]`` without axes.
+def show(axes: Axes, image: NDArray[Any], **how: Any) -> None:
+    """Draw a picture without axes.
 
     Args:
         axes: where.
-        image: a picture, or a grid of them.
-        columns: names of the grid's columns, above them.
-        rows: names of its rows, beside them.
+        image: ``[channels, height, width]`` or ``[height, width]`` in [0, 1]; without three
+            channels to show in colour, the first is shown in grey.
         how: of ``imshow``.
     """
-    axes.imshow(image, **{"interpolation": "nearest"} | how)
+    if image.ndim == 3:
+        image = image.transpose(1, 2, 0) if len(image) == 3 else image[0]
+    grey: dict[str, Any] = {"interpolation": "nearest", "cmap": "gray", "vmin": 0, "vmax": 1}
+    axes.imshow(image, **grey | how)
     axes.grid(visible=False)
-    for names, extent, ticks in (
-        (columns, image.shape[1], axes.set_xticks),
-        (rows, image.shape[0], axes.set_yticks),
-    ):
-        size = (extent - GAP) // max(1, len(names)) - GAP
-        ticks(centers(len(names), size), names)
-    axes.xaxis.tick_top()
-    axes.tick_params(length=0)
+    axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
 
 
@@ -397,33 +360,31 @@ def samples(originals: Pictures, negatives: Pictures, names: Sequence[str]) -> F
         negatives: likewise.
         names: class names.
     """
-    gap = np.full((*originals.shape[:2], GAP, originals.shape[3]), np.nan, np.float32)
+    gap = np.full((*originals.shape[:2], GAP, originals.shape[3]), BACKGROUND, np.float32)
     pairs = np.concatenate([originals, gap, negatives], axis=2)
     return captioned(pairs, names, "Training images above their negatives", columns=5)
 
 
 @styled
 def captioned(images: Pictures, captions: Sequence[str], title: str, columns: int = 4) -> Figure:
-    """Draw pictures above their captions of up to two lines, large enough for thumbnails.
+    """Draw pictures above their captions, large enough for thumbnails.
 
     Args:
-        images: ``[count, channels, height, width]`` in [0, 1]; NaN shows the background.
-        captions: of each.
+        images: ``[count, channels, height, width]`` in [0, 1].
+        captions: of each, up to two lines.
         title: above the figure.
         columns: pictures in a row.
     """
-    count, channels, height, width = images.shape
-    rows, room = max(1, -(-count // columns)), 11
-    places = np.full((rows * columns, channels, height + room, width), np.nan, np.float32)
-    places[:count, :, :height] = images
-    figure = blank(1.3 * columns, 1.3 * rows * (height + room) / width + 0.5, str(BACKGROUND))
-    axes = figure.subplots()
+    count, _, height, width = images.shape
+    rows = max(1, -(-count // columns))
+    figure = blank(1.3 * columns, rows * (1.3 * height / width + 0.45) + 0.5, str(BACKGROUND))
     figure.suptitle(title if count else f"{title}: none", fontsize=10)
-    show(axes, grid(places, columns))
-    for i, caption in enumerate(captions):
-        x = centers(columns, width)[i % columns]
-        y = (i // columns) * (height + room + GAP) + GAP + height + 0.5
-        axes.text(x, y, caption, ha="center", va="top", fontsize=9, in_layout=False)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, image, caption in zip(grid.flat, images, captions, strict=False):
+        show(axes, image)
+        axes.set_title(caption, y=0, pad=-4, va="top", fontsize=9)
     return figure
 
 
@@ -435,14 +396,18 @@ def filters(weight: Pictures, channels: Sequence[str]) -> Figure:
         weight: ``[filters, channels, height, width]``.
         channels: names of the channels.
     """
-    count, rows, *size = weight.shape
+    count, rows, height, width = weight.shape
     limit = float(np.abs(weight).max()) or 1.0
-    kernels = (weight / limit).transpose(1, 0, 2, 3).reshape(-1, 1, *size)
     figure = blank(1.1 * count + 0.8, 1.1 * rows + 0.8)
     axes = figure.subplots()
+    spaced = np.pad(weight, [(0, 0), (0, 0), (0, 1), (0, 1)]).transpose(1, 2, 0, 3)
+    image = spaced.reshape(rows * (height + 1), count * (width + 1))[:-1, :-1]
+    show(axes, image, cmap="RdBu_r", vmin=-limit, vmax=limit)
     names = [f"filter {i}" for i in range(1, count + 1)]
-    image = grid(kernels, count, fill=0)[..., 0]
-    show(axes, image, names, channels, cmap="RdBu_r", vmin=-1, vmax=1)
+    axes.set_xticks(np.arange(count) * (width + 1) + (width - 1) / 2, names)
+    axes.set_yticks(np.arange(rows) * (height + 1) + (height - 1) / 2, channels)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
     axes.set_xlabel(f"white 0, red to {limit:.2f}, blue to {-limit:.2f}")
     return figure
 
@@ -470,10 +435,10 @@ def negatives(
     upper.suptitle(title, fontsize=14)
     columns = upper.subplots(2, len(pictures), squeeze=False)
     for (name, pair), column in zip(pictures, columns.T, strict=True):
-        for axes, image in zip(column, pair, strict=False):
-            axes.imshow(image.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255)
         for axes in column:
             axes.set(xticks=[], yticks=[])
+        for axes, image in zip(column, pair, strict=False):
+            show(axes, image, vmin=0, vmax=255)
         column[0].set_title(name, fontsize=10)
     for polarity, axes in zip(histograms, columns[:, 0], strict=True):
         axes.set_ylabel(polarity, fontsize=11)
@@ -575,8 +540,8 @@ def feature_maps(
     """Draw an image and its negative with the maps of a layer, two rows for each network.
 
     Args:
-        networks: of each its title, a note, and the two rows: the image ``[height, width, 3]`` or
-            ``[height, width]``, then its maps ``[height, width]``.
+        networks: of each its title, a note, and the two rows: the image ``[channels, height,
+            width]`` in [0, 1], then its maps ``[height, width]``.
     """
     figure = blank(2 * WIDTH, 3.1 * len(networks))
     parts: Any = figure.subfigures(len(networks), 1, squeeze=False)[:, 0]
@@ -588,7 +553,7 @@ def feature_maps(
         for axes, row, label in zip(places, rows, ("image", "negative"), strict=True):
             for number, (place, picture) in enumerate(zip(axes, row, strict=True)):
                 low, high = (maps.min(), maps.max()) if number else (0, 1)
-                show(place, picture, cmap="gray", vmin=low, vmax=high)
+                show(place, picture, vmin=low, vmax=high)
             axes[0].set_ylabel(label)
         for number, place in enumerate(places[0, 1:], 1):
             place.set_title(f"map {number}", fontsize=9)

@@ -74,7 +74,7 @@ def wilson(share: float, count: float, confidence: float = 0.95) -> tuple[float,
     Args:
         share: The proportion found, in [0, 1]; NaN gives NaN.
         count: Of how many test images; 0 gives NaN.
-        confidence: The coverage asked for, in (0, 1).
+        confidence: The coverage, in (0, 1).
     """
     if count <= 0 or math.isnan(share):
         return math.nan, math.nan
@@ -92,7 +92,7 @@ def paired_t(differences: ArrayLike) -> float:
         return math.nan
     from scipy import stats
 
-    # Not ttest_1samp, which warns of values that differ by rounding alone.
+    # Not ttest_1samp, which warns of values that differ only by rounding.
     error = float(stats.sem(values)) if np.ptp(values) else 0.0
     if not error:
         return 0.0 if values[0] else 1.0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lenet_lightning import plotting
-from lenet_lightning.plotting import GAP, Curve, Panel
+from lenet_lightning.plotting import Curve, Panel
 
 COLUMNS = (
     "train/acc",
@@ -83,13 +83,21 @@ def test_pictures_of_any_channels_and_classes(channels: int, classes: int) -> No
         assert picture.dtype == np.uint8 and picture.shape[2] == 3 and picture.std() > 0
 
 
-def test_a_grid_keeps_every_pixel() -> None:
-    images = np.arange(6 * 3 * 2 * 2, dtype=np.float32).reshape(6, 3, 2, 2)
-    whole = plotting.grid(images, columns=3, fill=0.5)
-    assert whole.shape == (2 * 4 + GAP, 3 * 4 + GAP, 3)
-    assert np.array_equal(whole[6:8, 10:12], images[5].transpose(1, 2, 0))
-    assert (whole[:GAP] == 0.5).all() and (whole[4:6] == 0.5).all()
-    assert plotting.centers(3, size=2).tolist() == [2.5, 6.5, 10.5]
+def test_the_kernels_are_drawn_with_a_gap_between_them() -> None:
+    weight = np.arange(1, 25, dtype=np.float32).reshape(3, 2, 2, 2)
+    axes = plotting.filters(weight, ["red", "green"]).axes[0]
+    image = axes.images[0].get_array()
+    assert image.shape == (5, 8) and np.array_equal(image[3:5, 6:8], weight[2, 1])
+    assert not image[2].any() and not image[:, 2].any()
+    assert axes.get_xticks().tolist() == [0.5, 3.5, 6.5]
+    assert axes.get_yticks().tolist() == [0.5, 3.5]
+
+
+def test_colours_are_shown_where_there_are_three_channels() -> None:
+    images = np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2) / 24
+    for part, expected in ((images, images[1].transpose(1, 2, 0)), (images[:, :2], images[1, 0])):
+        axes = plotting.captioned(part, ["a", "b"], "title").axes[1]
+        assert np.array_equal(axes.images[0].get_array(), expected)
 
 
 def test_a_figure_of_no_pictures_says_so() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -60,8 +60,3 @@ class Measured:
         found = {str(name): self.summary(setting, "corruption", name) for name in names}
         name = min(found, key=lambda name: found[name].mean)
         return name, found[name]
-
-
-def seeds_of(rows: Sequence[Row]) -> list[int]:
-    """The different seeds of some rows, in order."""
-    return sorted({row.seed for row in rows})

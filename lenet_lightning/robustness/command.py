@@ -16,7 +16,7 @@ from lenet_lightning.signals import interruptible
 
 if TYPE_CHECKING:
     from lenet_lightning.robustness.detection import Detection
-    from lenet_lightning.robustness.evaluate import Row
+    from lenet_lightning.robustness.evaluate import Row, Trained
     from lenet_lightning.study.plan import Study
     from lenet_lightning.study.results import Result
 
@@ -32,8 +32,9 @@ def main(args: Sequence[str]) -> int:
     """Run the command line ``args`` (without the word ``robustness``); return the exit code.
 
     Raises:
-        UserError: bad arguments, no study with finished runs, a checkpoint or dataset that is
-            absent or damaged, or a folder that cannot be written.
+        UserError: bad arguments, no study with finished runs, or a checkpoint or dataset that is
+            absent or damaged.
+        OSError: a folder cannot be written.
         Interrupted: Ctrl-C or SIGTERM; nothing is half-written.
     """
     options = make_parser().parse_args(args)
@@ -48,7 +49,7 @@ def main(args: Sequence[str]) -> int:
     with interruptible():
         study = results.read_study(options.folder)
         found = results.gather(study, options.folder)
-        output = make_folder(options.output or options.folder)
+        output = files.make_folder(options.output or options.folder)
         rows, detections = measure(study, found, options)
         command = shlex.join(["python", "-m", "lenet_lightning", "robustness", *args])
         blocks = report.build(study, found, rows, detections, command)
@@ -112,39 +113,27 @@ def measure(
             f"{options.folder} holds no finished run of the study '{study.name}': let "
             "'study --config FILE' finish one."
         )
-    limits = options.root, options.images
+    by_dataset: dict[str, list[Trained]] = {}
+    for trained in networks:
+        by_dataset.setdefault(trained.dataset, []).append(trained)
     # All data first: what is absent is missed before the work begins.
-    datasets = {
-        name: (own, evaluate.test_set(first.spec, first.config, first.result.path, *limits))
-        for name, own in evaluate.by_dataset(networks).items()
-        for first in own[:1]
+    data = {
+        name: evaluate.test_set(
+            own[0].spec, own[0].config, own[0].result.path, options.root, options.images
+        )
+        for name, own in by_dataset.items()
     }
     rows: list[Row] = []
     detections: list[Detection] = []
-    for name, (own, data) in datasets.items():
+    for name, own in by_dataset.items():
         total = len(LEVELS) + len(own)
         with tqdm(desc=f"{name}, {len(own)} networks", total=total, unit="level") as bar:
-            rows += evaluate.evaluate(own, *data, options.seed, bar.update)
+            rows += evaluate.evaluate(own, *data[name], options.seed, bar.update)
         if other := detection.OTHERS.get(name):
             root = str(options.root or data_options(own[0].config).get("root", "datasets"))
             try:
-                detections += evaluate.detect(own, data[0], other, root, options.images)
+                detections += evaluate.detect(own, data[name][0], other, root, options.images)
             except UserError as error:
                 title = DATASETS[other].title
                 print(f"{title} was not tried as out of distribution: {error}", file=sys.stderr)
     return rows, detections
-
-
-def make_folder(folder: Path) -> Path:
-    """Return a folder, made if need be.
-
-    Raises:
-        UserError: it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{folder} cannot be made ({error.strerror}): choose another with --output."
-        ) from error
-    return folder

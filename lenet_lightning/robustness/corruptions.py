@@ -192,7 +192,7 @@ def zigzag(images: Tensor, draws: Draws) -> Tensor:
 
 
 def canny_edges(images: Tensor, draws: Draws) -> Tensor:
-    """Draw the edges alone, white on black (Canny 1986, sigma 1, thresholds 0.1 and 0.2).
+    """Draw only the edges, white on black (Canny 1986, sigma 1, thresholds 0.1 and 0.2).
 
     Of colour images, the edges of the mean of the channels. Approximated: the smoothing continues
     the image by its edge pixels.

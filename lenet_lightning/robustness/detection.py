@@ -20,10 +20,7 @@ class Detection(NamedTuple):
     """A line of ``out_of_distribution.csv``.
 
     Attributes:
-        setting: name of the setting in the study.
-        seed: of the run.
-        group: of the setting; empty in a study without groups.
-        dataset: the network was trained on.
+        setting: and ``seed``, ``group`` and ``dataset`` as in `evaluate.Row`.
         other: the dataset to detect.
         auroc: area under the receiver operating characteristic; 0.5 is guessing.
         low: lower end of its 95 % interval over images.

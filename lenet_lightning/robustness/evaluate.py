@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -137,21 +137,18 @@ def evaluate(
         seed: of all that is random; see ``perturbations.Level.apply``.
         tick: called after every level, and after the attacks on a network.
     """
-    columns, attacked = [], []
+    rows: list[list[Row]] = [[] for _ in networks]
     for level in LEVELS:
-        columns.append(accuracies([t.network for t in networks], images, labels, level, seed))
+        found = accuracies([t.network for t in networks], images, labels, level, seed)
+        for own, trained, accuracy in zip(rows, networks, found, strict=True):
+            own.append(Row(*trained.place, *level[:2], accuracy, len(labels)))
         tick()
-    for trained in networks:
-        attacked.append(attacks.accuracies(trained.network, images, labels, seed))
+    for own, trained in zip(rows, networks, strict=True):
+        under_attack = attacks.accuracies(trained.network, images, labels, seed)
+        size = min(len(labels), attacks.IMAGES)
+        own += [Row(*trained.place, *attack, value, size) for attack, value in under_attack.items()]
         tick()
-    size, attacked_size = len(labels), min(len(labels), attacks.IMAGES)
-    rows = []
-    for place, trained in enumerate(networks):
-        for level, column in zip(LEVELS, columns, strict=True):
-            rows.append(Row(*trained.place, level.perturbation, level.level, column[place], size))
-        for (name, epsilon), accuracy in attacked[place].items():
-            rows.append(Row(*trained.place, name, epsilon, accuracy, attacked_size))
-    return rows
+    return [row for own in rows for row in own]
 
 
 def detect(
@@ -189,11 +186,3 @@ def accuracies(
         target = labels[first : first + BATCH]
         correct += torch.stack([(n(altered).argmax(1) == target).sum() for n in networks])
     return (correct.double() / len(labels)).tolist()
-
-
-def by_dataset(networks: Iterable[Trained]) -> dict[str, list[Trained]]:
-    """Return the networks trained on each dataset, in order."""
-    found: dict[str, list[Trained]] = {}
-    for trained in networks:
-        found.setdefault(trained.dataset, []).append(trained)
-    return found

@@ -152,12 +152,8 @@ def figure(panels: Sequence[Panels]) -> bytes:
 
     networks = []
     for each in panels:
-        note = "largest difference between the negative's maps and the image's"
-        rows = [
-            [image.permute(1, 2, 0).numpy(), *maps.numpy()]
-            for image, maps in zip(each.images, each.maps, strict=True)
-        ]
-        networks.append(
-            (f"{each.title}: maps of the first stage", f"{note}: {each.difference:.3g}", rows)
-        )
+        what = "largest difference between the negative's maps and the image's"
+        note = f"{what}: {each.difference:.3g}"
+        rows = [[image.numpy(), *maps.numpy()] for image, maps in zip(*each[1:], strict=True)]
+        networks.append((f"{each.title}: maps of the first stage", note, rows))
     return plotting.to_png(plotting.feature_maps(networks))

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
+from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
 
-from lenet_lightning import formatting, plotting
+from lenet_lightning import formatting, plotting, strict_yaml
 from lenet_lightning.callbacks.recorder import cpu_name
 from lenet_lightning.data.registry import DATASETS
 from lenet_lightning.robustness import attacks
-from lenet_lightning.robustness.accuracy_table import Measured, seeds_of
+from lenet_lightning.robustness.accuracy_table import Measured
 from lenet_lightning.robustness.detection import Detection
 from lenet_lightning.robustness.evaluate import Row
 from lenet_lightning.statistics import Summary, summarise, wilson
 from lenet_lightning.study.plan import Setting, Study
-from lenet_lightning.study.report.document import (
-    Block,
-    Bullets,
-    Code,
-    Gallery,
-    Heading,
-    Paragraph,
-    Picture,
-    Table,
-)
+from lenet_lightning.study.report import document as doc
 from lenet_lightning.study.results import Result
 
 AXES = {
@@ -35,23 +26,7 @@ AXES = {
     "inversion": "share of the columns\nreplaced by their negative",
 }
 CONTRASTS = (1.0, 0.5, 0.0, -0.5, -1.0)
-MEASURED = (
-    "Accuracy on altered test images of the networks that validation chose (`best.ckpt`), mean ± "
-    "standard deviation over seeds. Every network sees the same altered images."
-)
-READING = (
-    "Contrast c: each pixel x becomes 0.5 + c (x - 0.5). At 1 that is the image, at 0 nothing but "
-    "grey, where any network is at chance, at -1 the negative.",
-    "Brightness b: x + b, clipped to [0, 1].",
-    "Partial inversion s: the left share s of the columns is replaced by its negative.",
-    "Corruptions: those of MNIST-C (Mu and Gilmer 2019, arXiv:1906.02337), made anew for 32x32 "
-    "pixels; the docstrings of `lenet_lightning/robustness/corruptions.py` say what is "
-    "approximated. The mean is over its fifteen; `identity` and `inverse` are not among them.",
-    "Attacks change each pixel by at most epsilon so that the very network errs: FGSM in one step "
-    "along the sign of the gradient (arXiv:1412.6572), PGD in ten from a random start "
-    "(arXiv:1706.06083). Intervals are over seeds (Student's t), of a single network over its "
-    "images (Wilson; Hanley and McNeil for the AUROC).",
-)
+NOTES = strict_yaml.read(Path(__file__).with_name("notes.yaml"))
 
 
 def build(
@@ -60,7 +35,7 @@ def build(
     rows: Sequence[Row],
     detections: Sequence[Detection],
     command: str,
-) -> list[Block]:
+) -> list[doc.Block]:
     """The whole page as blocks.
 
     Args:
@@ -70,17 +45,22 @@ def build(
         detections: What they detect of another dataset.
         command: What was typed.
     """
-    blocks: list[Block] = [Paragraph(MEASURED), *_missing(results)]
+    blocks: list[doc.Block] = [doc.Paragraph(NOTES["measured"]), *_missing(results)]
     for group in study.groups:
         own = [row for row in rows if row.group == group]
         found = [each for each in detections if each.group == group]
         blocks += _group(study, group, results, own, found) if own else []
-    return [*blocks, Heading("How to read it"), Bullets(READING), *_origin(rows, command)]
+    return [
+        *blocks,
+        doc.Heading("How to read it"),
+        doc.Bullets(NOTES["how_to_read"]),
+        *_origin(rows, command),
+    ]
 
 
-def _missing(results: Sequence[Result]) -> list[Block]:
+def _missing(results: Sequence[Result]) -> list[doc.Block]:
     rest = [f"`{r.setting.name}` seed {r.seed}" for r in results if r.status != "finished"]
-    return [Paragraph(f"Not finished, and left out: {', '.join(rest)}.")] if rest else []
+    return [doc.Paragraph(f"Not finished, and left out: {', '.join(rest)}.")] if rest else []
 
 
 def _group(
@@ -89,98 +69,103 @@ def _group(
     results: Sequence[Result],
     rows: Sequence[Row],
     detections: Sequence[Detection],
-) -> list[Block]:
+) -> list[doc.Block]:
     measured = Measured(rows)
     settings = [s for s in study.in_group(group) if s.name in measured.accuracies]
-    classes = max(len(r.classes) for r in results if r.setting in settings)
+    classes = max(len(r.manifest.data.classes) for r in results if r.setting in settings)
     title = study.groups[group] or study.title
-    seeds = ", ".join(map(str, seeds_of(rows)))
+    seeds = ", ".join(map(str, sorted({row.seed for row in rows})))
     caption = (
         f"{title}: mean over seeds {seeds}; bands and bars are one standard deviation to both "
         f"sides, the dotted line is chance; {rows[0].images:,} test images."
     )
     alt = f"{title}: accuracy against contrast, brightness, partial inversion, and by corruption"
-    png = plotting.to_png(_overview(settings, measured, 1 / classes))
-    return [
-        Heading(title),
-        contrast_table(settings, measured),
-        alterations_table(settings, measured),
-        attacks_table(settings, measured, min(rows[0].images, attacks.IMAGES)),
-        *([detection_table(settings, detections)] if detections else []),
-        Gallery([Picture(f"robustness_{group or study.name}", caption, alt, png, wide=True)]),
-    ]
-
-
-def _overview(settings: Sequence[Setting], measured: Measured, chance: float) -> Figure:
-    """Accuracy of settings of one dataset against each perturbation."""
 
     def points(perturbation: str) -> dict[str, plotting.Points]:
         return {s.title: measured.points(s.name, perturbation) for s in settings}
 
     curves = {label: points(perturbation) for perturbation, label in AXES.items()}
-    return plotting.robustness(curves, points("corruption"), chance, measured.highest)
+    drawn = plotting.robustness(curves, points("corruption"), 1 / classes, measured.highest)
+    name, png = f"robustness_{group or study.name}", plotting.to_png(drawn)
+    return [
+        doc.Heading(title),
+        contrast_table(settings, measured),
+        alterations_table(settings, measured),
+        attacks_table(settings, measured, min(rows[0].images, attacks.IMAGES)),
+        *([detection_table(settings, detections)] if detections else []),
+        doc.Gallery([doc.Picture(name, caption, alt, png, wide=True)]),
+    ]
 
 
-def contrast_table(settings: Sequence[Setting], measured: Measured) -> Table:
+def contrast_table(settings: Sequence[Setting], measured: Measured) -> doc.Table:
     """Accuracy of every setting at five contrasts."""
+    levels = {f"c = {c:g}": ("contrast", c) for c in CONTRASTS}
+    return doc.Table.of(_rows(settings, measured, levels), "Accuracy by contrast.")
+
+
+def _mean_sd(summary: Summary) -> str:
+    return formatting.mean_sd(summary, "accuracy")
+
+
+def _rows(
+    settings: Sequence[Setting],
+    measured: Measured,
+    levels: Mapping[str, tuple[str, float]],
+    cell: Callable[[Summary], str] = _mean_sd,
+) -> list[dict[str, str]]:
+    """A row for each setting: its accuracy at levels that are named by their column."""
     rows = []
     for setting in settings:
-        found = [measured.summary(setting.name, "contrast", c) for c in CONTRASTS]
-        cells = [formatting.mean_sd(summary, "accuracy") for summary in found]
-        rows.append([setting.title, str(found[0].n), *cells])
-    columns = ["Setting", "Runs", *(f"c = {c:g}" for c in CONTRASTS)]
-    return Table(columns, rows, frozenset(range(1, len(columns))), "Accuracy by contrast.")
+        found = {key: measured.summary(setting.name, *level) for key, level in levels.items()}
+        runs = str(next(iter(found.values())).n)
+        cells = {key: cell(summary) for key, summary in found.items()}
+        rows.append({"Setting": setting.title, "Runs": runs, **cells})
+    return rows
 
 
-def alterations_table(settings: Sequence[Setting], measured: Measured) -> Table:
+def alterations_table(settings: Sequence[Setting], measured: Measured) -> doc.Table:
     """Accuracy of every setting when darker, brighter, half reversed and corrupted."""
-    chosen = {
+    levels = {
         "b = -0.5": ("brightness", -0.5),
         "b = 0.5": ("brightness", 0.5),
         "s = 0.5": ("inversion", 0.5),
     }
-    rows = []
-    for setting in settings:
-        found = [measured.summary(setting.name, *level) for level in chosen.values()]
-        found.append(measured.corrupted(setting.name))
+    rows = _rows(settings, measured, levels)
+    for setting, row in zip(settings, rows, strict=True):
         name, worst = measured.hardest(setting.name)
-        hardest = f"{name.replace('_', ' ')}: {formatting.mean_sd(worst, 'accuracy')}"
-        cells = [formatting.mean_sd(summary, "accuracy") for summary in found]
-        rows.append([setting.title, str(worst.n), *cells, hardest])
-    columns = ["Setting", "Runs", *chosen, "Mean of 15 corruptions", "Hardest corruption"]
+        row["Mean of 15 corruptions"] = _mean_sd(measured.corrupted(setting.name))
+        row["Hardest corruption"] = f"{name.replace('_', ' ')}: {_mean_sd(worst)}"
     caption = "Accuracy by brightness b, with the left half reversed (s = 0.5), and corrupted."
-    return Table(columns, rows, frozenset(range(1, len(columns) - 1)), caption)
+    return doc.Table.of(rows, caption, numeric=frozenset(range(1, 6)))
 
 
-def attacks_table(settings: Sequence[Setting], measured: Measured, images: int) -> Table:
+def attacks_table(settings: Sequence[Setting], measured: Measured, images: int) -> doc.Table:
     """Accuracy of every setting under attacks on each network."""
-    chosen = [(name, epsilon) for epsilon in (8, 32) for name in attacks.ATTACKS]
-    rows = []
-    for setting in settings:
-        found = [measured.summary(setting.name, *level) for level in chosen]
-        cells = [_with_interval(summary, wilson(summary.mean, images)) for summary in found]
-        rows.append([setting.title, str(found[0].n), *cells])
-    columns = ["Setting", "Runs", *(f"{name.upper()}, {epsilon}/255" for name, epsilon in chosen)]
+    levels = {
+        f"{name.upper()}, {epsilon}/255": (name, epsilon)
+        for epsilon in (8, 32)
+        for name in attacks.ATTACKS
+    }
+    rows = _rows(settings, measured, levels, lambda s: _with_interval(s, wilson(s.mean, images)))
     caption = f"Accuracy under attack with 95 % interval, on the first {images:,} test images."
-    return Table(columns, rows, frozenset(range(1, len(columns))), caption)
+    return doc.Table.of(rows, caption)
 
 
-def detection_table(settings: Sequence[Setting], detections: Sequence[Detection]) -> Table:
+def detection_table(settings: Sequence[Setting], detections: Sequence[Detection]) -> doc.Table:
     """How well every setting tells its test images from those of another dataset."""
     rows = []
     for setting in settings:
         own = [each for each in detections if each.setting == setting.name]
         summary = summarise([each.auroc for each in own])
-        single = (own[0].low, own[0].high)
-        rows.append([setting.title, str(summary.n), _with_interval(summary, single)])
+        auroc = _with_interval(summary, (own[0].low, own[0].high))
+        rows.append({"Setting": setting.title, "Runs": str(summary.n), "AUROC": auroc})
     first = detections[0]
     other = DATASETS[first.other].title if first.other in DATASETS else first.other
-    columns = ["Setting", "Runs", "AUROC"]
     caption = (
         f"Detection of {other} by the largest probability, area under the ROC curve with 95 % "
         f"interval: {first.images:,} test images against {first.other_images:,} of {other}."
     )
-    return Table(columns, rows, frozenset({1, 2}), caption)
+    return doc.Table.of(rows, caption)
 
 
 def _with_interval(summary: Summary, single: tuple[float, float]) -> str:
@@ -190,10 +175,10 @@ def _with_interval(summary: Summary, single: tuple[float, float]) -> str:
     return f"{number} {formatting.interval(low, high, 'accuracy')}"
 
 
-def _origin(rows: Sequence[Row], command: str) -> list[Block]:
+def _origin(rows: Sequence[Row], command: str) -> list[doc.Block]:
     made = (
         f"Made on {date.today().isoformat()} with torch {torch.__version__} on {cpu_name()}, "
         f"threads: {torch.get_num_threads()}. Every number comes from `robustness.csv`, a row for "
         "every network and level."
     )
-    return [Heading("How it was made"), Code(command), Paragraph(made)]
+    return [doc.Heading("How it was made"), doc.Code(command), doc.Paragraph(made)]

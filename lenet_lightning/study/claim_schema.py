@@ -135,20 +135,15 @@ def read_claims(
             one_of(measure, MEASURES, f"{here}: {key}")
         for group in claim.groups or [""]:
             prefix = f"{one_of(group, groups, f'{here}: groups')}_" if group else ""
-            names = [one_of(f"{prefix}{n}", settings, f"{here}: setting") for n in claim.settings]
-            against = claim.against and one_of(
-                f"{prefix}{claim.against}", settings, f"{here}: against"
+            against = [claim.against] if claim.against else []
+            setting, other = (
+                [one_of(prefix + name, settings, f"{here}: {key}") for name in names]
+                for key, names in (("setting", claim.settings), ("against", against))
             )
-            own = [group] if group else []
-            claims.append(
-                replace(
-                    claim,
-                    setting=names,
-                    against=against,
-                    against_measure=against_measure,
-                    groups=own,
-                )
-            )
+            claims.append(replace(
+                claim, setting=setting, against="".join(other), against_measure=against_measure,
+                groups=[group] if group else [],
+            ))  # fmt: skip
     return tuple(claims)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from lenet_lightning import arguments, strict_yaml
 from lenet_lightning.arguments import Parser
-from lenet_lightning.errors import UserError, what_stopped
+from lenet_lightning.errors import UserError
 from lenet_lightning.signals import Interrupted, interruptible
 from lenet_lightning.study import executor_options
 
@@ -16,7 +18,7 @@ DESCRIPTION = """Run every setting of a study with every seed and write its repo
 the configuration of a fit is a study of one setting, which options of fit such as
 --model.network.dropout 0.2 can change. Finished runs are kept and unfinished ones are resumed, so
 that it can be stopped at any time.
-'study report FOLDER' rebuilds the report from run folders alone."""
+'study report FOLDER' rebuilds the report from its run folders."""
 
 
 def main(args: Sequence[str]) -> int:
@@ -26,20 +28,41 @@ def main(args: Sequence[str]) -> int:
         args: What follows ``study`` on the command line.
 
     Returns:
-        The exit code: 0, 1 if a run failed, 130 after Ctrl-C and 143 after SIGTERM.
+        The exit code: 0, or 1 if a run failed.
 
     Raises:
-        UserError: Anything the user can mend, before any run starts; or a file that the system
-            refuses.
+        UserError: Anything the user can mend, before any run starts.
+        OSError: The system refuses a file.
+        Interrupted: Ctrl-C or SIGTERM.
     """
-    try:
-        with interruptible():
-            return _report(args[1:]) if args and args[0] == "report" else _study(args)
-    except OSError as error:
-        raise what_stopped(error) from error
+    with resumable("study", args) as command:
+        return _report(args[1:]) if args and args[0] == "report" else _study(args, command)
 
 
-def _study(args: Sequence[str]) -> int:
+@contextmanager
+def resumable(command: str, args: Sequence[str]) -> Iterator[str]:
+    """Let a command be stopped by a signal, and say then how to resume it.
+
+    Args:
+        command: The command's name.
+        args: What follows it on the command line.
+
+    Yields:
+        The whole command line.
+
+    Raises:
+        Interrupted: The signal came; its note is the command line.
+    """
+    line = shlex.join(["python", "-m", "lenet_lightning", command, *args])
+    with interruptible():
+        try:
+            yield line
+        except Interrupted as stop:
+            stop.add_note(f"What is finished is kept; to resume:\n  {line}")
+            raise
+
+
+def _study(args: Sequence[str], command: str) -> int:
     parser = _parser()
     options, rest = parser.parse_known_args(args)
     if not options.config:
@@ -55,21 +78,16 @@ def _study(args: Sequence[str]) -> int:
     from lenet_lightning.study import run
     from lenet_lightning.study.report import build
 
-    command = shlex.join(["python", "-m", "lenet_lightning", "study", *args])
     make = executor_options.choose(options)
-    try:
-        session = run.open_session(
-            file, options.logs, options.only, command, options.seeds, rest, options.allow_imports
-        )
-        if options.dry_run:
-            print("\n".join(run.dry_run(session, make)))
-            return 0
-        failures = run.execute(session, make)
-    except Interrupted as end:
-        run.say(f"Stopped. What is finished is kept; to go on:\n  {command}")
-        return int(str(end.code))
+    session = run.open_session(
+        file, options.logs, options.only, command, options.seeds, rest, options.allow_imports
+    )
+    if options.dry_run:
+        print("\n".join(run.dry_run(session, make)))
+        return 0
+    failures = run.execute(session, make)
     for key, error in failures.items():
-        run.say(f"failed: {key}: {error}\n  see {session.log(key)}")
+        print(f"failed: {key}: {error}\n  see {session.log(key)}", file=sys.stderr, flush=True)
     if session.of_config:
         print(build.terminal(session.folder))
     print(session.folder / "report.html")
@@ -110,7 +128,7 @@ def _parser() -> Parser:
 
 def _report(args: Sequence[str]) -> int:
     parser = arguments.make_parser(
-        "study report", "Rebuild the report of a study from its run folders alone."
+        "study report", "Rebuild the report of a study from its run folders."
     )
     parser.add_argument(
         "folder", type=Path, metavar="FOLDER", help="the study's folder: lightning_logs/report"

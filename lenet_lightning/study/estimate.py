@@ -22,38 +22,26 @@ def work(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def epochs(config: Mapping[str, Any]) -> int:
-    """The epochs a configuration asks for."""
-    return int((config.get("trainer") or {}).get("max_epochs") or 1)
+    """The epochs of a configuration, at least 1."""
+    return max(1, int((config.get("trainer") or {}).get("max_epochs") or 1))
 
 
-class EpochTimes:
-    """Seconds of an epoch by the kind of work.
+def seconds(logs: Path, configs: Iterable[Mapping[str, Any]]) -> float | None:
+    """Seconds that runs take one after another; None where no finished run tells.
 
     Args:
         logs: A folder of runs, of which every finished one counts.
+        configs: The configuration of each run.
     """
-
-    def __init__(self, logs: Path) -> None:
-        self.measured: dict[tuple[str, ...], list[float]] = {}
-        for file in logs.glob(f"**/version_*/{run_folder.MANIFEST}"):
-            try:
-                run = run_folder.read(file.parent)
-            except UserError:  # a damaged run tells nothing
-                continue
-            if run.manifest.status == "finished":
-                self.learn(run.config, run.manifest.epoch_seconds)
-
-    def learn(self, config: Mapping[str, Any], seconds: float | None) -> None:
-        """Take in the epoch time of one run."""
-        if seconds:
-            self.measured.setdefault(work(config), []).append(seconds)
-
-    def seconds(self, configs: Iterable[Mapping[str, Any]]) -> float | None:
-        """Seconds that runs take one after another; None where no finished run tells."""
-        total = 0.0
-        for config in configs:
-            known = self.measured.get(work(config))
-            if not known:
-                return None
-            total += statistics.median(known) * epochs(config)
-        return total
+    measured: dict[tuple[str, ...], list[float]] = {}
+    for file in logs.glob(f"**/version_*/{run_folder.MANIFEST}"):
+        try:
+            run = run_folder.read(file.parent)
+        except UserError:  # a damaged run tells nothing
+            continue
+        if run.manifest.status == "finished" and run.manifest.epoch_seconds:
+            measured.setdefault(work(run.config), []).append(run.manifest.epoch_seconds)
+    times = [(measured.get(work(config), []), epochs(config)) for config in configs]
+    if not all(known for known, _ in times):
+        return None
+    return sum(statistics.median(known) * count for known, count in times)

@@ -13,27 +13,18 @@ from typing import Any, TypeVar
 from lenet_lightning import renamed, strict_yaml
 from lenet_lightning.errors import UserError
 from lenet_lightning.store.run_folder import NO_REPLICAS
+from lenet_lightning.study import reading
 from lenet_lightning.study.claim_schema import Claim, Figure, read_claims, read_figures
-from lenet_lightning.study.reading import (
-    OVERRIDES,
-    Name,
-    Seeds,
-    mapping,
-    one_of,
-    read,
-    suggestion,
-    typed,
-)
 
 
 @dataclass(frozen=True)
-class Group:
-    """A group of settings as the file gives it.
+class Level:
+    """A level of a study file: the study, a group or a setting. Narrower ones win over wider ones.
 
     Attributes:
-        overrides: What is changed in the config, by dotted key.
+        overrides: What is changed in the base config, by dotted key.
         title: What tables call it; its name unless given.
-        base: The config that its settings start from.
+        base: The config to start from.
     """
 
     overrides: dict[str, Any] = field(default_factory=dict)
@@ -42,8 +33,8 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Entry(Group):
-    """A setting likewise.
+class Entry(Level):
+    """A setting as the file gives it, for all of its groups.
 
     Attributes:
         groups: The groups to which it belongs; all if empty.
@@ -54,7 +45,7 @@ class Entry(Group):
     after: str = ""
 
 
-G = TypeVar("G", bound=Group)
+L = TypeVar("L", bound=Level)
 
 
 @dataclass(frozen=True)
@@ -102,7 +93,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Study(Group):
+class Study(Level):
     """A study file, read and checked.
 
     Attributes:
@@ -114,8 +105,8 @@ class Study(Group):
         claims: What to judge.
     """
 
-    name: Name = field(kw_only=True)
-    seeds: Seeds = field(kw_only=True)
+    name: reading.Name = field(kw_only=True)
+    seeds: reading.Seeds = field(kw_only=True)
     groups: dict[str, str] = field(default_factory=lambda: {"": ""})
     settings: dict[str, Setting] = field(default_factory=dict)
     figures: tuple[Figure, ...] = ()
@@ -133,7 +124,7 @@ class Study(Group):
         patterns = list(only)
         for pattern in patterns:
             if not any(fnmatch(name, pattern) for name in self.settings):
-                hint = suggestion(pattern, self.settings)
+                hint = reading.suggestion(pattern, self.settings)
                 raise UserError(f"--only {pattern}: no setting of {self.name} matches it{hint}")
         names = [n for n in self.settings if not patterns or any(fnmatch(n, p) for p in patterns)]
         return [Trial(self.settings[name], seed) for seed in self.seeds for name in names]
@@ -168,8 +159,8 @@ def read_file(path: Path) -> dict[str, Any]:
 
 def is_config(content: Mapping[str, Any]) -> bool:
     """Whether a file holds the configuration of a fit, not a study."""
-    keys = content.keys()
-    return bool(keys & {"seed_everything", *OVERRIDES}) and not keys & {"base", "seeds", "settings"}
+    keys, of_fit = content.keys(), {"seed_everything", *reading.OVERRIDES}
+    return bool(keys & of_fit) and not keys & {"base", "seeds", "settings"}
 
 
 def repeats(
@@ -213,8 +204,8 @@ def parse(content: dict[str, Any], path: Path, check_base: bool = True) -> Study
     if content.pop("replicas", 1) != 1 and check_base:
         raise UserError(f"{path}: replicas {NO_REPLICAS}")
     parts = {key: content.pop(key, None) for key in ("groups", "settings", "figures", "claims")}
-    study = read(Study, content, str(path), **dict.fromkeys(parts))
-    groups = _levels(Group, parts["groups"], f"{path}: groups")
+    study = reading.read(Study, content, str(path), **dict.fromkeys(parts))
+    groups = _levels(Level, parts["groups"], f"{path}: groups")
     entries = _levels(Entry, parts["settings"], f"{path}: settings")
     settings = _settings(study, groups, entries, path)
     if check_base:
@@ -239,27 +230,28 @@ def parse(content: dict[str, Any], path: Path, check_base: bool = True) -> Study
     )
 
 
-def _levels(kind: type[G], value: Any, where: str) -> dict[str, G]:
+def _levels(kind: type[L], value: Any, where: str) -> dict[str, L]:
     """The entries of ``groups`` or ``settings``."""
-    return {
-        typed(Name, name, f"{where}: {name}"): read(kind, entry or {}, f"{where}.{name}")
-        for name, entry in mapping(value or {}, where).items()
-    }
+    levels = {}
+    for name, entry in reading.mapping({} if value is None else value, where).items():
+        name = reading.typed(reading.Name, name, f"{where}: {name}")
+        levels[name] = reading.read(kind, {} if entry is None else entry, f"{where}.{name}")
+    return levels
 
 
 def _settings(
-    study: Study, groups: Mapping[str, Group], entries: Mapping[str, Entry], path: Path
+    study: Study, groups: Mapping[str, Level], entries: Mapping[str, Entry], path: Path
 ) -> dict[str, Setting]:
     """Every setting of every group it belongs to; narrower overrides win over wider ones."""
     if not entries:
         raise UserError(f"{path}: settings has no entry; name at least one setting to run")
     settings: dict[str, Setting] = {}
-    for group, wide in (groups or {"": Group()}).items():
+    for group, wide in (groups or {"": Level()}).items():
         prefix = f"{group}_" if group else ""
         for name, entry in entries.items():
             where = f"{path}: settings.{name}"
             for chosen in entry.groups:
-                one_of(chosen, groups, f"{where}.groups")
+                reading.one_of(chosen, groups, f"{where}.groups")
             if entry.groups and group not in entry.groups:
                 continue
             base = entry.base or wide.base or study.base
@@ -274,7 +266,7 @@ def _settings(
                 above = [s.name.removeprefix(prefix) for s in settings.values() if s.group == group]
                 raise UserError(
                     f"{where}.after is {entry.after!r}: expected the name of a setting above it"
-                    f"{suggestion(entry.after, above)}"
+                    f"{reading.suggestion(entry.after, above)}"
                 )
             settings[full] = Setting(
                 name=full,

@@ -85,11 +85,13 @@ def read(kind: type[T], entry: Any, where: str, **given: Any) -> T:
 
 
 def typed(hint: Any, value: Any, where: str) -> Any:
-    """Return a value as of a type.
+    """Return a value as of a type; a number can stand for a text.
 
     Raises:
         UserError: It is not.
     """
+    if hint in (str, Name) and type(value) in (int, float):
+        value = str(value)
     try:
         found = _parser(hint).parse_object({"value": value}).value
         if hint != Seeds or (found and len(set(found)) == len(found)):

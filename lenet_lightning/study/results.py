@@ -67,29 +67,14 @@ class Result:
         return self.status in COMPLETE
 
     @property
-    def classes(self) -> list[str]:
-        """The names of the classes."""
-        return self.manifest.data.classes
-
-    @property
-    def test_size(self) -> int:
-        """The number of test images."""
-        return self.manifest.data.test_size
-
-    @property
-    def protocol(self) -> str:
-        """Its ``data.protocol``: holdout, report or watch."""
-        return self.manifest.protocol
-
-    @property
     def test_prefix(self) -> str:
         """The columns that hold the test set's figures by epoch; empty if it was not watched."""
-        return {"watch": "test/", "report": "val/"}.get(self.protocol, "")
+        return {"watch": "test/", "report": "val/"}.get(self.manifest.protocol, "")
 
     def curve(self, column: str) -> NDArray[np.float64]:
         """One column of ``metrics.csv`` by epoch, [E]; empty if the run does not have it.
 
-        A run that diverged has every column, to the last epoch that was asked for.
+        A run that diverged has every column, to the last epoch of its configuration.
         """
         values = np.asarray(self.metrics.get(column, []), dtype=np.float64)
         if self.status != "nonfinite":
@@ -130,15 +115,16 @@ class Result:
         file = self.path / run_folder.PREDICTIONS
         if not self.complete or not file.is_file():
             return None
-        return run_folder.read_predictions(file, len(self.classes))
+        return run_folder.read_predictions(file, len(self.manifest.data.classes))
 
     @property
     def chance(self) -> float:
         """Accuracy of guessing."""
-        return 1 / len(self.classes) if self.classes else math.nan
+        classes = self.manifest.data.classes
+        return 1 / len(classes) if classes else math.nan
 
     def _honest(self, column: str) -> float:
-        if self.protocol == "report":
+        if self.manifest.protocol == "report":
             return math.nan
         value = (self.manifest.test or {}).get(column)
         if value is not None and math.isfinite(value):

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lenet_lightning import files, formatting, strict_yaml
 from lenet_lightning.errors import UserError
 from lenet_lightning.signals import Interrupted
 from lenet_lightning.store import run_folder
-from lenet_lightning.study import estimate, plan, results
+from lenet_lightning.study import estimate, plan, reading, results
 from lenet_lightning.study.executors import Executor, Make
 from lenet_lightning.study.progress import Progress
 from lenet_lightning.study.report import build, data_figures
@@ -33,7 +30,7 @@ class Session:
         study: The study.
         file: Its YAML file.
         logs: The root of all run folders.
-        trials: The runs that were asked for, in order.
+        trials: The requested runs, in order.
         configs: The complete configuration of every run of the study, by key.
         command: What was typed, for the report.
         text: The study as YAML, which its folder keeps.
@@ -67,15 +64,15 @@ class Session:
         return self.folder / key / "output.log"
 
     def check_needs(self) -> None:
-        """Refuse a setting that needs the runs of another, of which none is there or asked for.
+        """Refuse a setting that needs the runs of another, of which none is there or requested.
 
         Raises:
             UserError: Naming both.
         """
-        asked = {trial.setting.name for trial in self.trials}
+        requested = {trial.setting.name for trial in self.trials}
         for trial in self.trials:
             needed = trial.setting.after
-            if needed and needed not in asked and not self.finished(needed):
+            if needed and needed not in requested and not self.finished(needed):
                 raise UserError(
                     f"{self.file}: setting '{trial.setting.name}' needs finished runs of "
                     f"'{needed}': run --only {needed} first, or add it to --only"
@@ -145,7 +142,7 @@ def open_session(
         content = plan.repeats(file, name, seeds, overrides)
     elif seeds:
         content |= {"seeds": list(seeds)}
-    text = yaml.safe_dump(content, sort_keys=False) if seeds else strict_yaml.read_text(file)
+    text = strict_yaml.dumps(content) if seeds else strict_yaml.read_text(file)
     study = plan.parse(content, file)
     trials = study.trials(only)
     process.quiet()
@@ -184,7 +181,7 @@ def fit_options(words: Sequence[str], of_config: bool) -> dict[str, str]:
     for word in rest:
         flag, attached, value = word.partition("=")
         key = flag.removeprefix("--")
-        known = key.split(".")[0] in plan.OVERRIDES or key == "name"
+        known = key.split(".")[0] in reading.OVERRIDES or key == "name"
         if not flag.startswith("--") or not known:
             raise UserError(f"{word} is not an option of study; --help lists them.")
         if not of_config:
@@ -213,8 +210,7 @@ def dry_run(session: Session, make: Make) -> Iterator[str]:
         f"complete, {len(todo)} to run, {jobs} at a time, into {session.folder}"
     )
     if todo:
-        times = estimate.EpochTimes(session.logs)
-        seconds = times.seconds(session.configs[trial.key] for trial in todo)
+        seconds = estimate.seconds(session.logs, [session.configs[trial.key] for trial in todo])
         yield (
             f"no finished run in {session.logs} tells how long that takes"
             if seconds is None
@@ -234,7 +230,7 @@ def execute(session: Session, make: Make) -> dict[str, str]:
 
     Raises:
         UserError: Another process runs a study in this folder, or a link leads out of it.
-        Interrupted: Ctrl-C or SIGTERM; every run stays as it is and can go on later.
+        Interrupted: Ctrl-C or SIGTERM; every run stays as it is and can be resumed.
     """
     files.make_folder(session.folder)
     held = run_folder.hold(session.folder)
@@ -244,20 +240,16 @@ def execute(session: Session, make: Make) -> dict[str, str]:
             "its own."
         )
     with held:
-        return _execute(session, make)
-
-
-def _execute(session: Session, make: Make) -> dict[str, str]:
-    complete = {key: run for key in session.configs if (run := session.complete(key))}
-    todo = [trial for trial in session.trials if trial.key not in complete]
-    entries = {key: _entry(session, run) for key, run in complete.items()}
-    index: dict[str, Any] = {"command": session.command, "runs": entries}
-    files.replace(session.folder / PLAN, session.text)
-    _save(session, index)
-    data_figures.fetch(session.configs.values())
-    data_figures.write(session.study, session.configs, session.folder)
-    failures = _train(session, todo, make, index) if todo else {}
-    build.write(session.folder)
+        complete = {key: run for key in session.configs if (run := session.complete(key))}
+        todo = [trial for trial in session.trials if trial.key not in complete]
+        entries = {key: _entry(session, run) for key, run in complete.items()}
+        index: dict[str, Any] = {"command": session.command, "runs": entries}
+        files.replace(session.folder / PLAN, session.text)
+        _save(session, index)
+        data_figures.fetch(session.configs.values())
+        data_figures.write(session.study, session.configs, session.folder)
+        failures = _train(session, todo, make, index) if todo else {}
+        build.write(session.folder)
     return failures
 
 
@@ -267,7 +259,7 @@ def _train(
     """Run trials; the index is saved after each."""
     executor = session.executor(make, todo)
     configs = {trial.key: session.configs[trial.key] for trial in todo}
-    progress = Progress(configs, session.folder, len(session.trials) - len(todo), executor.jobs)
+    progress = Progress(configs, session.folder, len(session.trials) - len(todo))
     failures: dict[str, str] = {}
 
     def ended(key: str, outcome: Outcome) -> None:
@@ -276,15 +268,14 @@ def _train(
         run = session.complete(key)
         if run is not None:
             index["runs"][key] = _entry(session, run)
-            manifest = run.manifest
-            status = "non-finite loss" if manifest.status == "nonfinite" else "finished"
-            progress.ended(key, status, manifest.seconds, manifest.epoch_seconds)
+            status = "non-finite loss" if run.manifest.status == "nonfinite" else "finished"
+            progress.ended(key, status, run.manifest.seconds)
         else:
             failures[key] = (
                 outcome.error or "It left no finished run of this configuration and code."
             )
             index["runs"][key] = {"folder": "", "error": failures[key]}
-            progress.ended(key, f"failed: {failures[key]}", None, None)
+            progress.ended(key, f"failed: {failures[key]}", None)
         _save(session, index)
 
     try:
@@ -316,8 +307,3 @@ def _entry(session: Session, run: run_folder.Run) -> dict[str, str]:
 
 def _save(session: Session, index: dict[str, Any]) -> None:
     files.replace(session.folder / INDEX, json.dumps(index, indent=2, sort_keys=True) + "\n")
-
-
-def say(line: str) -> None:
-    """Print a line on standard error."""
-    print(line, file=sys.stderr, flush=True)

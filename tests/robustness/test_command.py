@@ -259,7 +259,10 @@ def test_absent_dataset(run: Run, study: Path) -> None:
         ("lightning_logs/tiny --images 361", "--images is 361, but Digits has 360 test images"),
         ("lightning_logs/tiny --seed -1", "--seed"),
         ("lightning_logs/tiny --seeds 1", "--seeds"),
-        ("lightning_logs/tiny --output lightning_logs/tiny/study.yaml", "another with --output"),
+        (
+            "lightning_logs/tiny --output lightning_logs/tiny/study.yaml",
+            "The system refused a file (lightning_logs/tiny/study.yaml)",
+        ),
     ],
 )
 def test_bad_arguments(run: Run, study: Path, options: str, part: str) -> None:

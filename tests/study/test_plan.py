@@ -110,6 +110,11 @@ def test_no_value_is_taken_for_an_option() -> None:
     assert read(["fit", *setting.arguments()[1:]]).imports == set()
 
 
+def test_a_number_can_be_a_title(tmp_path: Path) -> None:
+    study = plan.load(write(tmp_path, GOOD.replace("{title: Plain}", "{title: 0.05}")))
+    assert study.settings["a_plain"].title == "0.05"
+
+
 def test_flatten_keeps_empty_mappings() -> None:
     assert flatten({"a": {"b": {}}, "c.d": 1}) == {"a.b": {}, "c.d": 1}
 

@@ -308,7 +308,7 @@ class TestCluster:
         study = start(cluster, *line)
         wait_for_rows(study, folder, 2)
         study.send_signal(signal.SIGINT)
-        assert "to go on:\n  python -m lenet_lightning study" in finish(study, 130)
+        assert "to resume:\n  python -m lenet_lightning study" in finish(study, 130)
         assert statuses(folder) == ["interrupted"]
 
         study = start(cluster, *line)

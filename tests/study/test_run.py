@@ -184,7 +184,7 @@ def test_a_stopped_study_goes_on(place: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, error = process.communicate()
     assert process.returncode == 130, error
-    assert "to go on:\n  python -m lenet_lightning study --config tiny.yaml" in error
+    assert "to resume:\n  python -m lenet_lightning study --config tiny.yaml" in error
     assert manifest(place, "plain")["status"] == "interrupted"
     assert 0 < manifest(place, "plain")["epochs"] < 12
 
@@ -271,7 +271,7 @@ class TestSeedsOfAConfiguration:
             ("base.yaml --seeds 0 0.1", "0.1 is not an option of study"),
             ("base.yaml --seeds 2-0", "--seeds: 2-0 given"),
             ("base.yaml --seeds 0 --config tiny.yaml", "one --config"),
-            ("base.yaml --seeds 0 --name up/there", "name is .up/there.: expected a name"),
+            ("base.yaml --seeds 0 --name up/there", "name is 'up/there': expected a name"),
             ("tiny.yaml --seeds 0 --model.l2 1", "--model.l2 changes the configuration of a fit"),
         ],
     )

@@ -1,4 +1,4 @@
-"""Write a study's report from its run folders alone: no data, no network, no torch."""
+"""Write a study's report from its run folders: no data, no network, no torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from lenet_lightning import files
+from lenet_lightning import files, strict_yaml
 from lenet_lightning.study.claims import NOT_REPRODUCED, REPRODUCED, UNDECIDED
 from lenet_lightning.study.plan import Study
 from lenet_lightning.study.report import (
@@ -17,62 +17,11 @@ from lenet_lightning.study.report import (
     provenance,
     tables,
 )
-from lenet_lightning.study.report.document import (
-    Block,
-    Bullets,
-    Gallery,
-    Heading,
-    Paragraph,
-    pictures,
-    to_csv,
-    to_latex,
-    to_markdown,
-    to_text,
-)
-from lenet_lightning.study.report.document import tables as all_tables
+from lenet_lightning.study.report import document as doc
 from lenet_lightning.study.report.page import to_html
 from lenet_lightning.study.results import Result, gather, read_study
 
-CLAIMS_NOTE = (
-    "The rule: a claim is reproduced when the whole 95 % interval over seeds (Student's t) lies "
-    "where the claim says, not reproduced when the whole interval lies outside, and undecided "
-    "otherwise; a single seed has no interval and decides nothing. Comparisons are of the "
-    "differences between runs with the same seed. McNemar's exact test compares the two networks "
-    "of each seed at the epochs selected on validation, whichever accuracy the claim is about, on "
-    "the same test images. Of several settings the one with the best mean of the claim's own "
-    "measure is judged, by other measures too; its interval is then one of k simultaneous ones, of "
-    "confidence 1 - 0.05 / k (Bonferroni). Epoch-to-epoch variation is the standard deviation of "
-    "the differences between the test accuracies of successive epochs, after the first five: the "
-    "smaller, the smoother and the more stable. Runs that never exceed 1.5 times the accuracy of "
-    "guessing do not count as varying more. The verdict judges each claim on its own; the column "
-    "of all claims together adjusts for their number (Holm), so that all of its verdicts hold at "
-    "once with 95 % confidence."
-)
-PROTOCOL_NOTES = {
-    "watch": (
-        "Protocol `watch`: part of the training images is kept for validation, and the test set "
-        "is evaluated after every epoch for the record. 'Best epoch on test' is the best of all "
-        "epochs, selected on the very images it is quoted for, and so too high. 'Epoch selected on "
-        "validation' is the accuracy to expect on other images."
-    ),
-    "report": (
-        "Protocol `report`: all training images train and the test set is the validation set, so "
-        "the best epoch is selected on the images it is quoted for, and its accuracy is too high. "
-        "`data.protocol: watch` shows by how much."
-    ),
-    "holdout": (
-        "Protocol `holdout`: the best epoch is selected on validation images kept from the "
-        "training set, and the test set is used once, at the end."
-    ),
-}
-ROWS_NOTE = (
-    "Of these runs only their figures in `results.csv` are kept. Curves, classes and McNemar's "
-    "tests are as the first report of the study showed them."
-)
-NONFINITE_NOTE = (
-    "Runs whose loss stopped being a finite number are results, not failures: their accuracy "
-    "counts at chance from that epoch on."
-)
+NOTES = strict_yaml.read(Path(__file__).with_name("notes.yaml"))
 
 
 def write(folder: Path, output: Path | None = None) -> Path:
@@ -82,7 +31,7 @@ def write(folder: Path, output: Path | None = None) -> Path:
     ``summary.csv`` (a row for every setting), and each table in ``tables/`` as CSV and LaTeX; in
     another folder than the study's also ``runs.tar.xz``, from which the report can be rebuilt.
 
-    The result depends on the runs alone, not on their order or on when they were made, apart
+    The result depends only on the runs, not on their order or on when they were made, apart
     from the section on how it was made and the timing columns of ``results.csv``.
 
     Args:
@@ -101,17 +50,17 @@ def write(folder: Path, output: Path | None = None) -> Path:
         results = gather(study, place)
         blocks = build(study, results, place)
         contents: dict[str, str | bytes] = {
-            f"figures/{picture.name}.png": picture.png for picture in pictures(blocks)
+            f"figures/{picture.name}.png": picture.png for picture in doc.pictures(blocks)
         }
-        for table in all_tables(blocks):
-            contents[f"tables/{table.name}.csv"] = to_csv(table)
-            contents[f"tables/{table.name}.tex"] = to_latex(table)
+        for table in doc.tables(blocks):
+            contents[f"tables/{table.name}.csv"] = doc.to_csv(table)
+            contents[f"tables/{table.name}.tex"] = doc.to_latex(table)
         if output.resolve() != folder.resolve():
             contents[kept.RUNS] = kept.pack(place, results)
         contents |= {
             "results.csv": tables.to_csv(tables.run_rows(results)),
             "summary.csv": tables.to_csv(tables.summary_rows(study, results)),
-            "report.md": to_markdown(study.title, blocks),
+            "report.md": doc.to_markdown(study.title, blocks),
             "report.html": to_html(study.title, blocks),
         }
     for name, content in contents.items():
@@ -125,10 +74,10 @@ def terminal(folder: Path) -> str:
     study = read_study(folder)
     settings, results = list(study.settings.values()), gather(study, folder)
     found = (make(settings, results) for make in (tables.accuracy_table, tables.negatives_table))
-    return "\n\n".join(map(to_text, found))
+    return "\n\n".join(map(doc.to_text, found))
 
 
-def build(study: Study, results: Sequence[Result], folder: Path) -> list[Block]:
+def build(study: Study, results: Sequence[Result], folder: Path) -> list[doc.Block]:
     """The whole report as blocks."""
     best = class_tables.best(study, results)
     return [
@@ -145,7 +94,7 @@ def build(study: Study, results: Sequence[Result], folder: Path) -> list[Block]:
 
 def _summary(
     study: Study, results: Sequence[Result], best: Sequence[class_tables.Best], folder: Path
-) -> list[Block]:
+) -> list[doc.Block]:
     done = [result for result in results if result.complete]
     seeds = ", ".join(map(str, study.seeds))
     text = (
@@ -154,16 +103,17 @@ def _summary(
     )
     if len(done) < len(results):
         text += " What is missing is listed under 'Runs without a result'."
-    notes = [PROTOCOL_NOTES[p] for p in sorted({r.protocol for r in done}) if p in PROTOCOL_NOTES]
+    protocols = sorted({result.manifest.protocol for result in done})
+    notes = [NOTES[protocol] for protocol in protocols if protocol in NOTES]
     if any(result.status == "nonfinite" for result in done):
-        notes.append(NONFINITE_NOTE)
-    blocks: list[Block] = [Paragraph(text), *map(Paragraph, notes)]
+        notes.append(NOTES["nonfinite"])
+    blocks: list[doc.Block] = [doc.Paragraph(text), *map(doc.Paragraph, notes)]
     if any(result.measures for result in done):
-        blocks.append(Paragraph(ROWS_NOTE))
+        blocks.append(doc.Paragraph(NOTES["rows"]))
     return [*blocks, *class_tables.ranking(best, folder)]
 
 
-def _claims(study: Study, results: Sequence[Result], folder: Path) -> list[Block]:
+def _claims(study: Study, results: Sequence[Result], folder: Path) -> list[doc.Block]:
     if not study.claims:
         return []
     kept_tests = tables.kept_tests(folder) if any(r.measures for r in results) else {}
@@ -172,15 +122,15 @@ def _claims(study: Study, results: Sequence[Result], folder: Path) -> list[Block
     verdicts = (REPRODUCED, NOT_REPRODUCED, UNDECIDED)
     text = ", ".join(f"{counts[verdict]} {verdict}" for verdict in verdicts)
     return [
-        Heading("Claims"),
-        Paragraph(f"Of {len(judged)} claims: {text}."),
+        doc.Heading("Claims"),
+        doc.Paragraph(f"Of {len(judged)} claims: {text}."),
         table,
-        Paragraph(CLAIMS_NOTE),
+        doc.Paragraph(NOTES["claims"]),
         *_shared_teachers(results),
     ]
 
 
-def _shared_teachers(results: Sequence[Result]) -> list[Block]:
+def _shared_teachers(results: Sequence[Result]) -> list[doc.Block]:
     """Which runs are not independent, because they were distilled from the same networks."""
     students: dict[str, set[tuple[str, int]]] = {}
     for result in results:
@@ -191,7 +141,7 @@ def _shared_teachers(results: Sequence[Result]) -> list[Block]:
         return []
     names = ", ".join(f"`{name}`" for name in sorted(shared))
     return [
-        Paragraph(
+        doc.Paragraph(
             f"Runs of {names} share teachers with each other. Their spread leaves out that of the "
             "teachers, and their differences from each other and from the teachers' own setting "
             "are paired through them: the intervals hold for these teachers."
@@ -199,12 +149,12 @@ def _shared_teachers(results: Sequence[Result]) -> list[Block]:
     ]
 
 
-def _by_group(study: Study, results: Sequence[Result], folder: Path) -> list[Block]:
-    blocks: list[Block] = [Heading("Results")]
+def _by_group(study: Study, results: Sequence[Result], folder: Path) -> list[doc.Block]:
+    blocks: list[doc.Block] = [doc.Heading("Results")]
     for group, title in study.groups.items():
         settings = study.in_group(group)
         if title:
-            blocks.append(Heading(title, 3))
+            blocks.append(doc.Heading(title, 3))
         blocks.append(tables.accuracy_table(settings, results))
         curves = {setting.title: tables.complete(setting, results) for setting in settings}
         if any(curves.values()):
@@ -213,26 +163,26 @@ def _by_group(study: Study, results: Sequence[Result], folder: Path) -> list[Blo
             columns = 2 if max(map(len, curves)) <= 22 else 1
             rows = charts.comparison(curves)
             drawn = figure_sections.curves(name, caption, caption, rows, folder, columns)
-            blocks += [Gallery(drawn)] if drawn else []
+            blocks += [doc.Gallery(drawn)] if drawn else []
     return blocks
 
 
-def _figures(study: Study, results: Sequence[Result], folder: Path) -> list[Block]:
+def _figures(study: Study, results: Sequence[Result], folder: Path) -> list[doc.Block]:
     blocks = figure_sections.section(study, results, folder)
-    return [Heading("Figures"), *blocks] if blocks else []
+    return [doc.Heading("Figures"), *blocks] if blocks else []
 
 
-def _negatives(study: Study, results: Sequence[Result]) -> list[Block]:
+def _negatives(study: Study, results: Sequence[Result]) -> list[doc.Block]:
     """Every setting on the negatives of the test images."""
-    blocks: list[Block] = []
+    blocks: list[doc.Block] = []
     for group, title in study.groups.items():
         table = tables.negatives_table(study.in_group(group), results)
         if len(table.columns) > 2:
-            blocks += [*([Heading(title, 3)] if title else []), table]
-    return [Heading("On negatives"), *blocks] if blocks else []
+            blocks += [*([doc.Heading(title, 3)] if title else []), table]
+    return [doc.Heading("On negatives"), *blocks] if blocks else []
 
 
-def _unfinished(results: Sequence[Result]) -> list[Block]:
+def _unfinished(results: Sequence[Result]) -> list[doc.Block]:
     rest = [result for result in results if not result.complete]
     if not rest:
         return []
@@ -240,4 +190,4 @@ def _unfinished(results: Sequence[Result]) -> list[Block]:
     for result in rest:
         detail = f": {result.error}" if result.error else ""
         lines.append(f"`{result.setting.name}` seed {result.seed}, {result.status}{detail}")
-    return [Heading("Runs without a result"), Bullets(lines)]
+    return [doc.Heading("Runs without a result"), doc.Bullets(lines)]

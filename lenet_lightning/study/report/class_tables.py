@@ -11,16 +11,8 @@ from numpy.typing import NDArray
 
 from lenet_lightning import formatting, plotting, statistics
 from lenet_lightning.study.plan import Setting, Study
+from lenet_lightning.study.report import document as doc
 from lenet_lightning.study.report import figure_sections
-from lenet_lightning.study.report.document import (
-    Block,
-    Gallery,
-    Heading,
-    Paragraph,
-    Picture,
-    Table,
-    read_csv,
-)
 from lenet_lightning.study.report.tables import complete
 from lenet_lightning.study.results import Result
 
@@ -32,14 +24,12 @@ class Best:
     Attributes:
         title: The group's title.
         setting: The setting with the best mean validation accuracy.
-        results: Its runs that have predictions.
         classes: Names of the classes.
         counts: Test images by seed, true and predicted class, int64 [S, C, C].
     """
 
     title: str
     setting: Setting
-    results: list[Result]
     classes: list[str]
     counts: NDArray[np.int64]
 
@@ -76,16 +66,16 @@ def best(study: Study, results: Sequence[Result]) -> list[Best]:
                 candidates.append((mean, setting, own))
         if candidates:
             _, setting, own = max(candidates, key=lambda candidate: candidate[0])
-            classes = own[0].classes
+            classes = own[0].manifest.data.classes
             arrays = [r.predictions() or {} for r in own]
             counts = np.stack(
                 [statistics.confusion(a["labels"], a["original"], len(classes)) for a in arrays]
             )
-            found.append(Best(title or study.title, setting, own, classes, counts))
+            found.append(Best(title or study.title, setting, classes, counts))
     return found
 
 
-def ranking(found: Sequence[Best], folder: Path) -> list[Block]:
+def ranking(found: Sequence[Best], folder: Path) -> list[doc.Block]:
     """The best setting of every group, best accuracy first; as kept if there are no predictions."""
     rows = []
     for item in sorted(found, key=lambda item: -item.accuracy.mean()):
@@ -94,30 +84,23 @@ def ranking(found: Sequence[Best], folder: Path) -> list[Block]:
         by_class = np.nanmean(item.class_accuracy, axis=0)
         hardest, easiest = int(np.nanargmin(by_class)), int(np.nanargmax(by_class))
         rows.append(
-            [
-                item.title,
-                item.setting.title,
-                formatting.mean_sd(summary, "accuracy"),
-                formatting.mean_interval(summary, "accuracy"),
-                formatting.interval(*statistics.wilson(summary.mean, size), "accuracy"),
-                _named(item, by_class, easiest),
-                _named(item, by_class, hardest),
-            ]
+            {
+                "Dataset": item.title,
+                "Best setting (by validation)": item.setting.title,
+                "Test accuracy": formatting.mean_sd(summary, "accuracy"),
+                "95 % over seeds": formatting.mean_interval(summary, "accuracy"),
+                "95 % of this test set": formatting.interval(
+                    *statistics.wilson(summary.mean, size), "accuracy"
+                ),
+                "Easiest class": _named(item, by_class, easiest),
+                "Hardest class": _named(item, by_class, hardest),
+            }
         )
-    columns = [
-        "Dataset",
-        "Best setting (by validation)",
-        "Test accuracy",
-        "95 % over seeds",
-        "95 % of this test set",
-        "Easiest class",
-        "Hardest class",
-    ]
     caption = "The best setting of every dataset, mean ± standard deviation over seeds."
-    return _or_kept(Table(columns, rows, frozenset({2, 3, 4}), caption, "best"), folder)
+    return _or_kept(doc.Table.of(rows, caption, "best", numeric=frozenset({2, 3, 4})), folder)
 
 
-def section(study: Study, found: Sequence[Best], folder: Path) -> list[Block]:
+def section(study: Study, found: Sequence[Best], folder: Path) -> list[doc.Block]:
     """Errors by class of every group's best setting; as kept if there are no predictions."""
     errors = _or_kept(errors_table(found), folder)
     if not errors:
@@ -126,7 +109,11 @@ def section(study: Study, found: Sequence[Best], folder: Path) -> list[Block]:
         "Of each dataset's best setting (by validation accuracy), all seeds together, on the test "
         "set at the epoch selected on validation."
     )
-    blocks: list[Block] = [Heading("Which classes make the difference"), Paragraph(text), *errors]
+    blocks: list[doc.Block] = [
+        doc.Heading("Which classes make the difference"),
+        doc.Paragraph(text),
+        *errors,
+    ]
     by_group = {item.setting.group: item for item in found}
     for group, title in study.groups.items():
         item = by_group.get(group)
@@ -135,18 +122,18 @@ def section(study: Study, found: Sequence[Best], folder: Path) -> list[Block]:
         if item:
             counts = {item.setting.title: item.counts.sum(axis=0)}
             png = plotting.to_png(plotting.confusion(counts, item.classes))
-            drawn = [Picture(name, caption, caption, png)]
+            drawn = [doc.Picture(name, caption, caption, png)]
         else:
             drawn = figure_sections.kept(name, caption, folder)
         table = _or_kept(class_table(item, title or study.title, group or study.name), folder)
         if table:
-            blocks += [Heading(title or study.title, 3), *table, Gallery(drawn)]
+            blocks += [doc.Heading(title or study.title, 3), *table, doc.Gallery(drawn)]
     return blocks
 
 
-def _or_kept(table: Table, folder: Path) -> list[Block]:
+def _or_kept(table: doc.Table, folder: Path) -> list[doc.Block]:
     """A table, or where it has no rows the one that an earlier report left, if it did."""
-    kept = table if table.rows else read_csv(folder / "tables" / f"{table.name}.csv", table)
+    kept = table if table.rows else doc.read_csv(folder / "tables" / f"{table.name}.csv", table)
     return [kept] if kept else []
 
 
@@ -154,7 +141,7 @@ def _named(item: Best, by_class: NDArray[np.float64], number: int) -> str:
     return f"{item.classes[number]} ({formatting.number(by_class[number], 'accuracy')})"
 
 
-def class_table(item: Best | None, title: str, group: str) -> Table:
+def class_table(item: Best | None, title: str, group: str) -> doc.Table:
     """Per-class accuracy, and what each class is most often taken for."""
     rows = []
     if item:
@@ -165,42 +152,33 @@ def class_table(item: Best | None, title: str, group: str) -> Table:
             other = int(errors[number].argmax())
             share = errors[number, other]
             mistaken = f"{item.classes[other]} ({100 * share:.1f} %)" if share else formatting.NONE
-            rows.append([name, formatting.mean_sd(summary, "accuracy"), mistaken])
+            accuracy = formatting.mean_sd(summary, "accuracy")
+            rows.append({"Class": name, "Accuracy": accuracy, "Most often taken for": mistaken})
     caption = f"{title}: accuracy by class, mean ± standard deviation over seeds."
-    columns = ["Class", "Accuracy", "Most often taken for"]
-    return Table(columns, rows, frozenset({1}), caption, f"classes_{group}")
+    return doc.Table.of(rows, caption, f"classes_{group}", numeric=frozenset({1}))
 
 
-def errors_table(found: Sequence[Best]) -> Table:
+def errors_table(found: Sequence[Best]) -> doc.Table:
     """The classes and the confusions that cost the most, of every group."""
     rows = []
     for item in found:
         counts = item.counts.sum(axis=0).astype(float)
         np.fill_diagonal(counts, 0)
         total = counts.sum()
-        if not total:
-            rows.append([item.title, "no test image is mistaken", *3 * [formatting.NONE]])
-            continue
-        by_class = counts.sum(axis=1)
-        order = np.argsort(-by_class, kind="stable")
-        needed = int(np.searchsorted(np.cumsum(by_class[order]), total / 2)) + 1
-        pairs = np.triu(counts + counts.T, 1)
-        first, second = np.unravel_index(int(pairs.argmax()), pairs.shape)
-        rows.append(
-            [
-                item.title,
+        cells = ["no test image is mistaken", *3 * [formatting.NONE]]
+        if total:
+            by_class = counts.sum(axis=1)
+            order = np.argsort(-by_class, kind="stable")
+            needed = int(np.searchsorted(np.cumsum(by_class[order]), total / 2)) + 1
+            pairs = np.triu(counts + counts.T, 1)
+            first, second = np.unravel_index(int(pairs.argmax()), pairs.shape)
+            cells = [
                 ", ".join(item.classes[i] for i in order[:needed]),
                 f"{100 * by_class[order[:needed]].sum() / total:.0f} %",
                 f"{item.classes[first]} with {item.classes[second]}",
                 f"{100 * pairs.max() / total:.0f} %",
             ]
-        )
-    columns = [
-        "Dataset",
-        "Classes with most errors",
-        "Share",
-        "Commonest confusion",
-        "Its share",
-    ]
+        rows.append([item.title, *cells])
+    columns = ["Dataset", "Classes with most errors", "Share", "Commonest confusion", "Its share"]
     caption = "The classes that make half of all errors, and the pair most often confused."
-    return Table(columns, rows, frozenset({2, 4}), caption, "errors")
+    return doc.Table(columns, rows, frozenset({2, 4}), caption, "errors")

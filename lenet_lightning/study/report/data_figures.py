@@ -30,7 +30,7 @@ def datasets_of(configs: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, bo
 
 
 def write(study: Study, configs: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
-    """Make the pictures of negatives that the study's figures ask for, unless they are there."""
+    """Make the pictures of negatives of the study's figures, unless they are there."""
     for figure in study.figures:
         target = folder / ASSETS / f"{stem(figure)}.png"
         if figure.kind != "negative_example" or target.is_file():

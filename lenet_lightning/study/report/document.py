@@ -6,11 +6,12 @@ import csv
 import html
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from lenet_lightning.formatting import csv_cell
+from lenet_lightning.formatting import NONE, csv_cell
 from lenet_lightning.plotting import Panel
 
 
@@ -64,6 +65,30 @@ class Table:
     name: str = ""
     grouped: bool = False
     filters: tuple[int, ...] = ()
+
+    @classmethod
+    def of(
+        cls, rows: Sequence[Mapping[str, str]], caption: str, name: str = "", **options: Any
+    ) -> Table:
+        """A table of rows that map columns to cells; all but the first are numbers."""
+        columns = list(rows[0]) if rows else []
+        options = {"numeric": frozenset(range(1, len(columns)))} | options
+        cells = [list(row.values()) for row in rows]
+        return cls(columns, cells, caption=caption, name=name, **options)
+
+    def without_empty(self) -> Table:
+        """The table without the columns in which no row has anything."""
+        kept = [
+            column
+            for column in range(len(self.columns))
+            if not self.rows or any(row[column] != NONE for row in self.rows)
+        ]
+        return replace(
+            self,
+            columns=[self.columns[column] for column in kept],
+            rows=[[row[column] for column in kept] for row in self.rows],
+            numeric=frozenset(place for place, c in enumerate(kept) if c in self.numeric),
+        )
 
 
 @dataclass(frozen=True)

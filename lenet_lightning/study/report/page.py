@@ -14,45 +14,34 @@ import re
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import numpy as np
 
 from lenet_lightning.plotting import Array, Curve, Panel, mean_curve, side_by_side
-from lenet_lightning.study.report.document import (
-    Block,
-    Bullets,
-    Code,
-    Gallery,
-    Heading,
-    Paragraph,
-    Picture,
-    Table,
-    pictures,
-)
+from lenet_lightning.study.report import document as doc
 
 ASSETS = Path(__file__).parent / "page"
 VERDICTS = ("reproduced", "not reproduced", "undecided")
 
 
-def to_html(title: str, blocks: Sequence[Block]) -> str:
+def to_html(title: str, blocks: Sequence[doc.Block]) -> str:
     """One self-contained page: no script, font or picture from elsewhere."""
-    sections = [block.text for block in blocks if isinstance(block, Heading) and block.level == 2]
+    sections = [
+        block.text for block in blocks if isinstance(block, doc.Heading) and block.level == 2
+    ]
     links = "".join(f'<a href="#{_anchor(text)}">{_inline(text)}</a>' for text in sections)
     body = "\n".join(_html(block) for block in blocks)
     script, style = _asset("page.js"), _asset("page.css")
-    if any(picture.panels for picture in pictures(blocks)):
+    if any(picture.panels for picture in doc.pictures(blocks)):
         licence = _asset("uPlot.LICENSE")
         script = f"{_asset('uPlot.js')}\n/* uPlot\n{licence}*/\n{script}"
         style = _asset("uPlot.css") + style
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<link rel="icon" href="data:,">\n<title>{html.escape(title)}</title>\n'
-        f"<style>{style}</style>\n</head>\n<body>\n<main>\n<h1>{_inline(title)}</h1>\n"
-        f'<nav aria-label="Sections">{links}</nav>\n{body}\n</main>\n'
-        f"<script>{script}</script>\n</body>\n</html>\n"
-    )
+    return Template(_asset("page.html")).substitute(
+        title=html.escape(title), heading=_inline(title), links=links, body=body,
+        style=style, script=script,
+    )  # fmt: skip
 
 
 def _asset(name: str) -> str:
@@ -71,23 +60,23 @@ def _inline(text: str) -> str:
     return re.sub(r"(\[[-+\d.]+,) (?=[-+\d.]+\])", r"\1&nbsp;", text)
 
 
-def _html(block: Block) -> str:
+def _html(block: doc.Block) -> str:
     match block:
-        case Heading(text, level):
+        case doc.Heading(text, level):
             return f'<h{level} id="{_anchor(text)}">{_inline(text)}</h{level}>'
-        case Paragraph(text):
+        case doc.Paragraph(text):
             return f"<p>{_inline(text)}</p>"
-        case Bullets(items):
+        case doc.Bullets(items):
             return "<ul>" + "".join(f"<li>{_inline(item)}</li>" for item in items) + "</ul>"
-        case Code(text):
+        case doc.Code(text):
             return f'<pre tabindex="0">{html.escape(text, quote=False)}</pre>'
-        case Gallery(items):
+        case doc.Gallery(items):
             return '<div class="figures">' + "".join(map(_picture, items)) + "</div>"
-        case Table():
+        case doc.Table():
             return _table(block)
 
 
-def _picture(picture: Picture) -> str:
+def _picture(picture: doc.Picture) -> str:
     caption = f"<figcaption>{_inline(picture.caption)}</figcaption></figure>"
     alt = html.escape(picture.alt)
     if picture.panels:
@@ -130,7 +119,7 @@ def _values(curve: Array) -> list[float | None]:
     return [float(f"{value:.5g}") if math.isfinite(value) else None for value in curve]
 
 
-def _table(table: Table) -> str:
+def _table(table: doc.Table) -> str:
     """A table that scrolls by keyboard, its first column with it."""
     columns = [c for c in range(len(table.columns)) if c or not table.grouped]
 

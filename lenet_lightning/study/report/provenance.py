@@ -9,37 +9,29 @@ from typing import Any
 
 from lenet_lightning import formatting
 from lenet_lightning.store.manifest import Git
-from lenet_lightning.study.report.document import (
-    Block,
-    Bullets,
-    Code,
-    Heading,
-    Paragraph,
-    Table,
-    read_csv,
-)
+from lenet_lightning.study.report import document as doc
 from lenet_lightning.study.results import Result, read_index
 
 
-def section(folder: Path, results: Sequence[Result]) -> list[Block]:
+def section(folder: Path, results: Sequence[Result]) -> list[doc.Block]:
     """The report's last section, the only one that speaks of time."""
     done = [result for result in results if result.complete]
-    blocks: list[Block] = [Heading("How it was made")]
+    blocks: list[doc.Block] = [doc.Heading("How it was made")]
     index = read_index(folder)
     command = index.get("command")
     if command:
-        blocks += [Paragraph("The command that makes it again:"), Code(str(command))]
+        blocks += [doc.Paragraph("The command that makes it again:"), doc.Code(str(command))]
     blocks.append(
-        Paragraph(
+        doc.Paragraph(
             "Every number comes from `results.csv` (a row for every run, with its folder) or "
             "`summary.csv` (a row for every setting). Each run folder holds the complete "
             "`config.yaml` that runs it again."
         )
     )
     if done:
-        blocks.append(Bullets(list(_facts(done, list(map(str, index.get("made", [])))))))
+        blocks.append(doc.Bullets(list(_facts(done, list(map(str, index.get("made", [])))))))
         digests = _digests(done)
-        kept = digests if digests.rows else read_csv(folder / "tables/data.csv", digests)
+        kept = digests if digests.rows else doc.read_csv(folder / "tables/data.csv", digests)
         blocks += [kept] if kept else []
     return blocks
 
@@ -65,14 +57,14 @@ def _facts(results: Sequence[Result], made: Sequence[str]) -> Iterable[str]:
     )
 
 
-def _digests(results: Sequence[Result]) -> Table:
+def _digests(results: Sequence[Result]) -> doc.Table:
     rows = {
         (data.name, file, digest)
         for data in (result.manifest.data for result in results)
         for file, digest in data.digests.items()
     }
     caption = "Digests of the data."
-    return Table(["Dataset", "File", "Digest"], sorted(rows), caption=caption, name="data")
+    return doc.Table(["Dataset", "File", "Digest"], sorted(rows), caption=caption, name="data")
 
 
 def _each(texts: Iterable[str]) -> str:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +12,23 @@ from lenet_lightning.statistics import Summary, summarise, wilson
 from lenet_lightning.study.claim_schema import MEASURES, Claim
 from lenet_lightning.study.claims import Judgement, family_verdicts, honest_measure, judge, rule
 from lenet_lightning.study.plan import Setting, Study
-from lenet_lightning.study.report.document import Table, read_csv
+from lenet_lightning.study.report import document as doc
 from lenet_lightning.study.results import Result
 
 TIMING = ("seconds", "epoch_seconds", "started")
 """The columns of ``results.csv`` that differ when the same study is run again."""
+
+NEGATIVES = {
+    "Best epoch on test": "best_accuracy_negative",
+    "Last epoch on test": "last_accuracy_negative",
+    "Epoch selected on validation": "honest_accuracy_negative",
+    "Predictions that differ from the original's": "differing_predictions",
+    "Loss, epoch selected on validation": "honest_loss_negative",
+    "Loss on originals, epoch selected on validation": "honest_loss",
+    "Loss, last epoch": "last_loss_negative",
+    "Loss on originals, last epoch": "last_loss",
+}
+"""The columns of the table of negatives, and their measures."""
 
 
 def run_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
@@ -33,9 +42,9 @@ def run_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
             "title": result.setting.title,
             "seed": result.seed,
             "status": result.status,
-            "protocol": result.protocol,
+            "protocol": manifest.protocol,
             "dataset": manifest.data.name,
-            "test_images": result.test_size or "",
+            "test_images": manifest.data.test_size or "",
             "folder": result.folder,
             "epochs": manifest.epochs if result.folder else "",
             "best_epoch": manifest.best_epoch,
@@ -62,7 +71,7 @@ def summary_rows(study: Study, results: Sequence[Result]) -> list[dict[str, Any]
             "nonfinite": sum(result.status == "nonfinite" for result in own),
         }
         for name in MEASURES:
-            summary = summarise([result.measure(name) for result in own])
+            summary = _summary(own, name)
             for key in ("n", "mean", "sd", "low", "high"):
                 row[f"{name}_{key}"] = getattr(summary, key)
         low, high = _wilson(own, "honest_accuracy")
@@ -71,19 +80,16 @@ def summary_rows(study: Study, results: Sequence[Result]) -> list[dict[str, Any]
     return rows
 
 
-def to_csv(rows: Sequence[dict[str, Any]]) -> str:
-    """Comma-separated text; numbers to six decimals, NaN as an empty cell."""
+def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Comma-separated text; numbers to six decimals, NaN and None as an empty cell."""
 
-    def plain(value: Any) -> Any:
+    def plain(value: Any) -> str:
         if isinstance(value, float):
             return "" if math.isnan(value) else f"{value:.6f}".rstrip("0").rstrip(".")
-        return "" if value is None else formatting.csv_cell(str(value))
+        return "" if value is None else str(value)
 
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: plain(value) for key, value in row.items()} for row in rows)
-    return buffer.getvalue()
+    cells = [{key: plain(value) for key, value in row.items()} for row in rows]
+    return doc.to_csv(doc.Table.of(cells, ""))
 
 
 def complete(setting: Setting, results: Sequence[Result]) -> list[Result]:
@@ -91,78 +97,51 @@ def complete(setting: Setting, results: Sequence[Result]) -> list[Result]:
     return [r for r in results if r.setting.name == setting.name and r.complete]
 
 
-def accuracy_table(settings: Sequence[Setting], results: Sequence[Result]) -> Table:
+def accuracy_table(settings: Sequence[Setting], results: Sequence[Result]) -> doc.Table:
     """Test accuracy of the best and the last epoch, and of the one selected on validation."""
-    columns = [
-        "Setting",
-        "Runs",
-        "Best epoch on test",
-        "Last epoch on test",
-        "Epoch selected on validation",
-        "With test-time augmentation",
-        "95 % over seeds",
-        "95 % of this test set",
-        "Gain from selecting on test",
-    ]
     rows = []
     for setting in settings:
         own = complete(setting, results)
-        best, last, honest = (
-            summarise([result.measure(f"{which}_accuracy") for result in own])
-            for which in ("best", "last", "honest")
-        )
-        views = summarise([result.measure("honest_accuracy_views") for result in own])
+        names = ("best_accuracy", "last_accuracy", "honest_accuracy", "honest_accuracy_views")
+        best, last, honest, views = (_summary(own, name) for name in names)
         gain = summarise([r.measure("best_accuracy") - r.measure("honest_accuracy") for r in own])
         shown, name = (honest, "honest_accuracy") if honest.n else (best, "best_accuracy")
+        split = formatting.split(shown, name)
+        of_images = formatting.interval(*_wilson(own, name), name)
         rows.append(
-            [
-                setting.title,
-                _count(own),
-                formatting.mean_sd(best, name),
-                formatting.mean_sd(last, name),
-                formatting.mean_sd(honest, name),
-                formatting.mean_sd(views, name),
-                formatting.mean_interval(shown, name),
-                formatting.NONE
-                if formatting.split(shown, name)
-                else formatting.interval(*_wilson(own, name), name),
-                formatting.number(gain.mean, name, signed=True),
-            ]
+            {
+                "Setting": setting.title,
+                "Runs": _count(own),
+                "Best epoch on test": formatting.mean_sd(best, name),
+                "Last epoch on test": formatting.mean_sd(last, name),
+                "Epoch selected on validation": formatting.mean_sd(honest, name),
+                "With test-time augmentation": formatting.mean_sd(views, name),
+                "95 % over seeds": formatting.mean_interval(shown, name),
+                "95 % of this test set": formatting.NONE if split else of_images,
+                "Gain from selecting on test": formatting.number(gain.mean, name, signed=True),
+            }
         )
     caption = "Test accuracy, mean ± standard deviation over seeds."
-    numeric = frozenset(range(1, len(columns)))
-    return _without_empty(Table(columns, rows, numeric, caption, f"accuracy_{name_of(settings)}"))
+    return doc.Table.of(rows, caption, f"accuracy_{name_of(settings)}").without_empty()
 
 
-def negatives_table(settings: Sequence[Setting], results: Sequence[Result]) -> Table:
+def negatives_table(settings: Sequence[Setting], results: Sequence[Result]) -> doc.Table:
     """The same networks on the negatives of the test images."""
-    measures = {
-        "Best epoch on test": "best_accuracy_negative",
-        "Last epoch on test": "last_accuracy_negative",
-        "Epoch selected on validation": "honest_accuracy_negative",
-        "Predictions that differ from the original's": "differing_predictions",
-        "Loss, epoch selected on validation": "honest_loss_negative",
-        "Loss on originals, epoch selected on validation": "honest_loss",
-        "Loss, last epoch": "last_loss_negative",
-        "Loss on originals, last epoch": "last_loss",
-    }
     rows = []
     for setting in settings:
         own = complete(setting, results)
-        cells = [
-            formatting.mean_sd(summarise([result.measure(name) for result in own]), name)
-            for name in measures.values()
-        ]
-        rows.append([setting.title, _count(own), *cells])
-    columns = ["Setting", "Runs", *measures]
+        cells = {
+            column: formatting.mean_sd(_summary(own, name), name)
+            for column, name in NEGATIVES.items()
+        }
+        rows.append({"Setting": setting.title, "Runs": _count(own), **cells})
     caption = "Accuracy and loss on negatives, mean ± standard deviation over seeds."
-    numeric = frozenset(range(1, len(columns)))
-    return _without_empty(Table(columns, rows, numeric, caption, f"negatives_{name_of(settings)}"))
+    return doc.Table.of(rows, caption, f"negatives_{name_of(settings)}").without_empty()
 
 
 def claims_table(
     study: Study, results: Sequence[Result], kept: Mapping[tuple[str, str], str]
-) -> tuple[Table, list[tuple[Claim, Judgement]]]:
+) -> tuple[doc.Table, list[tuple[Claim, Judgement]]]:
     """Each claim with what was measured and the verdict, and the judgements themselves.
 
     Args:
@@ -180,35 +159,25 @@ def claims_table(
         honest = judge(claim, results, chosen) if chosen else None
         dataset = study.groups.get(study.settings[judgement.setting].group, "") or formatting.NONE
         notes = "; ".join(filter(None, (judgement.test, kept.get((claim.says, dataset), ""))))
+        selected = f"{_measured(claim, honest.summary)}: {honest.verdict}" if honest else ""
         rows.append(
-            [
-                claim.says,
-                dataset,
-                judgement.verdict,
-                in_family,
-                _measured(claim, judgement.summary),
-                rule(claim),
-                _compared(claim, judgement, titles),
-                notes or formatting.NONE,
-                f"{_measured(claim, honest.summary)}: {honest.verdict}"
+            {
+                "Claim": claim.says,
+                "Dataset": dataset,
+                "Verdict": judgement.verdict,
+                "Of all claims together (Holm)": in_family,
+                "Measured: mean [95 % interval] (n)": _measured(claim, judgement.summary),
+                "Read as": rule(claim),
+                "Of": _compared(claim, judgement, titles),
+                "Tests and notes": notes or formatting.NONE,
+                "At the epoch selected on validation": selected
                 if honest and honest.summary.n
                 else formatting.NONE,
-            ]
+            }
         )
-    columns = [
-        "Claim",
-        "Dataset",
-        "Verdict",
-        "Of all claims together (Holm)",
-        "Measured: mean [95 % interval] (n)",
-        "Read as",
-        "Of",
-        "Tests and notes",
-        "At the epoch selected on validation",
-    ]
     caption = "Each claim with what was measured and its verdict."
-    table = Table(columns, rows, caption=caption, name="claims", grouped=True, filters=(1, 2))
-    return _without_empty(table), judged
+    options = {"numeric": frozenset(), "grouped": True, "filters": (1, 2)}
+    return doc.Table.of(rows, caption, "claims", **options).without_empty(), judged
 
 
 def name_of(settings: Sequence[Setting]) -> str:
@@ -218,7 +187,7 @@ def name_of(settings: Sequence[Setting]) -> str:
 
 def kept_tests(folder: Path) -> dict[tuple[str, str], str]:
     """The outcomes of McNemar's test in an earlier report's table of claims."""
-    table = read_csv(folder / "tables/claims.csv", Table([], []))
+    table = doc.read_csv(folder / "tables/claims.csv", doc.Table([], []))
     found = {}
     for says, dataset, *cells in table.rows if table else []:
         parts = [part for cell in cells for part in cell.split("; ")]
@@ -256,20 +225,9 @@ def _count(results: Sequence[Result]) -> str:
 
 
 def _wilson(results: Sequence[Result], measure: str) -> tuple[float, float]:
-    mean = summarise([result.measure(measure) for result in results]).mean
-    return wilson(mean, results[0].test_size if results else 0)
+    size = results[0].manifest.data.test_size if results else 0
+    return wilson(_summary(results, measure).mean, size)
 
 
-def _without_empty(table: Table) -> Table:
-    """The table without the columns in which no row has anything."""
-    kept = [
-        column
-        for column in range(len(table.columns))
-        if not table.rows or any(row[column] != formatting.NONE for row in table.rows)
-    ]
-    return replace(
-        table,
-        columns=[table.columns[column] for column in kept],
-        rows=[[row[column] for column in kept] for row in table.rows],
-        numeric=frozenset(place for place, column in enumerate(kept) if column in table.numeric),
-    )
+def _summary(results: Sequence[Result], measure: str) -> Summary:
+    return summarise([result.measure(measure) for result in results])

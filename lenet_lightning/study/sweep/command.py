@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lenet_lightning import arguments, files, strict_yaml
-from lenet_lightning.errors import UserError, what_stopped
-from lenet_lightning.signals import Interrupted, interruptible
+from lenet_lightning.errors import UserError
 from lenet_lightning.study import executor_options
+from lenet_lightning.study.command import resumable
 
 DESCRIPTION = """Choose settings by many short trials, with Optuna. Trials are compared on
-validation images and leave the test set alone. The sweep ends with a table, a page of plots, and
+validation images and do not use the test set. The sweep ends with a table, a page of plots, and
 the YAML file of a study that trains its best settings with new seeds and tests them.
-It can be stopped at any time and goes on where it was."""
+It can be stopped at any time and is resumed where it was."""
 KEPT = "sweep.yaml"
 
 
@@ -27,19 +25,18 @@ def main(args: Sequence[str]) -> int:
         args: What follows ``sweep`` on the command line.
 
     Returns:
-        The exit code: 0, 1 if no trial has a value, 130 after Ctrl-C and 143 after SIGTERM.
+        The exit code: 0, or 1 if no trial has a value.
 
     Raises:
-        UserError: Anything the user can mend; or a file that the system refuses.
+        UserError: Anything the user can mend.
+        OSError: The system refuses a file.
+        Interrupted: Ctrl-C or SIGTERM.
     """
-    try:
-        with interruptible():
-            return _sweep(args)
-    except OSError as error:
-        raise what_stopped(error) from error
+    with resumable("sweep", args) as command:
+        return _sweep(args, command)
 
 
-def _sweep(args: Sequence[str]) -> int:
+def _sweep(args: Sequence[str], command: str) -> int:
     parser = arguments.make_parser("sweep", DESCRIPTION)
     parser.add_argument(
         "--config", type=Path, metavar="FILE", required=True, help="the sweep's YAML file"
@@ -61,7 +58,6 @@ def _sweep(args: Sequence[str]) -> int:
     from lenet_lightning.study.sweep import plan, report
     from lenet_lightning.study.sweep.trials import Trials
 
-    command = shlex.join(["python", "-m", "lenet_lightning", "sweep", *args])
     sweep = plan.load(file)
     process.quiet()
     trials = Trials(sweep, options.logs)
@@ -82,10 +78,6 @@ def _sweep(args: Sequence[str]) -> int:
             executor = make(configs * sweep.trials, [sweep.base, trials.folder], command)
             try:
                 trials.run(executor)
-            except Interrupted as end:
-                said = f"Stopped. What is finished is kept; to go on:\n  {command}"
-                print(said, file=sys.stderr, flush=True)
-                return int(str(end.code))
             finally:
                 executor.stop()
         report.write(trials)

@@ -10,16 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from lenet_lightning import files, plotting, strict_yaml
-from lenet_lightning.study.report.document import (
-    Block,
-    Code,
-    Gallery,
-    Heading,
-    Paragraph,
-    Picture,
-    Table,
-    to_csv,
-)
+from lenet_lightning.study.report import document as doc
 from lenet_lightning.study.report.page import to_html
 from lenet_lightning.study.sweep.trials import ERROR, Trials, quiet, text
 
@@ -35,21 +26,21 @@ def write(trials: Trials) -> None:
     """Write the page, its table as CSV, and the study of the best settings."""
     table = trials_table(trials)
     chosen = best(trials)
-    blocks: list[Block] = [Paragraph(summary(trials)), table]
+    blocks: list[doc.Block] = [doc.Paragraph(summary(trials)), table]
     if chosen:
         study = trials.folder / STUDY
         files.replace(study, strict_yaml.dumps(trials.sweep.study(chosen)))
         blocks += [
-            Heading("The best settings"),
-            Paragraph(
+            doc.Heading("The best settings"),
+            doc.Paragraph(
                 "The best of many trials is better on its validation images than it will be "
                 "elsewhere. The study of the best settings trains them with new seeds and tests "
                 "each once:"
             ),
-            Code(f"python -m lenet_lightning study --config {shlex.quote(str(study))}"),
+            doc.Code(f"python -m lenet_lightning study --config {shlex.quote(str(study))}"),
         ]
-    blocks += [Heading("Plots"), Gallery(plots(trials))]
-    files.replace(trials.folder / TRIALS, to_csv(table))
+    blocks += [doc.Heading("Plots"), doc.Gallery(plots(trials))]
+    files.replace(trials.folder / TRIALS, doc.to_csv(table))
     files.replace(trials.folder / PAGE, to_html(f"Sweep {trials.sweep.name}", blocks))
 
 
@@ -89,29 +80,28 @@ def state(trial: Any) -> str:
     return {"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower())
 
 
-def trials_table(trials: Trials) -> Table:
+def trials_table(trials: Trials) -> doc.Table:
     """A row for each trial that is over, the best first."""
-    keys = list(trials.sweep.space)
     rows = [
-        [
-            str(index),
-            text(trial.value) if state(trial) == "complete" else "",
-            *(text(trial.params.get(key, "")) for key in keys),
-            trial.user_attrs.get(ERROR) or state(trial),
-        ]
+        {
+            "trial": str(index),
+            trials.monitor: text(trial.value) if state(trial) == "complete" else "",
+            **{key: text(trial.params.get(key, "")) for key in trials.sweep.space},
+            "status": trial.user_attrs.get(ERROR) or state(trial),
+        }
         for index, trial in ranked(trials)
     ]
-    columns = ["trial", trials.monitor, *keys, "status"]
-    return Table(columns, rows, frozenset(range(len(columns) - 1)), "Trials, the best first")
+    numeric = frozenset(range(2 + len(trials.sweep.space)))
+    return doc.Table.of(rows, "Trials, the best first", numeric=numeric)
 
 
-def best_table(trials: Trials) -> Table:
+def best_table(trials: Trials) -> doc.Table:
     """The first rows of the table, for the terminal."""
     table = trials_table(trials)
     return replace(table, rows=table.rows[: trials.sweep.best], caption=summary(trials))
 
 
-def plots(trials: Trials) -> list[Picture]:
+def plots(trials: Trials) -> list[doc.Picture]:
     """Optuna's plots; fewer where trials are too few or too alike for one."""
     from matplotlib import pyplot
     from optuna.visualization import matplotlib as optuna_plots
@@ -126,6 +116,6 @@ def plots(trials: Trials) -> list[Picture]:
                 continue  # one value, or one trial
         figure: Figure = axes.figure
         figure.set_size_inches(9, 5)
-        found.append(Picture(name, caption, caption, plotting.to_png(figure, 100), wide=True))
+        found.append(doc.Picture(name, caption, caption, plotting.to_png(figure, 100), wide=True))
         pyplot.close(figure)
     return found

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -36,29 +37,6 @@ INDEX = "index"
 ERROR = "error"
 
 
-@dataclass
-class Attempt:
-    """A trial that is being trained.
-
-    Attributes:
-        trial: Optuna's.
-        index: Its number in the sweep; a trial that is started again keeps it.
-        run: Which of its runs trains, from 0.
-        config: The complete configuration of that run.
-        epochs: How many of its epochs have been reported.
-        values: The best value of each run that has ended.
-        pruned: Whether it has been told to stop.
-    """
-
-    trial: Any
-    index: int
-    run: int = -1
-    config: dict[str, Any] = field(default_factory=dict)
-    epochs: int = 0
-    values: list[float] = field(default_factory=list)
-    pruned: bool = False
-
-
 class Trials:
     """The trials of a sweep in its folder, which holds Optuna's journal.
 
@@ -82,6 +60,9 @@ class Trials:
         self.config = self.check()
         self.monitor = str(self.config["monitor"])
         self.minimised = "loss" in self.monitor
+        # Of the parser, of Optuna's sampler and of warnings, which are not made for threads.
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
 
     @property
     def folder(self) -> Path:
@@ -89,7 +70,7 @@ class Trials:
         return self.logs / self.sweep.name
 
     def arguments(self, index: int, run: int, values: dict[str, Any]) -> list[str]:
-        """The command line of a run, which leaves the test set alone."""
+        """The command line of a run, which does not use the test set."""
         sweep = self.sweep
         changes = {"data.protocol": "holdout"} | values | sweep.repeats[run]
         seed = changes.pop("seed_everything", 0)
@@ -159,37 +140,89 @@ class Trials:
         return values
 
     def run(self, executor: Executor) -> None:
-        """Train every trial that waits.
+        """Train every trial that waits, as many at a time as the executor has room for.
 
         Raises:
-            Interrupted: Ctrl-C or SIGTERM; runs are saved and go on later.
+            Interrupted: Ctrl-C or SIGTERM; once the executor has stopped, runs are saved and can be
+                resumed.
         """
-        waiting = self.waiting()
-        running: dict[Future[Outcome], Attempt] = {}
+        self._stopping.clear()
+        pool = ThreadPoolExecutor(executor.jobs)
         try:
-            while waiting or running:
-                while waiting and len(running) < executor.jobs:
-                    index = next(iter(waiting))
-                    self._next_run(executor, running, self._ask(index, waiting.pop(index)))
-                done = wait(running, 0.5, FIRST_COMPLETED).done
-                for future, attempt in list(running.items()):
-                    self._report(attempt)
-                    if future in done:
-                        del running[future]
-                        self._end(executor, running, future, attempt)
-                    elif not attempt.pruned and self._should_prune(attempt):
-                        attempt.pruned = True
-                        executor.cancel(future)
+            trials = [pool.submit(self._trial, executor, *each) for each in self.waiting().items()]
+            for trial in as_completed(trials):
+                trial.result()
         finally:
-            for attempt in running.values():  # none stays "running" for ever
-                self.study.tell(attempt.trial, state=TrialState.FAIL)
+            self._stopping.set()
+            pool.shutdown(wait=False, cancel_futures=True)
 
-    def _ask(self, index: int, values: dict[str, Any]) -> Attempt:
+    def _trial(self, executor: Executor, index: int, values: dict[str, Any]) -> None:
+        """Train a trial, and tell Optuna how it ended."""
+        if self._stopping.is_set():
+            return
+        trial = self._ask(index, values)
+        state, value = TrialState.FAIL, None
+        try:
+            state, value = self._train(executor, trial, index)
+        except BaseException:
+            self._stopping.set()
+            raise
+        finally:  # none stays "running" for ever
+            self.study.tell(trial, value, state=state)
+        shown = f"{self.monitor} {value:.4f}" if value is not None else state.name.lower()
+        over = f"[{len(self.ended())}/{self.sweep.trials}]"
+        params = ", ".join(f"{key} {text(param)}" for key, param in trial.params.items())
+        print(f"{over} trial {index}: {shown} ({params})", file=sys.stderr, flush=True)
+
+    def _train(self, executor: Executor, trial: Any, index: int) -> tuple[Any, float | None]:
+        """Train the runs of a trial one after another; return its state and its value.
+
+        Raises:
+            Interrupted: A run was told to stop, and not by this trial.
+        """
+        values: list[float] = []
+        for run in range(len(self.sweep.repeats)):
+            arguments = self.arguments(index, run, trial.params)
+            with self._lock:
+                config = lightning_cli.parse(arguments)
+            log = self.logs / config["name"] / "output.log"
+            future = executor.submit(Task([*arguments, "--resume=auto"], log, config))
+            reported, pruned = 0, False
+            while not wait([future], None if pruned else 0.5).done:
+                reported = self._report(trial, config, reported)
+                if pruned := self._should_prune(trial, "median"):
+                    executor.cancel(future)
+            try:
+                outcome = future.result()
+            except CancelledError:
+                outcome = Outcome("cancelled", interrupted=130)
+            if outcome.interrupted and pruned:
+                for found in run_folder.read_all(self.logs / config["name"]):
+                    if found.manifest.status == "interrupted":
+                        changed = replace(found.manifest, status="pruned")
+                        run_folder.write_manifest(found.folder, changed)
+                return TrialState.PRUNED, None
+            if outcome.interrupted:
+                raise Interrupted(signal.SIGTERM)
+            self._report(trial, config, reported)
+            epochs = self._values(config)
+            if outcome.error or not np.isfinite(epochs).any():
+                error = outcome.error or f"{self.monitor} was never finite"
+                trial.set_user_attr(ERROR, error)
+                return TrialState.FAIL, None
+            values.append(float(np.nanmin(epochs) if self.minimised else np.nanmax(epochs)))
+            if self.sweep.prune == "wilcoxon":
+                trial.report(values[-1], run)
+            if len(values) < len(self.sweep.repeats) and self._should_prune(trial, "wilcoxon"):
+                return TrialState.PRUNED, None
+        return TrialState.COMPLETE, fmean(values)
+
+    def _ask(self, index: int, values: dict[str, Any]) -> Any:
         """Ask Optuna for the values of a trial, or tell it those that it has."""
         sweep = self.sweep
         # A sampler of its own for each, so that a sweep that is started again draws the same.
         seed = int(np.random.SeedSequence([sweep.seed, index]).generate_state(1)[0])
-        with quiet():
+        with self._lock, quiet():
             samplers = {
                 "tpe": optuna.samplers.TPESampler,
                 "cmaes": optuna.samplers.CmaEsSampler,
@@ -211,89 +244,33 @@ class Trials:
                     trial.suggest_float(
                         key, choices.low, choices.high, log=choices.log, step=choices.step
                     )
-        return Attempt(trial, index)
+        return trial
 
-    def _next_run(
-        self, executor: Executor, running: dict[Future[Outcome], Attempt], attempt: Attempt
-    ) -> None:
-        """Submit the next run of a trial."""
-        attempt.run += 1
-        attempt.epochs = 0
-        arguments = self.arguments(attempt.index, attempt.run, attempt.trial.params)
-        attempt.config = lightning_cli.parse(arguments)
-        log = self.logs / attempt.config["name"] / "output.log"
-        task = Task([*arguments, "--resume=auto"], log, attempt.config)
-        running[executor.submit(task)] = attempt
+    def _report(self, trial: Any, config: dict[str, Any], reported: int) -> int:
+        """Report further epochs of a run, if trials are compared by them; return how many it has.
 
-    def _report(self, attempt: Attempt) -> None:
-        """Report the epochs that a run has finished, if trials are compared by them."""
-        if self.sweep.prune != "median" or attempt.pruned:
-            return
-        values = self._values(attempt)
-        for epoch in range(attempt.epochs, len(values)):
-            attempt.trial.report(float(values[epoch]), epoch)
-        attempt.epochs = len(values)
+        Args:
+            trial: Optuna's.
+            config: The run's configuration.
+            reported: How many epochs have been reported.
+        """
+        values = self._values(config)
+        if self.sweep.prune == "median":
+            for epoch in range(reported, len(values)):
+                trial.report(float(values[epoch]), epoch)
+        return len(values)
 
-    def _should_prune(self, attempt: Attempt) -> bool:
-        with quiet():
-            return bool(self.sweep.prune != "none" and attempt.trial.should_prune())
+    def _should_prune(self, trial: Any, pruner: str) -> bool:
+        """Whether a pruner, if the sweep has it, would stop a trial."""
+        with self._lock, quiet():
+            return bool(self.sweep.prune == pruner and trial.should_prune())
 
-    def _values(self, attempt: Attempt) -> np.ndarray:
-        """The monitored metric of the run by epoch, [E]."""
-        folders = (self.logs / attempt.config["name"]).glob("version_*")
+    def _values(self, config: dict[str, Any]) -> np.ndarray:
+        """The monitored metric of a run by epoch, [E]."""
+        folders = (self.logs / config["name"]).glob("version_*")
         newest = max(folders, key=run_folder.version, default=None)
         metrics = run_folder.read_metrics(newest / run_folder.METRICS) if newest else {}
         return metrics.get(self.monitor, np.empty(0))
-
-    def _end(
-        self,
-        executor: Executor,
-        running: dict[Future[Outcome], Attempt],
-        future: Future[Outcome],
-        attempt: Attempt,
-    ) -> None:
-        """Tell Optuna how a trial ended, or go on with its next run."""
-        try:
-            outcome = future.result()
-        except CancelledError:
-            outcome = Outcome("cancelled", interrupted=130)
-        if outcome.interrupted and not attempt.pruned:
-            running[future] = attempt  # to be told that it was not finished
-            raise Interrupted(signal.SIGTERM)
-        values = self._values(attempt)
-        if outcome.interrupted:
-            self._prune(attempt)
-        elif outcome.error or not np.isfinite(values).any():
-            error = outcome.error or f"{self.monitor} was never finite"
-            attempt.trial.set_user_attr(ERROR, error)
-            self._tell(attempt, TrialState.FAIL)
-        else:
-            attempt.values.append(float(np.nanmin(values) if self.minimised else np.nanmax(values)))
-            if self.sweep.prune == "wilcoxon":
-                attempt.trial.report(attempt.values[-1], attempt.run)
-            if len(attempt.values) == len(self.sweep.repeats):
-                self._tell(attempt, TrialState.COMPLETE, fmean(attempt.values))
-            elif self.sweep.prune == "wilcoxon" and self._should_prune(attempt):
-                self._prune(attempt)
-            else:
-                self._next_run(executor, running, attempt)
-
-    def _prune(self, attempt: Attempt) -> None:
-        for run in run_folder.read_all(self.logs / attempt.config["name"]):
-            if run.manifest.status == "interrupted":
-                run_folder.write_manifest(run.folder, replace(run.manifest, status="pruned"))
-        self._tell(attempt, TrialState.PRUNED)
-
-    def _tell(self, attempt: Attempt, state: Any, value: float | None = None) -> None:
-        self.study.tell(attempt.trial, value, state=state)
-        shown = f"{self.monitor} {value:.4f}" if value is not None else state.name.lower()
-        over = len(self.ended())
-        values = ", ".join(f"{k} {text(v)}" for k, v in attempt.trial.params.items())
-        print(
-            f"[{over}/{self.sweep.trials}] trial {attempt.index}: {shown} ({values})",
-            file=sys.stderr,
-            flush=True,
-        )
 
 
 def text(value: Any) -> str:
