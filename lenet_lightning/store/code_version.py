@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import re
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -22,12 +23,12 @@ def code_version(package: Path = Path(__file__).parents[1]) -> str:
     configuration.
     """
     digest = hashlib.sha256()
-    for path in sorted(p for p in package.rglob("*") if p.suffix in {".py", ".c"}):
+    plain = {".py": plain_python, ".c": plain_c, ".toml": lambda text: repr(tomllib.loads(text))}
+    for path in sorted(p for p in package.rglob("*") if p.suffix in plain):
         name = path.relative_to(package).as_posix()
         if name.startswith(DECIDING):
             text = path.read_text(encoding="utf-8")
-            plain = plain_python(text) if path.suffix == ".py" else plain_c(text)
-            digest.update(f"{name}\n{plain}\n".encode())
+            digest.update(f"{name}\n{plain[path.suffix](text)}\n".encode())
     return digest.hexdigest()[:16]
 
 

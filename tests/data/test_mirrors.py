@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lenet_lightning.data import downloads, fetch, mirrors, registry
+from lenet_lightning.data import downloads, fetch, mirrors
+from lenet_lightning.data.registry import DATASETS
 from lenet_lightning.errors import UserError
 from tests.data import fakes
 from tests.data.fakes import visible
@@ -109,7 +110,7 @@ class TestSources:
             assert "127.0.0.1:9: connection refused" in message
             assert f"{client} is not installed" in message
             assert str(tmp_path / name) in message
-            assert all(file.name in message for file in registry.DATASETS[name].files)
+            assert all(file.name in message for file in DATASETS[name].files)
             assert "--data Digits" in message
             assert "\n" not in message
             assert visible(tmp_path / name) == set()
@@ -160,14 +161,20 @@ class TestSources:
         monkeypatch.undo()
         from torchvision.datasets import CIFAR10, EMNIST, KMNIST, MNIST, FashionMNIST
 
-        for known, published in ((registry.MNIST, MNIST), (registry.FASHION_MNIST, FashionMNIST)):
+        for known, published in (
+            (DATASETS["MNIST"], MNIST),
+            (DATASETS["FashionMNIST"], FashionMNIST),
+        ):
             assert {f"{file.name}.gz" for file in known.files} == dict(published.resources).keys()
             assert all(mirror.endswith("/") for mirror in published.mirrors)
-        assert {file.name for file in registry.KMNIST.files} == dict(KMNIST.resources).keys()
-        assert EMNIST.classes_split_dict["letters"][1:] == list(registry.EMNIST_LETTERS.classes)
-        assert EMNIST.classes_split_dict["balanced"] == list(registry.EMNIST_BALANCED.classes)
-        assert KMNIST.classes == list(registry.KMNIST.classes)
-        for known, published in ((registry.CIFAR10, CIFAR10), (registry.EMNIST_LETTERS, EMNIST)):
+        assert {file.name for file in DATASETS["KMNIST"].files} == dict(KMNIST.resources).keys()
+        assert EMNIST.classes_split_dict["letters"][1:] == list(DATASETS["EMNISTLetters"].classes)
+        assert EMNIST.classes_split_dict["balanced"] == list(DATASETS["EMNISTBalanced"].classes)
+        assert KMNIST.classes == list(DATASETS["KMNIST"].classes)
+        for known, published in (
+            (DATASETS["CIFAR10"], CIFAR10),
+            (DATASETS["EMNISTLetters"], EMNIST),
+        ):
             archive = known.archive
             assert archive is not None and published.url.endswith(archive.name)
             assert archive.md5 == (CIFAR10.tgz_md5 if published is CIFAR10 else EMNIST.md5)
@@ -187,7 +194,7 @@ class TestStoredCompressed:
             np.testing.assert_array_equal(split.images, images)
             np.testing.assert_array_equal(split.labels, labels)
             assert split.images.flags.writeable and split.images.flags.c_contiguous
-        assert visible(root / name) >= {f.name for f in registry.DATASETS[name].files}
+        assert visible(root / name) >= {f.name for f in DATASETS[name].files}
         assert all(digest.startswith("sha256:") for digest in dataset.digests.values())
 
     @pytest.mark.parametrize("name", fakes.STORED_COMPRESSED)
@@ -237,10 +244,10 @@ class TestStoredCompressed:
 
     def test_labels_below_the_first(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         files = fakes.tiny_files("EMNISTLetters")
-        name = registry.EMNIST_LETTERS.train[1].name
+        name = DATASETS["EMNISTLetters"].train[1].name
         files[name] = gzip.compress(fakes.idx_bytes(np.zeros(200)))
         facts = fakes.tiny_facts("EMNISTLetters", files)
-        monkeypatch.setitem(registry.DATASETS, "EMNISTLetters", facts)
+        monkeypatch.setitem(DATASETS, "EMNISTLetters", facts)
         fakes.write_files(tmp_path / "EMNISTLetters", files)
         with pytest.raises(UserError, match=r"holds labels outside 0\.\.25"):
             fetch.load("EMNISTLetters", tmp_path, download=False)

@@ -20,9 +20,14 @@ from lenet_lightning.data import registry
 from tests.data import fakes
 
 files = fakes.tiny_files("MNIST")
-entry = fakes.tiny_facts("MNIST", files)
-registry.DATASETS["Letters"] = fakes.replace(entry, name="Letters", title="Letters", package=None)
 fakes.write_files(Path("datasets/Letters"), files)
+text = "[Letters]\\ntitle = 'Letters'\\ndescription = 'Ten letters.'\\nchannels = 1\\nsize = 28\\n"
+text += "classes = 'ABCDEFGHIJ'\\nlayout = 'idx'\\n"
+facts = fakes.tiny_facts("MNIST", files)
+for split, stored in (("train", facts.train), ("test", facts.test)):
+    tables = [f"{{name = '{f.name}', size = {f.size}, digest = '{f.digest}'}}" for f in stored]
+    text += f"{split} = [{', '.join(tables)}]\\n"
+registry.DATASETS |= registry.read(text)
 
 from lenet_lightning.__main__ import main
 

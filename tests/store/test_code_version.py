@@ -38,6 +38,7 @@ def test_is_a_digest_of_the_package() -> None:
     ("name", "old", "new"),
     [
         ("data/splits.py", "import", "x = 1\nimport"),
+        ("data/datasets.toml", "transposed = true", "transposed = false"),
         ("networks/lenet5.py", "16 * 5 * 5, 120)", "16 * 5 * 5, 121)"),
         ("networks/fused.c", "0.5f", "0.25f"),
         ("training/losses.py", "return", "return 2 *"),
@@ -54,6 +55,7 @@ def test_depends_on_what_decides_the_numbers(package: Path, name: str, old: str,
     ("name", "old", "new"),
     [
         ("data/splits.py", '"""', '"""Once upon a time. '),
+        ("data/datasets.toml", "# Of the files", "# Of these files"),
         ("training/classifier.py", "\n\n\n", "\n# A comment.\n\n\n"),
         ("training/classifier.py", "UserError(", "UserError('In other words: ' + "),
         ("networks/fused.c", "/* the same, unfolded */", "/* the same, // unfolded\n again */"),
