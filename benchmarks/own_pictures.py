@@ -123,7 +123,7 @@ def drawn(rng: Rng, digit: int) -> Image.Image:
         colour = np.full((height, width, 3), rng.integers(200, 256, 3) if light else
                          rng.integers(0, 90, 3))  # fmt: skip
         pixels = np.concatenate([colour, 255 * ink[..., None]], 2)
-        return Image.fromarray(np.rint(pixels).astype(np.uint8), "RGBA")
+        return Image.fromarray(np.rint(pixels).astype(np.uint8))  # RGBA by its shape
     dark, bright = rng.uniform(0, 90, 3), rng.uniform(185, 255, 3)
     paper, pen = (dark, bright) if light else (bright, dark)
     page = np.broadcast_to(paper, (height, width, 3)).copy()
