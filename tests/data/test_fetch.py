@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lenet_lightning.data import downloads, fetch, registry
+from lenet_lightning import files
+from lenet_lightning.data import fetch, registry
 from lenet_lightning.errors import UserError
 from tests.data import fakes
 from tests.data.fakes import visible
@@ -147,7 +148,7 @@ class TestDamagedFiles:
         good = checks["data_batch_1.bin"]
         known = registry.DATASETS["CIFAR10"].train[0]
         assert (good.problem, f"sha256:{good.sha256}") == ("", known.digest)
-        assert good.md5 == hashlib.md5(good.content).hexdigest()
+        assert good.md5 == hashlib.md5(good.stored).hexdigest()
 
     def test_damaged_digits(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         folder = tmp_path / "sklearn" / "datasets" / "data"
@@ -156,7 +157,7 @@ class TestDamagedFiles:
         (folder / "digits.csv.gz").write_bytes(b"")
         monkeypatch.syspath_prepend(tmp_path)
         monkeypatch.delitem(sys.modules, "sklearn", raising=False)
-        with pytest.raises(UserError, match=r"Digits is not whole.*install scikit-learn again"):
+        with pytest.raises(UserError, match=r"Digits is incomplete.*install scikit-learn again"):
             fetch.load("Digits", tmp_path)
 
 
@@ -193,7 +194,7 @@ class TestUnwritableFolders:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         fakes.install_tiny(monkeypatch, tmp_path)
-        monkeypatch.setattr(downloads, "locked", None)  # would fail if called
+        monkeypatch.setattr(files, "lock", None)  # would fail if called
         fetch.load("MNIST", tmp_path)
 
 

@@ -248,7 +248,7 @@ def test_absent_dataset(run: Run, study: Path) -> None:
         checkpoint[CONFIG_KEY] = config.replace("lenet_lightning.Digits", "lenet_lightning.MNIST")
         torch.save(checkpoint, best)
     said = refused(run(f"robustness {study} --root no/such/folder"))
-    assert "MNIST is not whole in no/such/folder/MNIST" in said
+    assert "MNIST is incomplete in no/such/folder/MNIST" in said
 
 
 @pytest.mark.parametrize(
