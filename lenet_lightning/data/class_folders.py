@@ -1,8 +1,8 @@
 """``ImageFolder``: the user's own pictures, one folder for each class, as a dataset."""
 
 import hashlib
+import math
 import os
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -43,19 +43,8 @@ PREPARATION = "1"
 """Change it whenever a picture is prepared differently: caches of before are not used then."""
 
 
-@dataclass(frozen=True)
-class Part:
-    """The training, validation or test pictures: files, and labels, int64 ``[count]``."""
-
-    files: list[Path]
-    labels: np.ndarray
-
-    def choose(self, index: np.ndarray) -> "Part":
-        """Return the pictures at these positions."""
-        return Part([self.files[i] for i in index], self.labels[index])
-
-    def __add__(self, other: "Part") -> "Part":
-        return Part(self.files + other.files, np.concatenate([self.labels, other.labels]))
+Samples = list[tuple[Path, int]]
+"""Pictures and their labels."""
 
 
 class ImageFolder(ImageDataModule):
@@ -96,29 +85,28 @@ class ImageFolder(ImageDataModule):
         check_name(name, root)
         self.dataset = f"{name}_folder" if name in DATASETS else name
         self.class_names, parts, self.others = find_classes(root)
-        self.has_part = {part: part in parts for part in ("val", "test")}
-        self.check_parts(len(parts["train"].files))
-        if "test" not in parts:
+        self.splits_test, self.splits_val = "test" not in parts, "val" not in parts
+        self.check_parts(len(parts["train"]))
+        if self.splits_test:
             train = parts["train"]
-            count = test_size or max(1, len(train.files) // 5)
-            kept, held = splits.holdout(train.labels, count, seed=0)
-            parts |= {"train": train.choose(kept), "test": train.choose(held)}
-        self.training_count = len(parts["train"].files)
-        self.train_pictures, self.test_pictures = parts["train"], parts["test"]
-        if "val" in parts:
-            self.train_pictures += parts["val"]
+            count = test_size or max(1, len(train) // 5)
+            kept, held = splits.holdout(labels_of(train), count, seed=0)
+            parts |= {"train": [train[i] for i in kept], "test": [train[i] for i in held]}
+        self.training_count = len(parts["train"])
+        self.train_samples = parts["train"] + parts.get("val", [])
+        self.test_samples = parts["test"]
 
     def check_parts(self, count: int) -> None:
         """Refuse options for a part that has a folder of its own, and a test part of too many."""
-        options = {"val": {"val_size": self.val_size, "num_folds": self.num_folds}}
-        options["test"] = {"test_size": self.test_size}
-        for part, given in options.items():
-            for key, value in given.items():
-                if self.has_part[part] and value is not None:
-                    raise UserError(
-                        f"data.{key} is {value}, but {self.root} has a folder for {part}: leave "
-                        "the option out, or remove the folder."
-                    )
+        given = [] if self.splits_test else [("test_size", self.test_size, "test")]
+        if not self.splits_val:
+            given += [("val_size", self.val_size, "val"), ("num_folds", self.num_folds, "val")]
+        for key, value, part in given:
+            if value is not None:
+                raise UserError(
+                    f"data.{key} is {value}, but {self.root} has a folder for {part}: leave the "
+                    "option out, or remove the folder."
+                )
         if self.test_size is not None:
             self.check_size("test_size", self.test_size, count - 1)
 
@@ -127,7 +115,7 @@ class ImageFolder(ImageDataModule):
         """1 or 3; where it is not given, the head of every file is read."""
         if self.given_channels is not None:
             return self.given_channels
-        return 1 if all(map(is_grey_file, self.every_picture.files)) else 3
+        return 1 if all(is_grey_file(path) for path, _ in self.samples) else 3
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -137,35 +125,30 @@ class ImageFolder(ImageDataModule):
     @property
     def training_size(self) -> int:
         """Training and validation pictures."""
-        return len(self.train_pictures.files)
+        return len(self.train_samples)
 
     @property
-    def every_picture(self) -> Part:
+    def samples(self) -> Samples:
         """Training, validation and test pictures, in this order."""
-        return self.train_pictures + self.test_pictures
+        return self.train_samples + self.test_samples
 
     @property
     def picture_names(self) -> list[str]:
         """The files' names, in the order of the predictions."""
-        return [str(path) for path in self.test_pictures.files]
-
-    @property
-    def splits_test(self) -> bool:
-        """Whether the test part is split off here."""
-        return not self.has_part["test"]
+        return [str(path) for path, _ in self.test_samples]
 
     def held_out(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (train, validation) positions; those of the folder ``val`` where there is one."""
-        if not self.has_part["val"] or self.protocol == "report":
+        if self.splits_val or self.protocol == "report":
             return super().held_out(labels)
         index = np.arange(len(labels))
         return index[: self.training_count], index[self.training_count :]
 
     @cached_property
     def contents(self) -> list[bytes]:
-        """SHA-256 of each file, in the order of ``every_picture``."""
+        """SHA-256 of each file, in the order of ``samples``."""
         try:
-            return [file_digest(path) for path in self.every_picture.files]
+            return [hashlib.sha256(path.read_bytes()).digest() for path, _ in self.samples]
         except OSError as error:
             raise UserError(
                 f"The picture {error.filename} cannot be read ({error.strerror}): make it "
@@ -175,27 +158,26 @@ class ImageFolder(ImageDataModule):
     @property
     def training_digest(self) -> str:
         """SHA-256, hexadecimal, of the training and validation pictures and their labels."""
-        labels = self.train_pictures.labels.astype("<i8").tobytes()
+        labels = labels_of(self.train_samples).astype("<i8").tobytes()
         return hashlib.sha256(b"".join(self.contents[: self.training_size]) + labels).hexdigest()
 
     def fetch_dataset(self) -> None:
         """Decode the pictures, unless a cache holds them, and say how many there are."""
-        counts = np.bincount(self.every_picture.labels, minlength=len(self.classes))
+        counts = np.bincount(labels_of(self.samples), minlength=len(self.classes))
         least, most = counts.argmin(), counts.argmax()
-        passed = f"; {self.others} other files are passed over" if self.others else ""
+        ignored = f"; {self.others} other files are ignored" if self.others else ""
         say(
             f"{self.root}: {counts.sum():,} {'grey' if self.channels == 1 else 'colour'} pictures "
             f"of {len(self.classes)} classes, from {counts[least]:,} ({self.classes[least]}) to "
-            f"{counts[most]:,} ({self.classes[most]}) a class{passed}."
+            f"{counts[most]:,} ({self.classes[most]}) a class{ignored}."
         )
         self.load_dataset()
 
     def load_dataset(self) -> Dataset:
         """Return the pictures as uint8 arrays ``[count, channels, 32, 32]``."""
-        everything, size = self.pixels, self.training_size
-        labels = self.train_pictures.labels, self.test_pictures.labels
-        train = Split(everything[:size], labels[0])
-        test = Split(everything[size:], labels[1])
+        pixels, size = self.pixels, self.training_size
+        train = Split(pixels[:size], labels_of(self.train_samples))
+        test = Split(pixels[size:], labels_of(self.test_samples))
         digests = {
             part: f"sha256:{hashlib.sha256(b''.join(contents)).hexdigest()}"
             for part, contents in (("train", self.contents[:size]), ("test", self.contents[size:]))
@@ -208,14 +190,18 @@ class ImageFolder(ImageDataModule):
         shape = (len(self.contents), self.channels, INPUT_SIZE, INPUT_SIZE)
         key = hashlib.sha256(f"{PREPARATION} {shape}".encode() + b"".join(self.contents))
         path = files.user_cache() / "pictures" / f"{key.hexdigest()}.bin"
-        if (cached := read_cache(path, shape)) is not None:
-            return cached
-        pixels = decode(self.every_picture.files, self.channels, self.root)
-        write_cache(path, pixels)
+        if (pixels := read_cache(path, shape)) is None:
+            pixels = decode([path for path, _ in self.samples], self.channels, self.root)
+            write_cache(path, pixels)
         return pixels
 
 
-def find_classes(root: str) -> tuple[tuple[str, ...], dict[str, Part], int]:
+def labels_of(samples: Samples) -> np.ndarray:
+    """Return the labels of pictures, int64 ``[count]``."""
+    return np.array([label for _, label in samples], np.int64)
+
+
+def find_classes(root: str) -> tuple[tuple[str, ...], dict[str, Samples], int]:
     """Find the pictures of each class, by the names of folders and files alone.
 
     Args:
@@ -223,7 +209,7 @@ def find_classes(root: str) -> tuple[tuple[str, ...], dict[str, Part], int]:
 
     Returns:
         The class names, sorted; the pictures of ``train``, and of ``val`` and ``test`` where there
-        are such folders; and how many files are no pictures.
+        are such folders; and how many files are not pictures.
 
     Raises:
         UserError: ``root`` is not a folder with this layout.
@@ -231,43 +217,47 @@ def find_classes(root: str) -> tuple[tuple[str, ...], dict[str, Part], int]:
     try:
         names = subfolders(Path(root))
         parts = {PARTS[name]: Path(root, name) for name in names if name in PARTS}
-        if len(parts) > 1 and len(parts) < len(names):
-            mixed = next(name for name in names if name not in PARTS)
+        others = [name for name in names if Path(root, name) not in parts.values()]
+        if len(parts) > 1 and others:
+            known = " and ".join(folder.name for folder in parts.values())
             raise UserError(
-                f"data.root is {root}, which holds {' and '.join(parts)} beside {mixed}: expected "
-                "folders of classes, or nothing but train, val and test."
+                f"data.root is {root}, which holds {known} beside {others[0]}: expected folders of "
+                "classes, or nothing but train, val and test."
             )
-        if len(parts) < len(names) or "train" not in parts:
+        if others or "train" not in parts:
             parts = {"train": Path(root)}
-        found = {part: class_pictures(folder) for part, folder in parts.items()}
+        found = {part: class_files(folder) for part, folder in parts.items()}
     except OSError as error:
         raise UserError(f"data.root is {root}, which cannot be read: {error.strerror}.") from error
-    classes = tuple(found["train"])
+    classes = list(found["train"])
     if len(classes) < 2:
         raise UserError(
             f"data.root is {root}: expected a folder of pictures for each of at least two classes, "
             f"or train and test folders that hold such, but found {len(classes)}."
         )
-    pictures, others = {}, 0
+    samples: dict[str, Samples] = {}
     for part, by_class in found.items():
         if unknown := by_class.keys() - set(classes):
             raise UserError(
                 f"{parts[part]} has pictures of {min(unknown)}, which {parts['train']} has not: "
                 "expected the same classes."
             )
-        paths = {name: [p for p in every if is_picture(p)] for name, every in by_class.items()}
-        others += sum(map(len, by_class.values())) - sum(map(len, paths.values()))
-        if empty := [name for name in paths if not paths[name] and part == "train"]:
+        samples[part] = [
+            (path, classes.index(name))
+            for name, paths in by_class.items()
+            for path in paths
+            if path.suffix.lower() in SUFFIXES
+        ]
+        empty = set(range(len(classes))) - {label for _, label in samples[part]}
+        if empty and part == "train":
             raise UserError(
-                f"{parts[part]} has no picture of {', '.join(empty)}: add some, or remove the "
-                "empty folders."
+                f"{parts[part]} has no picture of {', '.join(classes[i] for i in sorted(empty))}: "
+                "add some, or remove the empty folders."
             )
-        labeled = [(path, classes.index(name)) for name in paths for path in paths[name]]
-        labels = np.array([label for _, label in labeled], np.int64)
-        pictures[part] = Part([path for path, _ in labeled], labels)
-        if not labeled:
+        if not samples[part]:
             raise UserError(f"{parts[part]} has no pictures: add some, or remove the folder.")
-    return classes, pictures, others
+    every = sum(len(paths) for by_class in found.values() for paths in by_class.values())
+    return tuple(classes), samples, every - sum(map(len, samples.values()))
 
 
 def subfolders(folder: Path) -> list[str]:
@@ -291,7 +281,7 @@ def check_name(name: str, folder: str | Path) -> None:
         )
 
 
-def class_pictures(folder: Path) -> dict[str, list[Path]]:
+def class_files(folder: Path) -> dict[str, list[Path]]:
     """Return every file below each class folder, without hidden ones, sorted."""
     found: dict[str, list[Path]] = {}
     for name in subfolders(folder):
@@ -300,17 +290,6 @@ def class_pictures(folder: Path) -> dict[str, list[Path]]:
             folders[:] = sorted(f for f in folders if f[0] != ".")
             found[name] += [Path(parent, n) for n in sorted(names) if n[0] != "."]
     return found
-
-
-def is_picture(path: Path) -> bool:
-    """Whether a file's name is that of a picture."""
-    return path.suffix.lower() in SUFFIXES
-
-
-def file_digest(path: Path) -> bytes:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
 
 
 def decode(paths: list[Path], channels: int, root: str) -> Pixels:
@@ -343,12 +322,13 @@ def read_cache(path: Path, shape: tuple[int, ...]) -> Pixels | None:
     Its first 32 bytes are the SHA-256 of the rest, which are the pixels.
     """
     try:
-        content = bytearray(files.read(path, 32 + int(np.prod(shape))))
+        content = bytearray(files.read(path, 32 + math.prod(shape)))
     except (OSError, UserError):
         return None
-    payload = memoryview(content)[32:]
-    whole = len(payload) == np.prod(shape) and hashlib.sha256(payload).digest() == content[:32]
-    return np.frombuffer(payload, np.uint8).reshape(shape) if whole else None
+    pixels = memoryview(content)[32:]
+    if hashlib.sha256(pixels).digest() != content[:32]:
+        return None
+    return np.frombuffer(pixels, np.uint8).reshape(shape)
 
 
 def write_cache(path: Path, pixels: Pixels) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jsonargparse.typing import NonNegativeInt, PositiveInt
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
 
 from lenet_lightning.data import fetch, splits
@@ -96,6 +96,8 @@ class ImageDataModule(LightningDataModule):
     """
 
     dataset: str = ""
+    splits_test: bool = False
+    """Whether the test images are split off the same images as the training images."""
 
     def __init__(
         self,
@@ -189,11 +191,6 @@ class ImageDataModule(LightningDataModule):
                 "restore them, or put test pictures into a folder test beside train."
             )
 
-    @property
-    def splits_test(self) -> bool:
-        """Whether the test images are split off the same images as the training images."""
-        return False
-
     def fetch_dataset(self) -> None:
         """Fetch and prove what is absent or damaged."""
         fetch.fetch(self.dataset, self.root, self.download)
@@ -218,14 +215,16 @@ class ImageDataModule(LightningDataModule):
             return
         dataset = self.load_dataset()
         self.digests = dict(dataset.digests)
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         self.train_images, self.test_images = (
-            self.resident(dataset.train),
-            self.resident(dataset.test),
+            resident(images, device, self.negate_border) for images in (dataset.train, dataset.test)
         )
         train, val = self.split(dataset.train.labels)
         self.train_index, self.val_index = torch.from_numpy(train), torch.from_numpy(val)
         self.test_index = torch.arange(len(dataset.test.labels))
-        self.spec = self.measure(dataset)
+        mean, std = mean_and_std(self.train_images.pixels)
+        size, digest = dataset.train.images.shape[-1], self.training_digest
+        self.spec = InputSpec(self.dataset, self.channels, size, self.classes, mean, std, digest)
 
     def split(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (train, validation) positions in the training set."""
@@ -256,38 +255,6 @@ class ImageDataModule(LightningDataModule):
                 f"data.{key} is {value}, but {self.dataset} allows at most {most} here."
             )
 
-    def resident(self, split: fetch.Split) -> Images:
-        """Bring to the network's input size and move to the device."""
-        pixels = torch.from_numpy(to_input_size(split.images))
-        labels = torch.from_numpy(split.labels)
-        border = 0 if self.negate_border else repeat_and_padding(split.images.shape[-1])[1]
-        return Images(pixels.to(self.device), labels.to(self.device), border)
-
-    def measure(self, dataset: fetch.Dataset) -> InputSpec:
-        """Measure what a network must know of the training images."""
-        pixels = self.train_images.pixels
-        counts = torch.stack([torch.bincount(p.flatten(), minlength=256) for p in pixels.unbind(1)])
-        counts = counts.cpu()  # Apple's GPUs know no float64
-        value = torch.arange(256, dtype=torch.float64) / 255
-        share = counts / counts.sum(1, keepdim=True)
-        mean = (share * value).sum(1)
-        std = ((share * value.square()).sum(1) - mean.square()).sqrt()
-        size = dataset.train.images.shape[-1]
-        return InputSpec(
-            self.dataset,
-            self.channels,
-            size,
-            self.classes,
-            tuple(mean.tolist()),
-            tuple(std.tolist()),
-            self.training_digest,
-        )
-
-    @property
-    def device(self) -> torch.device:
-        """Where the images live: the trainer's device, or the CPU without a trainer."""
-        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-
     @property
     def ranks(self) -> tuple[int, int]:
         """(This process, number of processes)."""
@@ -296,36 +263,16 @@ class ImageDataModule(LightningDataModule):
     def train_dataloader(self) -> TrainBatches:
         """Return the training batches; iterating gives one epoch."""
         batch_size = len(self.train_index) if self.batch_size == "full" else self.batch_size
-        rank, world_size = self.ranks
         return TrainBatches(
             self.train_images,
             self.train_index,
             batch_size,
-            self.choose_steps_per_execution(batch_size),
+            steps_per_execution(self.steps_per_execution, batch_size, self.trainer),
             self.seed,
             self.train_polarity,
             self.augmentation,
-            rank,
-            world_size,
+            *self.ranks,
         )
-
-    def choose_steps_per_execution(self, batch_size: int) -> int:
-        """Return how many batches to deliver together.
-
-        What counts batches sees one batch at a time, so that it means what it says: some Trainer
-        options, averages of weights over steps, and checkpoints every so many steps.
-        """
-        trainer = self.trainer
-        if trainer and not (
-            is_whole(trainer.val_check_interval)
-            and is_whole(trainer.limit_train_batches)
-            and trainer.overfit_batches == 0.0  # type: ignore[attr-defined]
-            and not any(map(counts_steps, trainer.callbacks))  # type: ignore[attr-defined]
-        ):
-            return 1
-        if self.steps_per_execution != "auto":
-            return self.steps_per_execution
-        return max(1, min(MAX_STEPS_PER_EXECUTION, IMAGES_PER_EXECUTION // batch_size))
 
     def val_dataloader(self) -> EvaluationBatches | list[EvaluationBatches]:
         """Return what is evaluated every epoch: validation images, then test images if watched."""
@@ -350,6 +297,45 @@ class ImageDataModule(LightningDataModule):
     def evaluation(self, images: Images, index: torch.Tensor) -> EvaluationBatches:
         """Return the batches that evaluate the chosen images."""
         return EvaluationBatches(images, index, self.eval_batch_size, *self.ranks)
+
+
+def resident(split: fetch.Split, device: torch.device, negate_border: bool) -> Images:
+    """Bring images to the network's input size and onto a device."""
+    pixels = torch.from_numpy(to_input_size(split.images))
+    labels = torch.from_numpy(split.labels)
+    border = 0 if negate_border else repeat_and_padding(split.images.shape[-1])[1]
+    return Images(pixels.to(device), labels.to(device), border)
+
+
+def mean_and_std(pixels: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation in [0, 1] of each channel of uint8 images, exactly."""
+    counts = torch.stack([torch.bincount(p.flatten(), minlength=256) for p in pixels.unbind(1)])
+    counts = counts.cpu()  # Apple's GPUs know no float64
+    value = torch.arange(256, dtype=torch.float64) / 255
+    share = counts / counts.sum(1, keepdim=True)
+    mean = (share * value).sum(1)
+    std = ((share * value.square()).sum(1) - mean.square()).sqrt()
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def steps_per_execution(
+    option: int | Literal["auto"], batch_size: int, trainer: Trainer | None
+) -> int:
+    """Return how many batches to deliver together.
+
+    What counts batches sees one batch at a time, so that it means what it says: some Trainer
+    options, averages of weights over steps, and checkpoints every so many steps.
+    """
+    if trainer and not (
+        is_whole(trainer.val_check_interval)
+        and is_whole(trainer.limit_train_batches)
+        and trainer.overfit_batches == 0.0  # type: ignore[attr-defined]
+        and not any(map(counts_steps, trainer.callbacks))  # type: ignore[attr-defined]
+    ):
+        return 1
+    if option != "auto":
+        return option
+    return max(1, min(MAX_STEPS_PER_EXECUTION, IMAGES_PER_EXECUTION // batch_size))
 
 
 def is_whole(share: float) -> bool:

@@ -59,12 +59,13 @@ def test_split_here() -> None:
     assert ImageFolder("own", split_seed=3).picture_names == data.picture_names
     # What every picture became: its one grey everywhere, and the label of its folder.
     for images, pictures in (
-        (data.train_images, data.train_pictures),
-        (data.test_images, data.test_pictures),
+        (data.train_images, data.train_samples),
+        (data.test_images, data.test_samples),
     ):
-        for pixels, label, path in zip(images.pixels, images.labels, pictures.files, strict=True):
+        assert images.labels.tolist() == [label for _, label in pictures]
+        for pixels, (path, label) in zip(images.pixels, pictures, strict=True):
             assert path.parent.name == "abc"[label]
-            assert set(pixels.unique().tolist()) == {80 * int(label) + int(path.stem)}
+            assert set(pixels.unique().tolist()) == {80 * label + int(path.stem)}
 
 
 @pytest.mark.parametrize("val", ["val", "valid", "validation"])
@@ -74,7 +75,7 @@ def test_folders_for_parts(val: str) -> None:
     data = ImageFolder("own", batch_size=4)
     data.setup()
     assert [len(i) for i in (data.train_index, data.val_index, data.test_index)] == [15, 6, 9]
-    chosen = [data.train_pictures.files[i].parts[1] for i in data.val_index]
+    chosen = [data.train_samples[i][0].parts[1] for i in data.val_index]
     assert set(chosen) == {val} and not data.splits_test
     report = ImageFolder("own", batch_size=4, protocol="report")
     report.setup()
@@ -97,10 +98,11 @@ def test_what_is_a_picture() -> None:
     save(Path("own/.git/3.png"))
     Path("own/b/notes.txt").write_text("x")
     _, parts, others = find_classes("own")
-    assert [str(p) for p in parts["train"].files] == [
-        "own/a/0.png", "own/a/1.png", "own/a/deeper/3.PNG", "own/b/0.png", "own/b/1.png"
+    assert [(str(path), label) for path, label in parts["train"]] == [
+        ("own/a/0.png", 0), ("own/a/1.png", 0), ("own/a/deeper/3.PNG", 0),
+        ("own/b/0.png", 1), ("own/b/1.png", 1),
     ]  # fmt: skip
-    assert parts["train"].labels.tolist() == [0, 0, 0, 1, 1] and others == 1
+    assert others == 1
 
 
 LAYOUTS = {
@@ -108,6 +110,7 @@ LAYOUTS = {
     "at least two classes.*found 1": ["a/1.png"],
     "found 0": ["1.png"],
     "test and train beside extra": ["train/a/1.png", "test/a/1.png", "extra/a/1.png"],
+    "train and valid beside val": ["train/a/1.png", "val/a/1.png", "valid/a/1.png"],
     "test has pictures of c, which .*train": ["train/a/1.png", "train/b/1.png", "test/c/1.png"],
     "no picture of b": ["a/1.png", "b/notes.txt"],
     "test has no pictures": ["train/a/1.png", "train/b/1.png", "test/a/notes.txt"],
