@@ -5,6 +5,7 @@ resumed exactly and a distributed run sees the same global batches as a single o
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -127,10 +128,11 @@ class Draws(NamedTuple):
         return Draws(*parts)  # type: ignore[arg-type]
 
 
+@dataclass(eq=False)
 class TrainBatches:
     """One epoch of shuffled training batches each time it is iterated.
 
-    Args:
+    Attributes:
         data: the images, on the training device.
         index: int64 ``[train_size]``, which of them train.
         batch_size: images of a batch over all processes; the last, smaller batch is kept.
@@ -140,35 +142,24 @@ class TrainBatches:
         augmentation: what happens to each image before that.
         rank: this process, from 0.
         world_size: number of processes; each gets its share of every batch.
+        epoch: the epoch, from 0, that the next iteration delivers.
     """
 
-    def __init__(
-        self,
-        data: Images,
-        index: Tensor,
-        batch_size: int,
-        steps_per_execution: int = 1,
-        seed: int = 0,
-        polarity: TrainPolarity = "original",
-        augmentation: Augmentation = NO_AUGMENTATION,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        self.data = data
-        self.index = index
-        self.batch_size = batch_size
-        self.steps_per_execution = steps_per_execution
-        self.seed = seed
-        self.polarity = polarity
-        self.planned = augmentation
-        self.rank = rank
-        self.world_size = world_size
-        self.epoch = 0
+    data: Images
+    index: Tensor
+    batch_size: int
+    steps_per_execution: int = 1
+    seed: int = 0
+    polarity: TrainPolarity = "original"
+    augmentation: Augmentation = NO_AUGMENTATION
+    rank: int = 0
+    world_size: int = 1
+    epoch: int = field(default=0, init=False)
 
     @property
-    def augmentation(self) -> Augmentation:
+    def changes(self) -> Augmentation:
         """What happens to each image in the current epoch."""
-        return self.planned.at(self.epoch)
+        return self.augmentation.at(self.epoch)
 
     @property
     def steps(self) -> int:
@@ -203,9 +194,9 @@ class TrainBatches:
         """Gather images and change them as it was drawn."""
         images = gather(self.data.pixels, drawn.position)
         if drawn.affine is not None:
-            images = self.augmentation.apply(images, drawn.affine, drawn.warp)
+            images = self.changes.apply(images, drawn.affine, drawn.warp)
         if drawn.corners is not None:
-            images = cut_out(images, drawn.corners, self.augmentation.cutout)
+            images = cut_out(images, drawn.corners, self.changes.cutout)
         if drawn.reverse is not None:
             mask = drawn.reverse.view(-1, 1, 1, 1)
             images = torch.where(mask, negate(images, self.data.border), images)
@@ -215,7 +206,7 @@ class TrainBatches:
         """Return this epoch's draws, on the images' device."""
         order = torch.randperm(len(self.index), generator=generator(self.seed, self.epoch, 0))
         position, device = self.index[order], self.data.labels.device
-        change = self.augmentation
+        change = self.changes
         # The streams are part of what a seed means: each keeps its number.
         changes = (
             self.reversed_by_position(),
@@ -235,7 +226,7 @@ class TrainBatches:
 
     def reversed_by_position(self) -> Tensor | None:
         """Return this epoch's mask ``[train_size]`` of images to reverse; None for none."""
-        count, invert = len(self.index), self.augmentation.invert
+        count, invert = len(self.index), self.changes.invert
         if self.polarity == "original" and not invert:
             return None
         # The half that is reversed is the same in every epoch.
@@ -255,10 +246,11 @@ def share(count: int, batch_size: int, batch: int, rank: int, world_size: int) -
     return Share(bounds[0], bounds[1], total)
 
 
+@dataclass(eq=False)
 class EvaluationBatches:
     """Every image once, in order, beside its negative.
 
-    Args:
+    Attributes:
         data: the images, on the evaluating device.
         index: int64 ``[size]``, which of them to evaluate.
         batch_size: images of a batch over all processes.
@@ -266,14 +258,15 @@ class EvaluationBatches:
         world_size: number of processes; each evaluates its share of every batch.
     """
 
-    def __init__(
-        self, data: Images, index: Tensor, batch_size: int, rank: int = 0, world_size: int = 1
-    ) -> None:
-        self.data = data
-        self.index = index.to(data.labels.device)
-        self.batch_size = batch_size
-        self.rank = rank
-        self.world_size = world_size
+    data: Images
+    index: Tensor
+    batch_size: int
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        """Keep the index beside the images."""
+        self.index = self.index.to(self.data.labels.device)
 
     @property
     def size(self) -> int:

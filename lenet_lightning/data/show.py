@@ -6,61 +6,47 @@ images are padded (or enlarged) first and reversed afterwards, so the border is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from lenet_lightning.data.fetch import Dataset, Split
+from lenet_lightning.data.fetch import Dataset
 from lenet_lightning.data.input_size import to_input_size
 from lenet_lightning.data.readers import Pixels
 from lenet_lightning.data.registry import DATASETS
 
 POLARITIES = ("original", "negative")
+CHANNELS = {1: ("grey",), 3: ("red", "green", "blue")}
 COLOURS = {"grey": "0.25", "red": "C3", "green": "C2", "blue": "C0"}
-_CHUNK = 5_000  # images in memory at once
+CHUNK = 5_000  # images in memory at once
 
 
-@dataclass(frozen=True)
-class ChannelStatistics:
+class ChannelStatistics(NamedTuple):
     """Distribution of the values 0..255 of one channel of one polarity of one split.
 
     Attributes:
         split: ``train`` or ``test``.
-        channel: ``grey``, or ``red``, ``green`` or ``blue``.
         polarity: ``original`` or ``negative``.
+        channel: ``grey``, or ``red``, ``green`` or ``blue``.
         counts: int64 [256], how many pixels have each value.
+        min: smallest value.
+        max: largest value.
+        mean: mean value.
+        std: standard deviation of the values.
     """
 
     split: str
-    channel: str
     polarity: str
+    channel: str
     counts: npt.NDArray[np.int64]
-
-    @property
-    def min(self) -> int:
-        """Smallest value."""
-        return int(np.flatnonzero(self.counts)[0])
-
-    @property
-    def max(self) -> int:
-        """Largest value."""
-        return int(np.flatnonzero(self.counts)[-1])
-
-    @property
-    def mean(self) -> float:
-        """Mean value."""
-        return float(np.average(np.arange(256), weights=self.counts))
-
-    @property
-    def std(self) -> float:
-        """Standard deviation of the values."""
-        return float(np.average((np.arange(256) - self.mean) ** 2, weights=self.counts) ** 0.5)
+    min: int
+    max: int
+    mean: float
+    std: float
 
 
-@dataclass(frozen=True)
-class Statistics:
+class Statistics(NamedTuple):
     """Statistics of a dataset and of its negative.
 
     Attributes:
@@ -68,7 +54,7 @@ class Statistics:
         residual: largest difference of x + negative from 255; 0 if the negatives are right.
     """
 
-    channels: tuple[ChannelStatistics, ...]
+    channels: list[ChannelStatistics]
     residual: int
 
 
@@ -77,35 +63,28 @@ def negative(images: Pixels) -> Pixels:
     return 255 - images
 
 
-def channel_names(dataset: Dataset) -> tuple[str, ...]:
-    """Return ``("grey",)`` or ``("red", "green", "blue")``."""
-    return ("grey",) if dataset.test.images.shape[1] == 1 else ("red", "green", "blue")
-
-
 def statistics(dataset: Dataset) -> Statistics:
     """Return the statistics of both splits in both polarities."""
-    names = channel_names(dataset)
-    channels, residual = [], 0
-    for split_name, split in (("train", dataset.train), ("test", dataset.test)):
+    names = CHANNELS[dataset.test.images.shape[1]]
+    values, channels, residual = np.arange(256), [], 0
+    for split, images in (("train", dataset.train.images), ("test", dataset.test.images)):
         counts = np.zeros((2, len(names), 256), np.int64)
-        for pair in _pairs(split):
+        for start in range(0, len(images), CHUNK):
+            originals = to_input_size(images[start : start + CHUNK])
+            pair = originals, negative(originals)
             sums = pair[0].astype(np.int16) + pair[1]
             residual = max(residual, int(np.abs(sums - 255).max()))
             for polarity, channel in np.ndindex(2, len(names)):
-                values = pair[polarity][:, channel].ravel()
-                counts[polarity, channel] += np.bincount(values, minlength=256)
-        channels += [
-            ChannelStatistics(split_name, name, polarity, counts[p, c])
-            for p, polarity in enumerate(POLARITIES)
-            for c, name in enumerate(names)
-        ]
-    return Statistics(tuple(channels), residual)
-
-
-def _pairs(split: Split) -> Iterator[tuple[Pixels, Pixels]]:
-    for start in range(0, len(split.images), _CHUNK):
-        images = to_input_size(split.images[start : start + _CHUNK])
-        yield images, negative(images)
+                pixels = pair[polarity][:, channel].ravel()
+                counts[polarity, channel] += np.bincount(pixels, minlength=256)
+        for polarity, channel in np.ndindex(2, len(names)):
+            own = counts[polarity, channel]
+            low, high = np.flatnonzero(own)[[0, -1]].tolist()
+            mean = float(np.average(values, weights=own))
+            std = float(np.average((values - mean) ** 2, weights=own) ** 0.5)
+            labels = split, POLARITIES[polarity], names[channel]
+            channels.append(ChannelStatistics(*labels, own, low, high, mean, std))
+    return Statistics(channels, residual)
 
 
 def statistics_table(found: Statistics) -> list[str]:
@@ -120,16 +99,15 @@ def statistics_table(found: Statistics) -> list[str]:
     return [*rows, f"largest |x + negative - 255|: {found.residual}"]
 
 
-def picture(dataset: Dataset, found: Statistics | None = None) -> bytes:
+def picture(dataset: Dataset, found: Statistics) -> bytes:
     """Return a PNG of test images beside their negatives, both histograms and statistics.
 
     Args:
         dataset: the dataset; the first test image of each class is drawn.
-        found: its `statistics`, computed here if not given.
+        found: its `statistics`.
     """
     from lenet_lightning import plotting
 
-    found = found or statistics(dataset)
     pictures = []
     for label, name in enumerate(dataset.classes):
         where = np.flatnonzero(dataset.test.labels == label)[:1]
