@@ -308,13 +308,13 @@ def inside(index: Tensor, size: int, padding: Padding) -> Tensor:
     return index.clamp(0, size - 1)
 
 
-def views(images: Tensor, pixels: int, flip: bool) -> Iterator[Tensor]:
-    """Yield every shift of the images by up to ``pixels`` along both axes, and its mirror image.
+def tta_images(images: Tensor, pixels: int, flip: bool) -> Iterator[Tensor]:
+    """Yield the images of test-time augmentation (TTA): shifts along both axes, mirrored too.
 
     Args:
         images: float ``[batch, channels, size, size]``.
         pixels: longest shift, >= 0; what comes in is the image mirrored at its edge.
-        flip: whether to mirror.
+        flip: whether to yield the mirror image of each shift too.
 
     Yields:
         ``(2 * pixels + 1) ** 2`` batches like ``images``, twice as many with ``flip``.

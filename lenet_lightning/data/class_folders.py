@@ -202,7 +202,7 @@ def labels_of(samples: Samples) -> np.ndarray:
 
 
 def find_classes(root: str) -> tuple[tuple[str, ...], dict[str, Samples], int]:
-    """Find the pictures of each class, by the names of folders and files alone.
+    """Find the pictures of each class, by the names of folders and files.
 
     Args:
         root: holds class folders, or ``train``, ``val`` and ``test`` folders that do.
@@ -222,7 +222,7 @@ def find_classes(root: str) -> tuple[tuple[str, ...], dict[str, Samples], int]:
             known = " and ".join(folder.name for folder in parts.values())
             raise UserError(
                 f"data.root is {root}, which holds {known} beside {others[0]}: expected folders of "
-                "classes, or nothing but train, val and test."
+                "classes, or only train, val and test."
             )
         if others or "train" not in parts:
             parts = {"train": Path(root)}
@@ -310,8 +310,8 @@ def decode(paths: list[Path], channels: int, root: str) -> Pixels:
     if errors:
         more = f" And {len(errors) - MOST_NAMED} more." * (len(errors) > MOST_NAMED)
         raise UserError(
-            f"{len(errors)} of the {len(paths)} pictures in {root} cannot be used: mend or remove "
-            f"them. {' '.join(errors[:MOST_NAMED])}{more}"
+            f"{len(errors)} of the {len(paths)} pictures in {root} cannot be used: repair or "
+            f"remove them. {' '.join(errors[:MOST_NAMED])}{more}"
         )
     return pixels
 

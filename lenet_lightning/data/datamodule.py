@@ -30,7 +30,7 @@ MAX_STEPS_PER_EXECUTION = 64
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a network must know of its data; saved in every checkpoint.
+    """What a network needs of its data; saved in every checkpoint.
 
     Attributes:
         name: the dataset's name.
@@ -180,7 +180,7 @@ class ImageDataModule(LightningDataModule):
         those that it was trained on.
 
         Args:
-            trained: what the checkpoint knows of its data.
+            trained: the checkpoint's ``InputSpec``.
             path: the checkpoint.
         """
         known = trained.name == self.dataset and trained.digest
@@ -310,7 +310,7 @@ def resident(split: fetch.Split, device: torch.device, negate_border: bool) -> I
 def mean_and_std(pixels: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation in [0, 1] of each channel of uint8 images, exactly."""
     counts = torch.stack([torch.bincount(p.flatten(), minlength=256) for p in pixels.unbind(1)])
-    counts = counts.cpu()  # Apple's GPUs know no float64
+    counts = counts.cpu()  # Apple's GPUs have no float64
     value = torch.arange(256, dtype=torch.float64) / 255
     share = counts / counts.sum(1, keepdim=True)
     mean = (share * value).sum(1)

@@ -51,7 +51,7 @@ def of_checkpoint(
     """Return the images that a checkpoint was trained and tested on; nothing is fetched.
 
     Args:
-        spec: what the checkpoint knows of its data.
+        spec: of the checkpoint.
         config: the configuration that it was trained with.
         path: the checkpoint.
         root: folder to take in place of that of the configuration.

@@ -16,8 +16,10 @@ import tarfile
 import time
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -26,7 +28,7 @@ TIMEOUT = 10.0
 CHUNK = 1 << 16
 """Bytes that are read at a time."""
 CLIENT_STALL = 60.0
-"""A package client that receives nothing for this many seconds is given up."""
+"""A package client that receives nothing for this many seconds is stopped."""
 
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, OSError, ValueError)
 """What a damaged archive raises."""
@@ -176,34 +178,30 @@ def archive_members(path: Path, names: Collection[str], limit: int) -> Iterator[
         SourceError: the archive is damaged, a member exceeds `limit` bytes, or one is missing.
     """
     missing = set(names)
-    members = _zip_members if zipfile.is_zipfile(path) else _tar_members
     try:
-        for name, content in members(path, set(names), limit):
-            missing.remove(name)
-            yield name, content
+        for name, size, reader in _members(path, missing):
+            if size > limit:
+                raise SourceError(f"its archive holds a file of {size:,} bytes")
+            if name in missing:
+                missing.remove(name)
+                with reader() as file:
+                    content = file.read()
+                yield name, content
+            if not missing:
+                return
     except DAMAGED as error:
         raise SourceError(f"its archive is damaged ({error})") from error
-    if missing:
-        raise SourceError(f"its archive holds no {min(missing)}")
+    raise SourceError(f"its archive holds no {min(missing)}")
 
 
-def _tar_members(path: Path, names: set[str], limit: int) -> Iterator[tuple[str, bytes]]:
-    with tarfile.open(path) as archive:
-        while names and (member := archive.next()):
-            if member.size > limit:
-                raise SourceError(f"its archive holds a file of {member.size:,} bytes")
-            if member.name in names and member.isreg():
-                content = archive.extractfile(member)
-                assert content is not None
-                names.remove(member.name)
-                yield member.name, content.read()
-
-
-def _zip_members(path: Path, names: set[str], limit: int) -> Iterator[tuple[str, bytes]]:
-    with zipfile.ZipFile(path) as archive:
-        for name in sorted(names & set(archive.namelist())):
-            with archive.open(name) as member:
-                content = member.read(limit + 1)
-            if len(content) > limit:
-                raise SourceError(f"its archive holds a file of more than {limit:,} bytes")
-            yield name, content
+def _members(path: Path, names: Collection[str]) -> Iterator[tuple[str, int, Callable[[], Any]]]:
+    """Yield name, size and reader of the named members of a zip or of each file of a tar."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as zipped:
+            for name in sorted(set(names) & set(zipped.namelist())):
+                yield name, zipped.getinfo(name).file_size, partial(zipped.open, name)
+        return
+    with tarfile.open(path) as archive:  # to reach a file, all before it are unpacked
+        for member in archive:
+            if member.isreg():
+                yield member.name, member.size, partial(archive.extractfile, member)

@@ -151,8 +151,9 @@ def fetch(name: str, root: str | Path, download: bool = True) -> list[str]:
             _fetch(job, root, problems, download)
     except OSError as error:
         raise UserError(
-            f"{facts.title} cannot be written to {folder}: {error.strerror or error}; mend that "
-            "or choose another folder (--data.root, or --root of the data command)."
+            f"{facts.title} cannot be written to {folder}: {error.strerror or error}; make room or "
+            "make it writable, or choose another folder (--data.root, or --root of the data "
+            "command)."
         ) from error
     return list(problems)
 
@@ -278,7 +279,7 @@ def _scratch(facts: DatasetFacts, folder: Path) -> Iterator[Path]:
         say(f"Another process is fetching {facts.title} into {folder}; waiting for it.")
         while (held := files.lock(lock)) is None:
             time.sleep(0.1)
-    file, real = held  # a file system without locks is worked on without
+    file, real = held  # False where the file system has no locks
     with file:
         if real:  # what a killed process left behind
             for stale in folder.glob(".fetch-*"):

@@ -47,7 +47,7 @@ class Layout(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A picture as the network wants it.
+    """A picture in the form of the training images.
 
     Attributes:
         image: uint8 ``[size, size]``, light ink on black.
@@ -215,10 +215,7 @@ def characters(strength: Grey) -> npt.NDArray[np.bool_] | None:
     boxes = ndimage.find_objects(labels)
     # Frames, shadows and tables reach the border; a character may touch it, seldom at its ends.
     height, width = strength.shape
-    for i, box in enumerate(boxes):
-        if box is None:
-            continue
-        rows, columns = box
+    for i, (rows, columns) in enumerate(boxes):
         sides = (rows.start == 0) + (rows.stop == height)
         sides += (columns.start == 0) + (columns.stop == width)
         ink[i] *= (1.0, 0.5, 0.1, 0.02, 0.01)[sides] if count > 1 else 1.0
@@ -228,12 +225,9 @@ def characters(strength: Grey) -> npt.NDArray[np.bool_] | None:
     kept = [
         i + 1
         for i, box in enumerate(boxes)
-        if box is not None
-        and ink[i] >= 0.08 * ink[main]
-        and apart(box, boxes[main]) <= (reach if i != main else np.inf)
+        if ink[i] >= 0.08 * ink[main] and apart(box, boxes[main]) <= reach
     ]
-    found: npt.NDArray[np.bool_] = np.isin(labels, kept)
-    return found
+    return np.isin(labels, kept)
 
 
 def solid(strength: Grey) -> npt.NDArray[np.bool_] | None:

@@ -35,7 +35,7 @@ class Pictures(LightningDataModule):
 
     Args:
         root: a picture, a folder of pictures, or a glob such as ``'scans/*.png'``. Hidden files
-            are passed over, among them those that macOS adds (``._scan.png``).
+            are ignored, among them those that macOS adds (``._scan.png``).
         eval_batch_size: pictures evaluated together.
         find_digit: find the character, fit it into the box of the training images and
             centre it as they are; false takes each picture as a whole, in its own polarity.
@@ -72,7 +72,7 @@ class Pictures(LightningDataModule):
         return [str(path) for path in self.files]
 
     def read(self, spec: InputSpec, negate_border: bool = True) -> None:
-        """Read every picture as a network wants it.
+        """Read every picture in the form of a network's training images.
 
         Args:
             spec: describes what the network was trained on.

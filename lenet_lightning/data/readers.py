@@ -16,8 +16,10 @@ import stat
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -101,8 +103,8 @@ def parse_cifar(data: Bytes, name: str, num_classes: int = 10) -> tuple[Pixels, 
     record = 1 + CIFAR_PIXELS
     if len(view) == 0 or len(view) % record:
         raise UserError(
-            f"{name} is not a CIFAR-10 binary file: {len(view):,} bytes are no whole number of "
-            f"{record}-byte images."
+            f"{name} is not a CIFAR-10 binary file: expected images of {record:,} bytes each, but "
+            f"it has {len(view):,} bytes."
         )
     rows = view.reshape(-1, record)
     return rows[:, 1:].reshape(-1, *CIFAR_SHAPE), _checked_labels(rows[:, 0], name, num_classes)
@@ -131,7 +133,7 @@ def parse_cifar_pickle(data: bytes, name: str) -> bytes:
                     pixels = raw
             elif key == b"labels" and opcode.name == "BININT1":
                 values.append(argument)
-    except Exception as error:  # genops fails in many ways on bytes that are no pickle
+    except Exception as error:  # genops fails in many ways on other bytes
         raise UserError(f"{name} is not a pickled CIFAR-10 batch ({error}).") from error
     if not values or len(pixels) != len(values) * CIFAR_PIXELS:
         raise UserError(
@@ -148,16 +150,11 @@ def parse_sheet(data: bytes, name: str) -> Pixels:
     A sheet is 1,024 pixels wide, 8-bit RGB; each of its rows is one 32x32 image. Pillow fills
     missing rows with 0, which the digest of the images shows.
     """
-    from PIL import Image
-
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=["PNG"]) as sheet:
-                if sheet.mode != "RGB" or sheet.width != CIFAR_SHAPE[1] * CIFAR_SHAPE[2]:
-                    raise ValueError(f"{sheet.width} pixels wide, mode {sheet.mode}")
-                rows = np.asarray(sheet)
+        with _opened(io.BytesIO(data), ("PNG",)) as sheet:
+            if sheet.mode != "RGB" or sheet.width != CIFAR_SHAPE[1] * CIFAR_SHAPE[2]:
+                raise ValueError(f"{sheet.width} pixels wide, mode {sheet.mode}")
+            rows = np.asarray(sheet)
     except Exception as error:  # Pillow fails in many ways on damaged files
         raise UserError(f"{name} is not a sheet of 32x32 colour images ({error}).") from error
     return np.ascontiguousarray(rows.transpose(0, 2, 1)).reshape(-1, *CIFAR_SHAPE)
@@ -171,8 +168,8 @@ def parse_json_labels(data: bytes, name: str, num_classes: int = 10) -> Labels:
         raise UserError(f"{name} is not a JSON file.") from error
     if not isinstance(values, list) or not all(type(v) is int for v in values):
         raise UserError(f"{name} is not a JSON list of whole numbers.")
-    if any(abs(v) > 255 for v in values):
-        raise UserError(f"{name} holds labels outside 0..{num_classes - 1}.")
+    if any(abs(v) > 255 for v in values):  # may not fit into 64 bits
+        values = [-1]
     return _checked_labels(np.array(values, np.int64), name, num_classes)
 
 
@@ -208,9 +205,9 @@ def read_picture(path: str | Path) -> Image:
     does not vanish. Of several pages or frames the first is taken.
 
     Raises:
-        UserError: the file is missing, no picture in one of `PICTURE_FORMATS`, damaged, of numbers
-            beyond 16 bits, or so large (`LONGEST_SIDE`, Pillow's ``MAX_IMAGE_PIXELS``) that it may
-            be a decompression bomb.
+        UserError: the file is missing, damaged, not a picture in one of `PICTURE_FORMATS`, of
+            numbers beyond 16 bits, or so large (`LONGEST_SIDE`, Pillow's ``MAX_IMAGE_PIXELS``)
+            that it may be a decompression bomb.
     """
     from PIL import Image
 
@@ -218,13 +215,10 @@ def read_picture(path: str | Path) -> Image:
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe is to wait
             raise UserError(f"The picture {path} cannot be read: it is not a regular file.")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with path.open("rb") as file, Image.open(file, formats=PICTURE_FORMATS) as picture:
-                if max(picture.size) > LONGEST_SIDE:
-                    raise Image.DecompressionBombError
-                return plain(picture)
+        with path.open("rb") as file, _opened(file) as picture:
+            if max(picture.size) > LONGEST_SIDE:
+                raise Image.DecompressionBombError
+            return plain(picture)
     except UserError:
         raise
     except FileNotFoundError as error:
@@ -240,6 +234,18 @@ def read_picture(path: str | Path) -> Image:
     except Exception as error:  # Pillow fails in many ways on damaged files
         reason = " ".join(str(error).split())
         raise UserError(f"The picture {path} cannot be read ({reason}).") from error
+
+
+@contextmanager
+def _opened(file: IO[bytes], formats: tuple[str, ...] = PICTURE_FORMATS) -> Iterator[Image]:
+    """Open a picture; a decompression bomb is an error, and other remarks are not shown."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(file, formats=formats) as picture:
+            yield picture
 
 
 def plain(picture: Image) -> Image:
@@ -266,13 +272,9 @@ def plain(picture: Image) -> Image:
 
 def is_grey_file(path: str | Path) -> bool:
     """Return whether a picture is stored in grey, by the head of its file; true if unreadable."""
-    from PIL import Image
-
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=PICTURE_FORMATS) as picture:
-                return _is_grey(picture)
+        with Path(path).open("rb") as file, _opened(file) as picture:
+            return _is_grey(picture)
     except Exception:  # Pillow fails in many ways on damaged files
         return True
 

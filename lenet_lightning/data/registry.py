@@ -125,7 +125,7 @@ class DatasetFacts:
 
     @property
     def training_size(self) -> int:
-        """Number of training images, by the files' sizes alone."""
+        """Number of training images, from the files' sizes."""
         sizes = [file.size for file in self.train]
         # An idx file of labels has 8 bytes before the first; a record of CIFAR-10 is a label and
         # 3,072 pixels; four fifths of scikit-learn's 1,797 digits train.

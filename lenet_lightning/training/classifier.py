@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from lenet_lightning import renamed
-from lenet_lightning.data.augmentation import views
+from lenet_lightning.data.augmentation import tta_images
 from lenet_lightning.data.batches import EvaluationBatch, Execution, seed_from
 from lenet_lightning.data.datamodule import ImageDataModule, InputSpec
 from lenet_lightning.errors import UserError
@@ -356,7 +356,7 @@ class Classifier(LightningModule):
         for kept, logits in zip(self.test_logits, outputs, strict=True):
             kept[batch.position] = logits.float()  # of any trainer.precision
         if self.tta_shift or self.tta_flip:
-            augmented = views(batch.images, self.tta_shift, self.tta_flip)
+            augmented = tta_images(batch.images, self.tta_shift, self.tta_flip)
             mean = mean_of([self.network(images) for images in augmented])
             self.evaluate("tta", [mean], batch.labels)
 

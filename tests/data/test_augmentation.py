@@ -24,7 +24,7 @@ from lenet_lightning.data.augmentation import (
     places,
     shift,
     smooth,
-    views,
+    tta_images,
 )
 from lenet_lightning.errors import UserError
 from tests.conftest import REPOSITORY
@@ -225,9 +225,9 @@ def test_no_images_to_shift():
 @pytest.mark.parametrize(
     ("pixels", "flip", "count"), [(0, False, 1), (0, True, 2), (1, False, 9), (2, True, 50)]
 )
-def test_views(pixels, flip, count):
+def test_tta_images(pixels, flip, count):
     x = images()
-    seen = list(views(x, pixels, flip))
+    seen = list(tta_images(x, pixels, flip))
     assert len(seen) == count
     expected = [x, *([x.flip(-1)] if flip else [])]
     assert all(any(torch.equal(view, one) for view in seen) for one in expected)
@@ -237,9 +237,9 @@ def test_views(pixels, flip, count):
     assert len({view.numpy().tobytes() for view in seen}) == count
 
 
-def test_views_are_mirrored_at_the_edge():
+def test_tta_images_are_mirrored_at_the_edge():
     x = images(1, size=4)
-    first, *_, last = views(x, 2, False)
+    first, *_, last = tta_images(x, 2, False)
     for view, rows in ((first, [1, 0, 0, 1]), (last, [2, 3, 3, 2])):
         assert torch.equal(view, x[:, :, rows][..., rows])
 

@@ -87,7 +87,7 @@ class TestCifar:
 
     @pytest.mark.parametrize("data", [b"", BATCH[:-1], BATCH + b"x"])
     def test_wrong_length(self, data: bytes) -> None:
-        refused(readers.parse_cifar, data, "no whole number of 3073-byte images")
+        refused(readers.parse_cifar, data, "expected images of 3,073 bytes each")
 
     def test_labels_out_of_range(self) -> None:
         refused(readers.parse_cifar, b"\x0a" + bytes(3072), r"outside 0\.\.9")
