@@ -68,27 +68,24 @@ class Table:
 
     @classmethod
     def of(
-        cls, rows: Sequence[Mapping[str, str]], caption: str, name: str = "", **options: Any
+        cls,
+        rows: Sequence[Mapping[str, str]],
+        caption: str,
+        name: str = "",
+        keep_empty: bool = True,
+        **options: Any,
     ) -> Table:
-        """A table of rows that map columns to cells; all but the first are numbers."""
+        """A table of rows that map the same columns to cells; all but the first are numbers.
+
+        Unless ``keep_empty``, a column in which no row has anything is left out.
+        """
+        if not keep_empty:
+            full = {column for row in rows for column, cell in row.items() if cell != NONE}
+            rows = [{column: row[column] for column in row if column in full} for row in rows]
         columns = list(rows[0]) if rows else []
         options = {"numeric": frozenset(range(1, len(columns)))} | options
         cells = [list(row.values()) for row in rows]
         return cls(columns, cells, caption=caption, name=name, **options)
-
-    def without_empty(self) -> Table:
-        """The table without the columns in which no row has anything."""
-        kept = [
-            column
-            for column in range(len(self.columns))
-            if not self.rows or any(row[column] != NONE for row in self.rows)
-        ]
-        return replace(
-            self,
-            columns=[self.columns[column] for column in kept],
-            rows=[[row[column] for column in kept] for row in self.rows],
-            numeric=frozenset(place for place, c in enumerate(kept) if c in self.numeric),
-        )
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ def accuracy_table(settings: Sequence[Setting], results: Sequence[Result]) -> do
             }
         )
     caption = "Test accuracy, mean ± standard deviation over seeds."
-    return doc.Table.of(rows, caption, f"accuracy_{name_of(settings)}").without_empty()
+    return doc.Table.of(rows, caption, f"accuracy_{name_of(settings)}", keep_empty=False)
 
 
 def negatives_table(settings: Sequence[Setting], results: Sequence[Result]) -> doc.Table:
@@ -136,7 +136,7 @@ def negatives_table(settings: Sequence[Setting], results: Sequence[Result]) -> d
         }
         rows.append({"Setting": setting.title, "Runs": _count(own), **cells})
     caption = "Accuracy and loss on negatives, mean ± standard deviation over seeds."
-    return doc.Table.of(rows, caption, f"negatives_{name_of(settings)}").without_empty()
+    return doc.Table.of(rows, caption, f"negatives_{name_of(settings)}", keep_empty=False)
 
 
 def claims_table(
@@ -177,7 +177,7 @@ def claims_table(
         )
     caption = "Each claim with what was measured and its verdict."
     options = {"numeric": frozenset(), "grouped": True, "filters": (1, 2)}
-    return doc.Table.of(rows, caption, "claims", **options).without_empty(), judged
+    return doc.Table.of(rows, caption, "claims", keep_empty=False, **options), judged
 
 
 def name_of(settings: Sequence[Setting]) -> str:
