@@ -114,6 +114,13 @@ def test_what_matters_in_training_only_may_differ_in_an_evaluation() -> None:
     resume.same_network(model(**dict.fromkeys(LeNet5.TRAINING_ONLY, "other")), model(), "a.ckpt")
 
 
+def test_a_network_without_options_is_compared_by_its_class() -> None:
+    one, other = ({"network": {"class_path": path}, "scaling": "unit"} for path in ("a.B", "a.C"))
+    resume.same_network(one, dict(one), "a.ckpt")
+    with pytest.raises(UserError, match=r"model.network is a.B, .* trained with a.C: leave"):
+        resume.same_network(one, other, "a.ckpt")
+
+
 def test_each_group_takes_the_argument_that_is_its_learning_rate() -> None:
     arguments = {"lr": 0.1, "adam_lr": 0.2, "eps": 1e-6}
     assert resume.own_arguments({}, arguments) == {"lr": 0.1, "eps": 1e-6}

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
+import lenet_lightning
 from lenet_lightning.cli import export
 from lenet_lightning.data import fetch
+from lenet_lightning.data.datamodule import InputSpec
 from lenet_lightning.data.input_size import to_input_size
+from lenet_lightning.errors import UserError
 from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.store import checkpoints, run_folder
 from lenet_lightning.store.manifest import Data, Manifest
 from tests.conftest import Run
+from tests.study.fakes import write_run
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
-safetensors = pytest.importorskip("safetensors")
 # onnx and its exporter use what other packages deprecate.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -165,6 +171,167 @@ def test_metadata_give_the_input_of_every_dataset(
             "standardized": {"kind": "standardized", "mean": list(mean), "std": list(std)},
         }[scaling]
     )
+
+
+MNIST = InputSpec("MNIST", 3, 28, ("zero", "one"), (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+ARGUMENTS = {"activation": "elu", "invariance": "averaged"}
+CONFIG: dict[str, Any] = {
+    "seed_everything": 7,
+    "model": {
+        "scaling": "standardized",
+        "network": {"class_path": "my_package.Net", "init_args": ARGUMENTS},
+    },
+    "data": {
+        "class_path": "lenet_lightning.MNIST",
+        "init_args": {
+            "root": "/here",
+            "download": True,
+            "batch_size": 64,
+            "negate_border": False,
+            "train_polarity": "half",
+        },
+    },
+}
+STEPS = (
+    "take a RGB picture of 28x28 pixels, 0..255; pad with 2 pixels of 0 on each side; divide by "
+    "255: float32 [batch, 3, 32, 32] in [0, 1]. Any further scaling is part of the network."
+)
+POLARITY = (
+    "0 is black and 1 is white, in the dataset's own polarity; the negative of x is 1 - x, padding "
+    "left as it is. Training images: half. The network is the mean of the logits that its layers "
+    "give for x and for 1 - x."
+)
+
+
+def test_all_that_a_file_says_of_itself() -> None:
+    Path("lone.ckpt").write_bytes(b"content")
+    checkpoint = {"epoch": 4, "global_step": 99, checkpoints.SPEC_KEY: MNIST.to_dict()}
+    facts = export.metadata("lone.ckpt", checkpoint, CONFIG)
+    provenance = {
+        "dataset": "MNIST",
+        "digests": None,
+        "epoch": 4,
+        "step": 99,
+        "seed": 7,
+        "model": CONFIG["model"],
+        "data": {"batch_size": 64, "negate_border": False, "train_polarity": "half"},
+        "code": None,
+        "git": None,
+        "versions": {"lenet_lightning": lenet_lightning.__version__},
+        "checkpoint_sha256": hashlib.sha256(b"content").hexdigest(),
+    }
+    assert json.loads(facts.pop("provenance")) == provenance
+    assert json.loads(facts.pop("input")) == {
+        "name": "images",
+        "shape": ["batch", 3, 32, 32],
+        "dtype": "float32",
+        "range": [0, 1],
+        "divide_pixels_by": 255,
+        "size_before_padding": 28,
+        "repeat_pixels": 1,
+        "padding": 2,
+        "padding_value": 0,
+        "scaling_inside_the_network": {
+            "kind": "standardized",
+            "mean": [0.1, 0.2, 0.3],
+            "std": [0.4, 0.5, 0.6],
+        },
+    }
+    assert json.loads(facts.pop("classes")) == ["zero", "one"]
+    assert json.loads(facts.pop("figures")) is None
+    title = "Net trained on MNIST"
+    assert facts == {"title": title, "preprocessing": STEPS, "polarity": POLARITY}
+
+
+def test_what_a_file_says_of_its_run() -> None:
+    folder = write_run(Path("run"))
+    (folder / "checkpoints").mkdir()
+    best = folder / "checkpoints" / "best.ckpt"
+    best.write_bytes(b"content")
+    checkpoint = {"epoch": 4, "global_step": 99, checkpoints.SPEC_KEY: MNIST.to_dict()}
+    facts = export.metadata(best, checkpoint, CONFIG)
+    manifest = run_folder.read(folder).manifest
+    said = json.loads(facts["provenance"])
+    assert (said["digests"], said["code"]) == (manifest.data.digests, manifest.code)
+    assert (said["versions"], said["git"]) == (manifest.versions, asdict(manifest.git))
+    assert json.loads(facts["figures"]) == {"protocol": "watch"} | manifest.test
+
+
+@pytest.mark.parametrize(
+    ("network", "data", "parts"),
+    [
+        ({}, {}, ["1 - x, padding included.", " images: original. The network tells the two"]),
+        ({"invariance": "absolute"}, {"negate_border": True}, ["padding included", "The absolute"]),
+        ({"invariance": "none"}, {"train_polarity": "negative"}, ["images: negative. The network"]),
+    ],
+)
+def test_polarity_in_words(network: dict, data: dict, parts: list[str]) -> None:
+    spec = {"class_path": "lenet_lightning.LeNet5", "init_args": network}
+    said = export.polarity({"model": {"network": spec}, "data": {"init_args": data}})
+    assert all(part in said for part in parts)
+
+
+def test_preprocessing_in_words() -> None:
+    digits = InputSpec("Digits", 1, 8, ("a",), (0.1,), (0.3,))
+    assert export.preprocessing(digits) == (
+        "take a grey picture of 8x8 pixels, 0..255; repeat each pixel 4 times along both axes; "
+        "divide by 255: float32 [batch, 1, 32, 32] in [0, 1]. Any further scaling is part of the "
+        "network."
+    )
+
+
+def test_figures_of_this_very_checkpoint() -> None:
+    entry = {"checkpoint": "last.ckpt", "stage": "test", "data": "MNIST"}
+    others = [
+        entry | {"checkpoint": "other.ckpt", "acc": 0.1},
+        entry | {"stage": "validate", "acc": 0.2},
+        entry | {"acc": 0.3, "loss": 1.0},
+        entry | {"acc": 0.4},
+    ]
+    manifest = Manifest(protocol="watch", data=Data("MNIST"), evaluations=others, test={"acc": 0.5})
+    found = export.figures(Path("a/last.ckpt"), manifest)
+    assert found == {"protocol": "watch", "data": "MNIST", "acc": 0.3, "loss": 1.0}
+    assert export.figures(Path("best.ckpt"), manifest) == {"protocol": "watch", "acc": 0.5}
+    assert export.figures(Path("epoch.ckpt"), manifest) is None
+    assert export.figures(Path("best.ckpt"), Manifest(protocol="watch")) is None
+
+
+def test_images_of_the_comparison() -> None:
+    data = {"class_path": "lenet_lightning.Digits", "init_args": {}}
+    spec = InputSpec("Digits", 1, 8, tuple("0123456789"), (0.3,), (0.4,))
+    images, origin = export.sample_images(spec, {"data": data}, Path("a.ckpt"), None)
+    assert torch.equal(images, torch.cat([digits()[:128], 1 - digits()[:128]]))
+    assert origin == "128 test images and their negatives"
+    elsewhere = InputSpec("CIFAR10", 3, 32, ("a",), (0.3,) * 3, (0.4,) * 3)
+    images, origin = export.sample_images(elsewhere, {"data": data}, Path("a.ckpt"), None)
+    assert images.shape == (256, 3, 32, 32) and images.std() > 0.2
+    assert torch.equal(images, export.sample_images(elsewhere, {"data": data}, Path("b"), None)[0])
+    assert origin == "256 images of noise (CIFAR10 is not on this disk)"
+
+
+def test_the_comparison_is_with_the_file_and_not_the_network() -> None:
+    torch.manual_seed(0)
+    network, images = LeNet5(kernel="torch"), torch.rand(5, 1, 32, 32)
+    content, exported = export.to_safetensors(network, {"title": "a"}, 1)
+    expected = network(images).detach()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+    assert torch.equal(exported(images).detach(), expected)
+    stored = safetensors.torch.load(content)
+    assert stored.keys() == network.state_dict().keys()
+    Path("a.safetensors").write_bytes(content)
+    assert safetensors_metadata(Path("a.safetensors")) == {"format": "pt", "title": "a"}
+
+
+def test_the_largest_difference_of_a_probability() -> None:
+    logits = torch.tensor([[0.0, 0.0], [2.0, 0.0]])
+    near, far = logits + torch.tensor([[0.9e-4, 0.0], [0.0, 0.0]]), logits.clone()
+    far[1, 1] = 1.2e-4
+    difference = export.compare(lambda _: logits, lambda _: near, torch.zeros(2), "onnx")
+    assert difference == pytest.approx(0.9e-4 / 4, rel=0.01)
+    with pytest.raises(UserError, match=r"^The onnx file does not agree .* up to 0.00012; nothing"):
+        export.compare(lambda _: logits, lambda _: far, torch.zeros(2), "onnx")
 
 
 def test_nothing_is_replaced(run: Run, trained: Path) -> None:
