@@ -60,7 +60,7 @@ class Trials:
         self.config = self.check()
         self.monitor = str(self.config["monitor"])
         self.minimised = "loss" in self.monitor
-        # Of the parser, of Optuna's sampler and of warnings, which are not made for threads.
+        # Of the parser, the executor, Optuna's sampler and warnings, which are not for threads.
         self._lock = threading.Lock()
         self._stopping = threading.Event()
 
@@ -185,8 +185,8 @@ class Trials:
             arguments = self.arguments(index, run, trial.params)
             with self._lock:
                 config = lightning_cli.parse(arguments)
-            log = self.logs / config["name"] / "output.log"
-            future = executor.submit(Task([*arguments, "--resume=auto"], log, config))
+                log = self.logs / config["name"] / "output.log"
+                future = executor.submit(Task([*arguments, "--resume=auto"], log, config))
             reported, pruned = 0, False
             while not wait([future], None if pruned else 0.5).done:
                 reported = self._report(trial, config, reported)

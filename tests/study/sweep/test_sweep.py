@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,24 @@ def test_a_grid_is_every_combination(capsys: pytest.CaptureFixture[str]) -> None
     assert [index for index, _ in report.ranked(found)] == [2, 3, 4, 5, 0, 1]
     again = opened(GRID)
     assert not again.waiting()
+
+
+def test_trials_side_by_side_are_submitted_one_after_another() -> None:
+    class Slow(FakeExecutor):
+        jobs = 3
+        inside = 0
+
+        def submit(self, task: Task) -> Future[Outcome]:
+            self.inside += 1
+            time.sleep(0.02)
+            assert self.inside == 1
+            future = super().submit(task)
+            self.inside -= 1
+            return future
+
+    found = opened(GRID)
+    found.run(Slow())
+    assert states(found) == dict.fromkeys(range(6), "complete")
 
 
 def test_the_study_of_the_best_settings(place: Path) -> None:
