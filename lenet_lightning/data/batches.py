@@ -22,7 +22,7 @@ class Images(NamedTuple):
     Attributes:
         pixels: uint8 ``[count, channels, 32, 32]``.
         labels: int64 ``[count]``.
-        border: pixels of padding around each image that a negative leaves alone; usually 0.
+        border: pixels of padding around each image that a negative does not reverse; usually 0.
     """
 
     pixels: Tensor

@@ -215,17 +215,7 @@ def find_classes(root: str) -> tuple[tuple[str, ...], dict[str, Samples], int]:
         UserError: ``root`` is not a folder with this layout.
     """
     try:
-        names = subfolders(Path(root))
-        parts = {PARTS[name]: Path(root, name) for name in names if name in PARTS}
-        others = [name for name in names if Path(root, name) not in parts.values()]
-        if len(parts) > 1 and others:
-            known = " and ".join(folder.name for folder in parts.values())
-            raise UserError(
-                f"data.root is {root}, which holds {known} beside {others[0]}: expected folders of "
-                "classes, or only train, val and test."
-            )
-        if others or "train" not in parts:
-            parts = {"train": Path(root)}
+        parts = find_parts(root)
         found = {part: class_files(folder) for part, folder in parts.items()}
     except OSError as error:
         raise UserError(f"data.root is {root}, which cannot be read: {error.strerror}.") from error
@@ -248,16 +238,33 @@ def find_classes(root: str) -> tuple[tuple[str, ...], dict[str, Samples], int]:
             for path in paths
             if path.suffix.lower() in SUFFIXES
         ]
-        empty = set(range(len(classes))) - {label for _, label in samples[part]}
-        if empty and part == "train":
+        labels = {label for _, label in samples[part]}
+        empty = [name for label, name in enumerate(classes) if label not in labels]
+        if empty and (part == "train" or not labels):
             raise UserError(
-                f"{parts[part]} has no picture of {', '.join(classes[i] for i in sorted(empty))}: "
-                "add some, or remove the empty folders."
+                f"{parts[part]} has no picture of {', '.join(empty)}: add some, or remove the "
+                "empty folders."
             )
-        if not samples[part]:
-            raise UserError(f"{parts[part]} has no pictures: add some, or remove the folder.")
     every = sum(len(paths) for by_class in found.values() for paths in by_class.values())
     return tuple(classes), samples, every - sum(map(len, samples.values()))
+
+
+def find_parts(root: str) -> dict[str, Path]:
+    """Return the folders that hold class folders: ``root``, or those of the parts of the data.
+
+    Raises:
+        OSError: ``root`` cannot be read.
+        UserError: it holds folders of parts and others.
+    """
+    names = subfolders(Path(root))
+    parts = {PARTS[name]: Path(root, name) for name in names if name in PARTS}
+    others = [name for name in names if Path(root, name) not in parts.values()]
+    if len(parts) > 1 and others:
+        raise UserError(
+            f"data.root is {root}, which holds {' and '.join(p.name for p in parts.values())} "
+            f"beside {others[0]}: expected folders of classes, or only train, val and test."
+        )
+    return {"train": Path(root)} if others or "train" not in parts else parts
 
 
 def subfolders(folder: Path) -> list[str]:

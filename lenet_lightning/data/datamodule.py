@@ -278,12 +278,14 @@ class ImageDataModule(LightningDataModule):
         """Return what is evaluated every epoch: validation images, then test images if watched."""
         if self.protocol == "report":
             return self.test_dataloader()
-        val = self.evaluation(self.train_images, self.val_index)
+        options = self.eval_batch_size, *self.ranks
+        val = EvaluationBatches(self.train_images, self.val_index, *options)
         return [val, self.test_dataloader()] if self.protocol == "watch" else val
 
     def test_dataloader(self) -> EvaluationBatches:
         """Return the test images and their negatives."""
-        return self.evaluation(self.test_images, self.test_index)
+        options = self.eval_batch_size, *self.ranks
+        return EvaluationBatches(self.test_images, self.test_index, *options)
 
     def predict_dataloader(self) -> EvaluationBatches:
         """Return the test images: predictions for them agree with ``test``."""
@@ -293,10 +295,6 @@ class ImageDataModule(LightningDataModule):
     def picture_names(self) -> list[str]:
         """Names of what :meth:`predict_dataloader` delivers, in its order."""
         return [f"{self.dataset}/test/{i}" for i in range(len(self.test_index))]
-
-    def evaluation(self, images: Images, index: torch.Tensor) -> EvaluationBatches:
-        """Return the batches that evaluate the chosen images."""
-        return EvaluationBatches(images, index, self.eval_batch_size, *self.ranks)
 
 
 def resident(split: fetch.Split, device: torch.device, negate_border: bool) -> Images:

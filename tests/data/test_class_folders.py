@@ -113,7 +113,7 @@ LAYOUTS = {
     "train and valid beside val": ["train/a/1.png", "val/a/1.png", "valid/a/1.png"],
     "test has pictures of c, which .*train": ["train/a/1.png", "train/b/1.png", "test/c/1.png"],
     "no picture of b": ["a/1.png", "b/notes.txt"],
-    "test has no pictures": ["train/a/1.png", "train/b/1.png", "test/a/notes.txt"],
+    "test has no picture of a, b": ["train/a/1.png", "train/b/1.png", "test/a/notes.txt"],
     "does not print": ["a/1.png", "b\x1b/1.png"],
     "longer than 200": ["a/1.png", f"{'b' * 201}/1.png"],
 }
