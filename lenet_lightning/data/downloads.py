@@ -121,14 +121,13 @@ def run_client(command: Sequence[str], folder: Path, size: int) -> None:
     Raises:
         SourceError: the client is not installed, fails, or receives nothing for a long time.
     """
-    program = shutil.which(command[0])
-    if program is None:
+    if shutil.which(command[0]) is None:
         raise SourceError(f"{command[0]} is not installed")
     log = folder / "client.log"
     with log.open("wb") as output, _bar(command[0], size) as bar:
         try:
             process = subprocess.Popen(
-                [program, *command[1:]],
+                command,
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

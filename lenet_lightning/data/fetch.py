@@ -15,7 +15,7 @@ import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -172,40 +172,28 @@ def _assemble(facts: DatasetFacts, stored: dict[str, bytes]) -> tuple[Split, Spl
     """Return the training and test sets in the contents of the stored files."""
     if facts.layout == "digits":
         return _split_digits(*readers.parse_digits(stored["digits.csv"], "digits.csv"))
-    unpacked = {
-        file.name: readers.gunzip(stored[file.name], file.name, file.size)
-        if file.packed
-        else stored[file.name]
-        for file in facts.files
-    }
-    parse = {"idx": _parse_idx_pair, "cifar": _parse_batches}[facts.layout]
-    train, test = (
-        parse({file.name: unpacked[file.name] for file in files_of_split}, facts)
-        for files_of_split in (facts.train, facts.test)
-    )
-    return train, test
+    return _parse(facts, facts.train, stored), _parse(facts, facts.test, stored)
 
 
-def _parse_idx_pair(contents: dict[str, bytes], facts: DatasetFacts) -> Split:
-    (images_name, images_data), (labels_name, labels_data) = contents.items()
-    images = readers.parse_idx_images(images_data, images_name)
-    if facts.transposed:
-        images = images.swapaxes(2, 3)
-    labels = readers.parse_idx_labels(
-        labels_data, labels_name, len(facts.classes), facts.first_label
-    )
+def _parse(facts: DatasetFacts, parts: Sequence[StoredFile], stored: dict[str, bytes]) -> Split:
+    """Return the images and labels in the contents of some of the stored files."""
+    names, count = [file.name for file in parts], len(facts.classes)
+    contents = [
+        readers.gunzip(stored[f.name], f.name, f.size) if f.packed else stored[f.name]
+        for f in parts
+    ]
+    if facts.layout == "cifar":
+        batches = [readers.parse_cifar(*part, count) for part in zip(contents, names, strict=True)]
+        images, labels = map(np.concatenate, zip(*batches, strict=True))
+        return Split(images, labels)
+    images = readers.parse_idx_images(contents[0], names[0])
+    labels = readers.parse_idx_labels(contents[1], names[1], count, facts.first_label)
     if len(images) != len(labels):
         raise UserError(
-            f"{images_name} holds {len(images)} images and {labels_name} {len(labels)} labels."
+            f"{names[0]} holds {len(images)} images and {names[1]} {len(labels)} labels."
         )
-    return Split(images.copy(), labels)  # a copy can be written, and is contiguous
-
-
-def _parse_batches(contents: dict[str, bytes], facts: DatasetFacts) -> Split:
-    count = len(facts.classes)
-    batches = [readers.parse_cifar(data, name, count) for name, data in contents.items()]
-    images, labels = zip(*batches, strict=True)
-    return Split(np.concatenate(images), np.concatenate(labels))
+    images = images.swapaxes(2, 3) if facts.transposed else images
+    return Split(images.copy(), labels)  # a copy can be written
 
 
 def _split_digits(images: Pixels, labels: Labels) -> tuple[Split, Split]:
