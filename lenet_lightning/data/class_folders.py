@@ -36,6 +36,9 @@ PARTS = {
 MOST_CHARACTERS = 200
 """Of the name of a class or a dataset."""
 
+MOST_BYTES = 1 << 30
+"""Of a picture's file."""
+
 MOST_NAMED = 20
 """Unreadable pictures that an error names; it counts the others."""
 
@@ -148,7 +151,8 @@ class ImageFolder(ImageDataModule):
     def contents(self) -> list[bytes]:
         """SHA-256 of each file, in the order of ``samples``."""
         try:
-            return [hashlib.sha256(path.read_bytes()).digest() for path, _ in self.samples]
+            read = (files.read(path, MOST_BYTES) for path, _ in self.samples)
+            return [hashlib.sha256(content).digest() for content in read]
         except OSError as error:
             raise UserError(
                 f"The picture {error.filename} cannot be read ({error.strerror}): make it "

@@ -272,8 +272,11 @@ def plain(picture: Image) -> Image:
 
 def is_grey_file(path: str | Path) -> bool:
     """Return whether a picture is stored in grey, by the head of its file; true if unreadable."""
+    path = Path(path)
     try:
-        with Path(path).open("rb") as file, _opened(file) as picture:
+        if not path.is_file():  # to open a pipe is to wait
+            return True
+        with path.open("rb") as file, _opened(file) as picture:
             return _is_grey(picture)
     except Exception:  # Pillow fails in many ways on damaged files
         return True

@@ -154,6 +154,13 @@ def test_every_unreadable_picture_is_named(cache: Path) -> None:
         decode(paths, 1, "own")
 
 
+def test_a_pipe_is_not_waited_for() -> None:
+    write_classes("own")
+    os.mkfifo("own/a/pipe.png")
+    with pytest.raises(UserError, match=r"own/a/pipe\.png is not a regular file"):
+        ImageFolder("own").prepare_data()
+
+
 def test_pictures_are_decoded_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_classes("own", 3, mode="RGB")
     first = ImageFolder("own").load_dataset()
