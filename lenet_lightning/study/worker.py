@@ -13,8 +13,11 @@ import torch
 
 from lenet_lightning.cli import lightning_cli
 from lenet_lightning.errors import UserError
+from lenet_lightning.store.code_version import code_version
 from lenet_lightning.study.results import complete
 from lenet_lightning.study.task import Outcome, Task
+
+code_version()  # reads every file of the package: once, before the runs are forked
 
 
 def fit(task: Task, threads: int) -> Outcome:

@@ -8,13 +8,15 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import wait
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lenet_lightning.store import run_folder
 from lenet_lightning.study.executors import LocalExecutor
-from lenet_lightning.study.task import Task
+from lenet_lightning.study.task import Outcome, Task
+from tests.conftest import PLAIN, Run
 
 CONFIG = """
 trainer: {max_epochs: 100000, accelerator: cpu, enable_progress_bar: false}
@@ -53,6 +55,17 @@ def test_a_process_that_dies_fails_its_own_run_only(executor: LocalExecutor) -> 
     assert "killed by signal 9" in first.result().error and not first.result().interrupted
     assert "second.yaml" in second.result().error
     assert "second.yaml" in Path("second.log").read_text()
+
+
+def test_a_run_that_is_complete_is_not_trained_again(executor: LocalExecutor, run: Run) -> None:
+    """A task that is started again may have lost its outcome only."""
+    assert run(f"{PLAIN} --name complete").code == 0
+    config = run_folder.read(Path("lightning_logs/complete/version_0")).config
+    again = Task(["fit", "--no_such_option"], Path("again.log"), config)
+    assert executor.submit(again).result() == Outcome()
+    assert not again.log.exists()
+    assert executor.submit(replace(again, config={})).result().interrupted == 0
+    assert "no_such_option" in again.log.read_text()
 
 
 def test_a_cancelled_run_is_saved_and_a_waiting_one_does_not_start(
