@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 import signal
@@ -12,7 +11,7 @@ import threading
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, wait
-from contextlib import ExitStack, redirect_stdout, suppress
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +150,7 @@ class RayExecutor:
         return min(slots, default=1)
 
     def _check_nodes(self, paths: list[Path]) -> None:
-        """Let every node that may train say whether it can.
+        """Let every node say whether it can train, and whether strangers can use it.
 
         Raises:
             UserError: One cannot; the sentence of the first.
@@ -159,10 +158,8 @@ class RayExecutor:
         from lenet_lightning.store.code_version import code_version
         from lenet_lightning.study.report import data_figures
 
-        nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-        addresses = {node["NodeManagerAddress"] for node in nodes}
-        if len(addresses) > 1 or not is_loopback(os.environ["RAY_ADDRESS"]):
-            check_token()
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        wanted = data_figures.datasets_of(self._configs)
         probe = paths[-1] / f".probe_{os.getpid()}"
         files.replace(probe, "seen")
         try:
@@ -172,8 +169,8 @@ class RayExecutor:
                 ask = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=here)(
                     _examination()
                 )
-                wanted = data_figures.datasets_of(self._configs)
-                answers.append(ask.remote([*map(str, paths), str(probe)], code_version(), wanted))
+                needed = [*map(str, paths), str(probe)] if node["Resources"].get("CPU") else []
+                answers.append(ask.remote(needed, code_version(), wanted))
             for node, answer in zip(nodes, answers, strict=True):
                 try:
                     problem = ray.get(answer)
@@ -210,10 +207,16 @@ def connect() -> str:
     """Connect to the cluster that ``RAY_ADDRESS`` names; return the address of its head.
 
     Raises:
-        UserError: Ray is not installed, or there is no cluster.
+        UserError: Ray is not installed, there is no cluster, or it has no or another token.
     """
     if ray is None:
         raise UserError("--executor ray needs the package ray: pip install 'lenet-lightning[ray]'.")
+    if os.environ.get("RAY_AUTH_MODE") != "token":
+        raise UserError(
+            "--executor ray: RAY_AUTH_MODE is not token: whoever reaches a cluster without a token "
+            "can run code on it, and Ray listens on every address of a machine: ray get-auth-token "
+            "--generate, and export RAY_AUTH_MODE=token on every node and here (docs/cluster.md)."
+        )
     address = os.environ.get("RAY_ADDRESS", "")
     if not address or "://" in address:
         given = f"RAY_ADDRESS is {address}" if address else "RAY_ADDRESS is not set"
@@ -225,9 +228,12 @@ def connect() -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of changes in Ray to come
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        text = " ".join(str(error).split())[:300]
-        raise UserError(f"--executor ray: RAY_ADDRESS {address}: {text}") from error
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        text = " ".join(str(error).split())[:300].rstrip(".")
+        raise UserError(
+            f"--executor ray: RAY_ADDRESS {address}: {text}. The cluster must have the token, the "
+            "Python and the Ray of this command (docs/cluster.md)."
+        ) from error
     finally:
         for number, handler in handlers.items():  # which Ray replaces
             signal.signal(number, handler)
@@ -242,28 +248,6 @@ def answers(address: str) -> bool:
             return True
     except (OSError, ValueError, OverflowError):
         return False
-
-
-def is_loopback(address: str) -> bool:
-    """Whether an address ``host:port`` is of this machine alone."""
-    host = address.rpartition(":")[0].strip("[]")
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
-
-
-def check_token() -> None:
-    """Refuse a cluster that others may reach and use.
-
-    Raises:
-        UserError: It has no token.
-    """
-    if os.environ.get("RAY_AUTH_MODE") != "token":
-        raise UserError(
-            "The Ray cluster can be reached by other machines, and runs the code of whoever "
-            "reaches it: start it with a token, RAY_AUTH_MODE=token on every node and for this "
-            "command (ray get-auth-token --generate; docs/cluster.md)."
-        )
 
 
 def _threads(config: Config) -> int:
@@ -289,6 +273,10 @@ def _examination() -> Any:
     def examine(paths: list[str], code: str, wanted: list[tuple[str, str, bool]]) -> str:
         import os
 
+        if os.environ.get("RAY_AUTH_MODE") != "token":
+            return "asks nobody for a token: start it with RAY_AUTH_MODE=token"
+        if not paths:  # without a processor, it trains nothing
+            return ""
         try:
             from lenet_lightning.data import fetch
             from lenet_lightning.errors import UserError

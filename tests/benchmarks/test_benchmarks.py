@@ -19,7 +19,7 @@ from tests.networks.compiler import needs_kernel
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = [
     "epoch", "time_to_accuracy", "scaling", "throughput", "startup", "gpu", "polarity",
-    "arithmetic", "own_pictures", "pretrained",
+    "arithmetic", "own_pictures", "executors", "pretrained",
 ]  # fmt: skip
 
 

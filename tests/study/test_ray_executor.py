@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+import re
+import secrets
 import shutil
 import signal
 import socket
@@ -29,9 +31,17 @@ from tests.power_cut import kill
 
 REPOSITORY = Path(__file__).parents[2]
 LOOPBACK = "127.0.0.1"
-BASE = """
-trainer: {max_epochs: 50, accelerator: cpu, enable_progress_bar: false, logger: false}
-data: {class_path: Digits, init_args: {batch_size: 64, subset: 512}}
+TOKEN = secrets.token_hex(32)
+SECONDS = 500  # a deadlock fails the test
+HOLD = "callbacks: [{class_path: tests.study.hold.Hold}]"
+BASE = f"""
+trainer:
+  max_epochs: 8
+  accelerator: cpu
+  enable_progress_bar: false
+  logger: false
+  {HOLD}
+data: {{class_path: Digits, init_args: {{batch_size: 64, subset: 512}}}}
 """
 STUDY = """
 name: tiny
@@ -39,9 +49,16 @@ base: base.yaml
 seeds: [0]
 settings: {adam: {}, sgd: {model.optimizer: torch.optim.SGD, model.optimizer.lr: 0.01}}
 """
-
-
+LINE = ["study", "--config", "tiny.yaml", "--allow_imports", "tests.study.hold"]
+SWEEP = """
+name: mine
+base: base.yaml
+sampler: grid
+trainer.max_epochs: 3
+space: {model.optimizer.lr: [0.001, 0.01]}
+"""
 REFUSALS = """
+import os
 from pathlib import Path
 
 from lenet_lightning.errors import UserError
@@ -68,18 +85,7 @@ refuse(cpu, Path("nowhere.yaml"))
 refuse(cpu | {"data": mnist})
 code_version.code_version = lambda: "other"
 refuse(cpu)
-ray_executor.is_loopback = lambda address: False
-refuse(cpu)
 refuse(cpu | {"threads": 3})
-"""
-
-
-SWEEP = """
-name: mine
-base: base.yaml
-sampler: grid
-trainer.max_epochs: 3
-space: {model.optimizer.lr: [0.001, 0.01]}
 """
 
 
@@ -91,6 +97,7 @@ class TestRefused:
     @pytest.fixture(autouse=True)
     def installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ray_executor, "ray", object())
+        monkeypatch.setenv("RAY_AUTH_MODE", "token")
 
     def refusal(self) -> str:
         with pytest.raises(UserError) as error:
@@ -120,27 +127,19 @@ class TestRefused:
         with pytest.raises(UserError, match="--gpu_share"):
             command.main(["--config", "tiny.yaml", "--gpu_share", share])
 
-    def test_a_cluster_without_a_token(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
-        with pytest.raises(UserError, match="RAY_AUTH_MODE=token"):
-            ray_executor.check_token()
-        monkeypatch.setenv("RAY_AUTH_MODE", "token")
-        ray_executor.check_token()
+    @pytest.mark.parametrize("mode", ["", "disabled"])
+    def test_without_a_token(self, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RAY_AUTH_MODE", mode)
+        assert "export RAY_AUTH_MODE=token" in self.refusal()
 
 
-@pytest.mark.parametrize(
-    ("address", "loopback"),
-    [
-        ("127.0.0.1:6379", True),
-        ("[::1]:6379", True),
-        ("localhost:6379", True),
-        ("10.0.0.1:6379", False),
-        ("localhost.example.org:6379", False),
-        ("auto", False),
-    ],
-)
-def test_addresses_of_this_machine_alone(address: str, loopback: bool) -> None:
-    assert ray_executor.is_loopback(address) == loopback
+def test_a_node_that_asks_for_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    examine = ray_executor._examination()
+    assert "RAY_AUTH_MODE=token" in examine([], "", [])
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    assert examine([], "", []) == ""
+    assert "does not see nowhere" in examine(["nowhere"], "", [])
 
 
 def test_an_address_that_answers() -> None:
@@ -175,33 +174,36 @@ class Cluster:
 
     def __init__(self) -> None:
         self.folder = tempfile.mkdtemp(prefix="ray_", dir="/tmp")  # sockets have short paths
-        with socket.create_server((LOOPBACK, 0)) as server:
-            self.port = server.getsockname()[1]
-        self.address = f"{LOOPBACK}:{self.port}"
         self.started: list[subprocess.Popen[bytes]] = []
-        common = [f"--node-ip-address={LOOPBACK}", "--disable-usage-stats"]
+        self.address = ""
         self.head = self.start(
-            *common, "--head", f"--port={self.port}", "--num-cpus=0", "--num-gpus=0",
-            "--include-dashboard=false", f"--temp-dir={self.folder}",
+            "--head", "--port=0", "--num-cpus=0", "--include-dashboard=false",
+            f"--temp-dir={self.folder}",
         )  # fmt: skip
+        (port,) = re.findall(r"--address='.*:(\d+)'", self.log.read_text())
+        self.address = f"{LOOPBACK}:{port}"
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start a node, and wait until it has joined."""
-        log = Path(self.folder, f"node_{len(self.started)}.log")
-        line = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *arguments]
-        with log.open("wb") as out:
-            node = subprocess.Popen(
-                [*line, "--object-store-memory=80000000"],
-                stdout=out, stderr=out, env=environment(), start_new_session=True,
-            )  # fmt: skip
-        self.started.append(node)
-        while b"Ray runtime started" not in log.read_bytes():
-            assert node.poll() is None, log.read_text()
-            time.sleep(0.1)
-        return node
+        """Start a node, and wait until it has joined; one that ends instead is started again."""
+        common = ["--block", f"--node-ip-address={LOOPBACK}", "--disable-usage-stats"]
+        common += ["--num-gpus=0", "--object-store-memory=80000000"]
+        common += ["--min-worker-port=0", "--max-worker-port=0"]  # any that are free
+        for _ in range(3):
+            self.log = Path(self.folder, f"node_{len(self.started)}.log")
+            with self.log.open("wb") as out:
+                node = subprocess.Popen(
+                    [sys.executable, "-m", "ray.scripts.scripts", "start", *common, *arguments],
+                    stdout=out, stderr=out, env=environment(), start_new_session=True,
+                )  # fmt: skip
+            self.started.append(node)
+            while node.poll() is None:
+                if b"Ray runtime started" in self.log.read_bytes():
+                    return node
+                time.sleep(0.1)
+        pytest.fail(self.log.read_text())
 
     def add_node(self) -> subprocess.Popen[bytes]:
-        return self.start(f"--address={self.address}", "--num-cpus=1", "--num-gpus=0")
+        return self.start(f"--address={self.address}", "--num-cpus=1")
 
     def stop(self) -> None:
         for node in self.started[::-1]:
@@ -210,7 +212,9 @@ class Cluster:
 
 
 def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    ray = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
+    ray |= {"RAY_memory_monitor_refresh_ms": "0"}  # others may fill the memory
+    return os.environ | ray | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -224,11 +228,11 @@ def cluster() -> Iterator[Cluster]:
         cluster.stop()
 
 
-def start(cluster: Cluster, *arguments: str) -> subprocess.Popen[str]:
+def start(cluster: Cluster, *arguments: str, **variables: str) -> subprocess.Popen[str]:
     line = [sys.executable, "-m", "lenet_lightning", *arguments, "--executor", "ray"]
     return subprocess.Popen(
         line,
-        env=environment() | {"RAY_ADDRESS": cluster.address},
+        env=environment() | {"RAY_ADDRESS": cluster.address} | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -236,20 +240,29 @@ def start(cluster: Cluster, *arguments: str) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str], code: int) -> str:
-    out, error = process.communicate(timeout=500)
+    try:
+        out, error = process.communicate(timeout=SECONDS)
+    finally:
+        process.kill()
     assert process.returncode == code, out + error
     assert "raylet" not in out
     return error
 
 
-def wait_for_rows(process: subprocess.Popen[str], folder: Path, rows: int) -> Path:
-    """The first metrics.csv of a run that is not finished and has so many rows."""
-    while process.poll() is None:
-        for file in folder.glob("*/*/version_*/metrics.csv"):
-            running = run_folder.read(file.parent).manifest.status == "running"
-            if running and len(run_folder.read_rows(file)) >= rows:
-                return file
-        time.sleep(0.05)
+def wait_for_epochs(process: subprocess.Popen[str], folder: Path, runs: int) -> None:
+    """Wait until so many runs have five epochs in metrics.csv, and hold."""
+
+    def holds(run: run_folder.Run) -> bool:
+        rows = run_folder.read_rows(run.folder / "metrics.csv")
+        return run.manifest.status == "running" and len(rows) == 5
+
+    end = time.monotonic() + SECONDS
+    while process.poll() is None and time.monotonic() < end:
+        files = folder.glob("*/*/version_*/metrics.csv")
+        if sum(holds(run_folder.read(file.parent)) for file in files) == runs:
+            return
+        time.sleep(0.1)
+    process.kill()
     raise AssertionError(process.communicate())
 
 
@@ -291,39 +304,46 @@ class TestCluster:
         return tmp_path
 
     def test_a_node_that_is_killed_changes_nothing(self, cluster: Cluster, place: Path) -> None:
-        assert command.main(["--config", "tiny.yaml", "--logs", "local", "--jobs", "2"]) == 0
+        go = place / "go"
+        go.touch()
+        assert command.main([*LINE[1:], "--logs", "local", "--jobs", "2"]) == 0
+        go.unlink()
         second = cluster.add_node()
-        study = start(cluster, "study", "--config", "tiny.yaml", "--logs", "ray")
-        wait_for_rows(study, place / "ray/tiny", 5)
+        study = start(cluster, *LINE, "--logs", "ray")
+        wait_for_epochs(study, place / "ray/tiny", 2)
         kill(second)
+        go.touch()
         assert "[2/2]" in finish(study, 0)
         for run in (place / "local/tiny").glob("*/*/version_0"):
             (other,) = (place / "ray" / run.relative_to(place / "local")).parent.glob("version_*")
             same_run(run, other)
         assert summary(place / "local/tiny") == summary(place / "ray/tiny")
+        logs = [log.read_text() for log in (place / "ray/tiny").glob("*/*/output.log")]
+        assert sum(", continued" in log for log in logs) == 1
 
     def test_a_study_that_is_stopped_or_killed_goes_on(self, cluster: Cluster, place: Path) -> None:
-        line = ["study", "--config", "tiny.yaml"]
         folder = place / "lightning_logs/tiny"
-        study = start(cluster, *line)
-        wait_for_rows(study, folder, 2)
+        study = start(cluster, *LINE)
+        wait_for_epochs(study, folder, 1)
         study.send_signal(signal.SIGINT)
         assert "to resume:\n  python -m lenet_lightning study" in finish(study, 130)
         assert statuses(folder) == ["interrupted"]
 
-        study = start(cluster, *line)
-        wait_for_rows(study, folder, 5)
+        study = start(cluster, *LINE)
+        wait_for_epochs(study, folder, 1)
         study.kill()
         study.communicate()
 
-        finish(start(cluster, *line), 0)
+        (place / "go").touch()
+        finish(start(cluster, *LINE), 0)
         assert statuses(folder) == ["finished"] * 2
         # What is finished is not trained again.
-        assert "/2]" not in finish(start(cluster, *line), 0)
+        assert "/2]" not in finish(start(cluster, *LINE), 0)
 
     def test_a_sweep_has_the_same_trials(self, cluster: Cluster, place: Path) -> None:
         pytest.importorskip("optuna", reason="Optuna is not installed: pip install -e '.[sweep]'")
         (place / "sweep.yaml").write_text(SWEEP)
+        (place / "base.yaml").write_text(BASE.replace(HOLD, ""))
         line = ["--config", "sweep.yaml", "--logs"]
         assert sweep_command.main([*line, "local", "--jobs", "2"]) == 0
         finish(start(cluster, "sweep", *line, "ray"), 0)
@@ -338,17 +358,20 @@ class TestCluster:
             text=True,
         )
         assert script.returncode == 0, script.stderr
-        path, data, code, token, size = script.stdout.splitlines()
+        path, data, code, size = script.stdout.splitlines()
         assert f"does not see {place}/nowhere.yaml: put it on a file system" in path
         assert "has no MNIST: " in data
         assert "has another version of lenet_lightning: install the same" in code
-        assert "RAY_AUTH_MODE=token" in token
         assert "the 3 processor cores and 0 GPUs that a run needs" in size
 
+    def test_a_study_without_the_token(self, cluster: Cluster, place: Path) -> None:
+        study = start(cluster, *LINE, RAY_AUTH_TOKEN="", HOME=str(place))
+        assert "The cluster must have the token" in finish(study, 2)
+        assert not [*place.glob("lightning_logs/tiny/*/*")]
+
     def test_a_head_that_is_killed(self, cluster: Cluster, place: Path) -> None:
-        (place / "base.yaml").write_text(BASE.replace("50", "5000"))  # no run ends before the head
-        study = start(cluster, "study", "--config", "tiny.yaml")
-        wait_for_rows(study, place / "lightning_logs/tiny", 2)
+        study = start(cluster, *LINE)
+        wait_for_epochs(study, place / "lightning_logs/tiny", 1)
         kill(cluster.head)
         error = finish(study, 2)
         assert "The head of the Ray cluster" in error
