@@ -10,8 +10,8 @@ import sys
 import threading
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import CancelledError, Future, wait
-from contextlib import ExitStack, redirect_stdout
+from concurrent.futures import CancelledError, Future, InvalidStateError, wait
+from contextlib import ExitStack, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,7 @@ class RayExecutor:
             outcome = Outcome("cancelled", interrupted=130)
         except ray.exceptions.RayError as error:
             outcome = Outcome(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
-        if not future.done():
+        with suppress(InvalidStateError):  # the head is gone, and was said to be
             future.set_result(outcome)
 
     def _resources(self, config: Config) -> tuple[int, float]:
@@ -192,14 +192,13 @@ class RayExecutor:
             misses = 0 if answers(self._address) else misses + 1
             if misses == 3:
                 self._lost.set()
+                error = UserError(
+                    f"The head of the Ray cluster at {self._address} is gone: start the cluster "
+                    f"again; to resume:\n  {self._command}"
+                )
                 for future in list(self._refs):
-                    if not future.done():
-                        future.set_exception(
-                            UserError(
-                                f"The head of the Ray cluster at {self._address} is gone: start "
-                                f"the cluster again; to go on:\n  {self._command}"
-                            )
-                        )
+                    with suppress(InvalidStateError):  # it has ended
+                        future.set_exception(error)
                 return
 
 

@@ -375,4 +375,4 @@ class TestCluster:
         kill(cluster.head)
         error = finish(study, 2)
         assert "The head of the Ray cluster" in error
-        assert "to go on:\n  python -m lenet_lightning study --config tiny.yaml" in error
+        assert "to resume:\n  python -m lenet_lightning study --config tiny.yaml" in error
