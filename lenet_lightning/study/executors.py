@@ -29,7 +29,7 @@ Config = Mapping[str, Any]
 
 
 class Executor(Protocol):
-    """Trains runs side by side.
+    """Trains runs side by side; any thread may call it.
 
     Attributes:
         jobs: How many runs at a time, for an estimate of the time left.
@@ -78,7 +78,8 @@ class LocalExecutor:
     def submit(self, task: Task) -> Future[Outcome]:
         """Train a run as soon as a slot is free."""
         future: Future[Outcome] = Future()
-        self._threads.submit(self._train, future, task)
+        waiting = self._threads.submit(self._train, future, task)
+        waiting.add_done_callback(lambda waiting: _never_began(future, waiting))
         return future
 
     def cancel(self, future: Future[Outcome]) -> None:
@@ -135,6 +136,12 @@ class LocalExecutor:
         del self._processes[future]
         process.join()
         return outcome
+
+
+def _never_began(future: Future[Outcome], waiting: Future[None]) -> None:
+    """End a run that waited as the executor was stopped."""
+    if waiting.cancelled() and future.set_running_or_notify_cancel():
+        future.set_result(Outcome("cancelled", interrupted=143))
 
 
 def start_context() -> Any:

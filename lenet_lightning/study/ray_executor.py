@@ -26,6 +26,7 @@ try:
 except ImportError:
     ray = None
 
+CANCELLED = Outcome("cancelled", interrupted=130)
 RETRIES = 5
 """How often a run is started again whose node or process died."""
 
@@ -54,11 +55,13 @@ class RayExecutor:
         self._configs = configs
         self._paths = [Path.cwd(), *(path.absolute() for path in paths)]
         self._checked = False
+        self._checking = threading.Lock()
         self._command = command
         self._refs: dict[Future[Outcome], Any] = {}
         self._gpu_share = gpu_share
         self._lost = threading.Event()
         self._stopped = threading.Event()
+        self._lock = threading.Lock()  # no run is handed over after either
         with ExitStack() as entered:
             # What Ray says of nodes that die, until its threads have ended; the standard output is
             # for results.
@@ -76,14 +79,18 @@ class RayExecutor:
         Raises:
             UserError: A node cannot train; told before the first run.
         """
-        if not self._checked:
-            self._check_nodes(self._paths)
-            self._checked = True
-        cpus, gpus = self._resources(task.config)
-        threads = _threads(task.config)
-        ref = self._fit.options(num_cpus=cpus, num_gpus=gpus).remote(task, threads, os.getcwd())
+        with self._checking:
+            if not self._checked and not self._stopped.is_set():
+                self._check_nodes(self._paths)
+                self._checked = True
         future: Future[Outcome] = Future()
-        self._refs[future] = ref
+        with self._lock:
+            if self._stopped.is_set() or self._lost.is_set():
+                future.set_result(CANCELLED)
+                return future
+            cpus, gpus = self._resources(task.config)
+            fit = self._fit.options(num_cpus=cpus, num_gpus=gpus)
+            ref = self._refs[future] = fit.remote(task, _threads(task.config), os.getcwd())
         ref.future().add_done_callback(lambda done: self._ended(future, done))
         return future
 
@@ -94,7 +101,8 @@ class RayExecutor:
 
     def stop(self) -> None:
         """Cancel what still runs, wait until it is saved, and leave the cluster."""
-        self._stopped.set()
+        with self._lock:
+            self._stopped.set()
         left = [future for future in self._refs if not future.done()]
         if left and not self._lost.is_set():
             print("Stopping; the current runs are being saved.", file=sys.stderr, flush=True)
@@ -103,13 +111,16 @@ class RayExecutor:
             wait(left, GRACE)
         if not self._lost.is_set():  # without its head, it would be waited for
             self._entered.close()
+        for future in left:
+            with suppress(InvalidStateError):
+                future.set_result(CANCELLED)
 
     def _ended(self, future: Future[Outcome], done: Future[Outcome]) -> None:
         """Turn what Ray says of a task into an outcome."""
         try:
             outcome = done.result()
         except (ray.exceptions.TaskCancelledError, CancelledError):
-            outcome = Outcome("cancelled", interrupted=130)
+            outcome = CANCELLED
         except ray.exceptions.RayError as error:
             outcome = Outcome(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
         with suppress(InvalidStateError):  # the head is gone, and was said to be
@@ -191,7 +202,8 @@ class RayExecutor:
         while not self._stopped.wait(2):
             misses = 0 if answers(self._address) else misses + 1
             if misses == 3:
-                self._lost.set()
+                with self._lock:
+                    self._lost.set()
                 error = UserError(
                     f"The head of the Ray cluster at {self._address} is gone: start the cluster "
                     f"again; to resume:\n  {self._command}"

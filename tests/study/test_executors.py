@@ -94,7 +94,8 @@ def test_stop_saves_what_runs(executor: LocalExecutor, capsys: pytest.CaptureFix
     running, waiting = executor.submit(task("long")), executor.submit(task("waiting"))
     folder = wait_for_epochs("long")
     executor.stop()
-    assert running.result().interrupted and not waiting.done()
+    assert running.result().interrupted and waiting.result().interrupted
+    assert not Path("waiting.log").exists()
     assert run_folder.read(folder).manifest.status == "interrupted"
     assert "are being saved" in capsys.readouterr().err
 
