@@ -37,7 +37,7 @@ START = (
 
 
 class RayExecutor:
-    """Trains runs as Ray tasks; one whose node dies goes on elsewhere from its last epoch.
+    """Trains runs as Ray tasks; one whose node dies resumes elsewhere from its last epoch.
 
     Args:
         configs: The configurations of all runs.
