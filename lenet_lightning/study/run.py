@@ -158,8 +158,9 @@ def open_session(
                     print(f"{name}: {remark}")
         except UserError as error:
             raise UserError(f"{file}: setting '{name}': {error}") from None
-        # Seeds differ in nothing else; parsing each again would only take time.
-        own = {"seed_everything": trial.seed, "name": f"{study.name}/{trial.key}"}
+        # Seeds differ in nothing else; parsing each again would only take time. Nodes of a cluster
+        # read plain numbers, not the types of jsonargparse.
+        own = {"seed_everything": int(trial.seed), "name": f"{study.name}/{trial.key}"}
         configs[trial.key] = by_setting[name] | own
     session = Session(study, file, logs, trials, configs, command, text, of_config, imports)
     session.check_needs()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+import pickle
 import re
 import secrets
 import shutil
@@ -25,7 +26,7 @@ import torch
 
 from lenet_lightning.errors import UserError
 from lenet_lightning.store import run_folder
-from lenet_lightning.study import command, executor_options, ray_executor
+from lenet_lightning.study import command, executor_options, ray_executor, run
 from lenet_lightning.study.sweep import command as sweep_command
 from lenet_lightning.study.task import Task
 from tests.power_cut import kill
@@ -169,6 +170,15 @@ def test_what_ray_prints_is_kept_off_the_standard_output(
     out, error = capsys.readouterr()
     assert out == "a result\n"
     assert error.split("\n") == ["(raylet) at the start", "(raylet) at the end"] * 2 + [""]
+
+
+def test_nodes_can_read_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have imported nothing that makes a class for a number from a file."""
+    monkeypatch.chdir(tmp_path)
+    Path("base.yaml").write_text(BASE.replace(HOLD, ""))
+    Path("tiny.yaml").write_text(STUDY)
+    session = run.open_session(Path("tiny.yaml"), Path("logs"), [], "")
+    assert b"jsonargparse" not in pickle.dumps(session.task(session.trials[0]))
 
 
 class Cluster:
@@ -316,9 +326,9 @@ class TestCluster:
         kill(second)
         go.touch()
         assert "[2/2]" in finish(study, 0)
-        for run in (place / "local/tiny").glob("*/*/version_0"):
-            (other,) = (place / "ray" / run.relative_to(place / "local")).parent.glob("version_*")
-            same_run(run, other)
+        for one in (place / "local/tiny").glob("*/*/version_0"):
+            (other,) = (place / "ray" / one.relative_to(place / "local")).parent.glob("version_*")
+            same_run(one, other)
         assert summary(place / "local/tiny") == summary(place / "ray/tiny")
         logs = [log.read_text() for log in (place / "ray/tiny").glob("*/*/output.log")]
         assert sum(", continued" in log for log in logs) == 1
