@@ -21,7 +21,7 @@ from lenet_lightning.networks import fused
 from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.process import denormals_are_zero
 from lenet_lightning.training.gradient_step import DirectLoss
-from lenet_lightning.training.losses import Penalty
+from lenet_lightning.training.losses import Objective
 
 PRODUCT = 512  # rows and columns of the large matrices
 STEP = "the whole step"
@@ -45,7 +45,7 @@ def multiplications(channels: int) -> dict[str, int]:
 def runs_of(network: LeNet5, x: Tensor, target: Tensor) -> dict[str, Callable[[], None]]:
     """Return what runs each part once; the backward pass comes with its forward pass."""
     convolutions = [*network.conv1.parameters(), *network.conv2.parameters()]
-    loss = DirectLoss(network, Penalty(0, 0))
+    loss = DirectLoss(network, Objective())
 
     def convolve() -> Tensor:
         return network.stage(network.first_stage(x), network.conv2, network.activations[1])

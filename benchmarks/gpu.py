@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from lenet_lightning.data.batches import Images, TrainBatches
 from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.training.cuda_graph import GraphedLoss
+from lenet_lightning.training.losses import Objective
 
 WORKLOADS = {"MNIST": (64, 1), "CIFAR10": (16, 3)}
 IMAGES, CHECKED_STEPS, WARM_UP = 8192, 50, 3
@@ -66,7 +67,7 @@ def stop(reason: str) -> None:
 def replayed(network: nn.Module) -> Step:
     """Return the step as ``model.cuda_graph`` takes it: all but the optimiser as a CUDA graph."""
     optimizer = adam(network)
-    loss_of = GraphedLoss(network, "cross_entropy", 0.0, refuse=stop)
+    loss_of = GraphedLoss(network, Objective(), refuse=stop)
 
     def step(images: Tensor, labels: Tensor) -> None:
         optimizer.zero_grad()

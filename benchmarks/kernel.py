@@ -22,7 +22,7 @@ from lenet_lightning.networks import fused
 from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.process import denormals_are_zero
 from lenet_lightning.training import gradient_step
-from lenet_lightning.training.losses import Penalty, class_loss
+from lenet_lightning.training.losses import Objective, class_loss
 
 WORKLOADS = {"MNIST, batch 64": (64, 1), "CIFAR-10, batch 16": (16, 3)}
 
@@ -32,7 +32,7 @@ def training_step(
 ) -> Callable[[], None]:
     """Return a step as training takes it, or by autograd unless ``one_call``."""
     optimizer = torch.optim.Adam(network.parameters(), lr=0.0005, weight_decay=0.002, fused=True)
-    gradients = gradient_step.DirectLoss(network, Penalty(0, 0))
+    gradients = gradient_step.DirectLoss(network, Objective())
     one_call = one_call and gradient_step.takes(network, "cross_entropy")
 
     def step() -> None:

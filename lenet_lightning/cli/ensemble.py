@@ -12,7 +12,6 @@ from lenet_lightning.data.datamodule import SPLIT_OPTIONS, InputSpec
 from lenet_lightning.errors import UserError
 from lenet_lightning.store import run_folder
 from lenet_lightning.training.classifier import Classifier
-from lenet_lightning.training.losses import class_loss
 from lenet_lightning.training.metrics import POLARITIES, mean_of
 
 # Options that a reported loss depends on, beside the network's own.
@@ -104,7 +103,8 @@ class Ensemble:
         """Add a network whose test has ended."""
         self.classifier = classifier
         self.probabilities.append(classifier.test_logits.softmax(-1))
-        self.penalties.append(classifier.penalty.add_to(torch.zeros(()), 1, classifier.kernels))
+        penalty = classifier.objective.penalty
+        self.penalties.append(penalty.add_to(torch.zeros(()), 1, classifier.kernels))
 
     def figures(self, labels: Tensor) -> dict[str, float]:
         """Return accuracies in [0, 1] and losses of the mean probabilities.
@@ -123,8 +123,7 @@ class Ensemble:
         for suffix, probabilities in zip(POLARITIES, mean, strict=True):
             # The softmax of a logarithm of probabilities is these probabilities.
             logits = probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
-            own = self.classifier
-            loss = class_loss(logits, labels, own.loss, own.label_smoothing)
+            loss = self.classifier.objective(logits, labels)
             figures[f"acc{suffix}"] = float((logits.argmax(-1) == labels).float().mean())
             figures[f"loss{suffix}"] = float(loss) / len(labels) + penalty
         return figures

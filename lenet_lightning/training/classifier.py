@@ -1,6 +1,7 @@
 """The LightningModule: training and evaluation of LeNet-5 on images and on their negatives."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
@@ -25,7 +26,7 @@ from lenet_lightning.store.checkpoint_schema import SPEC_KEY, SchemaError
 from lenet_lightning.training import plain_batches
 from lenet_lightning.training.finite import check_finite
 from lenet_lightning.training.gradient_step import GradientStep
-from lenet_lightning.training.losses import Loss, Objective, Penalty, class_loss, kernels
+from lenet_lightning.training.losses import Loss, Objective, Penalty, kernels
 from lenet_lightning.training.metrics import Sums, mean_of
 from lenet_lightning.training.optimizers import KerasAdam
 
@@ -105,9 +106,7 @@ class Classifier(LightningModule):
         self.save_hyperparameters(ignore=["network", "optimizer", "scheduler"], logger=False)
         self.hparams.update(plain(self.hparams))
         self.scaling = scaling
-        self.loss = loss
-        self.label_smoothing = label_smoothing
-        self.penalty = Penalty(l1, l2)
+        self.objective = Objective(loss, label_smoothing, Penalty(l1, l2))
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval
@@ -214,7 +213,7 @@ class Classifier(LightningModule):
         """Choose how gradients are computed, for the trainer's device and precision."""
         self.gradient_step = GradientStep(
             self.network,
-            Objective(self.loss, self.label_smoothing, self.penalty, self.temperature),
+            replace(self.objective, temperature=self.temperature),
             self.trainer,
             self.cuda_graph,
             backward=self.manual_backward,
@@ -315,9 +314,9 @@ class Classifier(LightningModule):
             labels: int64 ``[batch]``.
         """
         count = len(labels)
-        losses = [class_loss(x, labels, self.loss, self.label_smoothing) for x in logits]
-        # Here and not once at the end, when callbacks have replaced an average of weights.
-        loss = [self.penalty.add_to(loss, count, self.kernels) for loss in losses]
+        # The penalty here and not at the end, when callbacks have replaced an average of weights.
+        add = self.objective.penalty.add_to
+        loss = [add(self.objective(x, labels), count, self.kernels) for x in logits]
         correct = [(x.argmax(-1) == labels).sum(0) for x in logits]
         cast(Sums, self.sums[name]).update(torch.stack(loss), torch.stack(correct), count)
 

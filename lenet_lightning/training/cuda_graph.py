@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lenet_lightning.training.losses import Loss, class_loss
+from lenet_lightning.training.losses import Objective
 
 # The largest difference from eager gradients, as a share of their norm, that is taken for rounding.
 TOLERANCE = 1e-2
@@ -25,22 +25,17 @@ class BatchLoss(nn.Module):
 
     Args:
         network: maps images to logits.
-        loss: as for ``losses.class_loss``.
-        label_smoothing: likewise.
-        temperature: likewise.
+        objective: the loss; the penalty is not added.
     """
 
-    def __init__(
-        self, network: nn.Module, loss: Loss, label_smoothing: float, temperature: float = 1.0
-    ) -> None:
+    def __init__(self, network: nn.Module, objective: Objective) -> None:
         super().__init__()
-        self.network = network
-        self.options = loss, label_smoothing, temperature
+        self.network, self.objective = network, objective
 
     def forward(self, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss, a scalar, and the logits."""
         logits = self.network(images)
-        return class_loss(logits, target, *self.options), logits.detach()
+        return self.objective(logits, target), logits.detach()
 
 
 class GraphedLoss:
@@ -55,23 +50,19 @@ class GraphedLoss:
 
     Args:
         network: maps images to logits; its parameters keep their places in memory.
-        loss: as for ``losses.class_loss``.
-        label_smoothing: likewise.
+        objective: as for :class:`BatchLoss`.
         refuse: is told why nothing is replayed, if so, at the first call.
         capture: returns a module as a graph, given sample inputs.
-        temperature: as for ``losses.class_loss``.
     """
 
     def __init__(
         self,
         network: nn.Module,
-        loss: Loss,
-        label_smoothing: float,
+        objective: Objective,
         refuse: Callable[[str], None],
         capture: Capture = torch.cuda.make_graphed_callables,
-        temperature: float = 1.0,
     ) -> None:
-        self.eager = BatchLoss(network, loss, label_smoothing, temperature)
+        self.eager = BatchLoss(network, objective)
         self.refuse = refuse
         self.capture = capture
         self.graph: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
@@ -93,7 +84,7 @@ class GraphedLoss:
     def prepare(self, images: Tensor, target: Tensor) -> str | None:
         """Capture the graph and verify it; return why it is not used, None if it is."""
         # A module of its own: capturing replaces its forward by the graph.
-        own = BatchLoss(self.eager.network, *self.eager.options)
+        own = BatchLoss(self.eager.network, self.eager.objective)
         try:
             graph = self.capture(own, (images.clone(), target.clone()))
             off = self.distance(graph, images.flip(-1), target.roll(1, 0))

@@ -1,6 +1,7 @@
 """Gradients of a training batch: by one call in C on the CPU, a CUDA graph, or autograd."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import torch
@@ -10,10 +11,8 @@ from torch import Tensor, nn
 from lenet_lightning.networks import fused
 from lenet_lightning.networks.lenet5 import LeNet5, Standardize
 from lenet_lightning.training.accumulation import MeanGradient
-from lenet_lightning.training.cuda_graph import GraphedLoss
-from lenet_lightning.training.losses import Loss, Objective, Penalty, class_loss, kernels
-
-NO_GRAPH = "model.cuda_graph: kernels are launched one by one, since {}."
+from lenet_lightning.training.cuda_graph import BatchLoss, GraphedLoss
+from lenet_lightning.training.losses import Loss, Objective, kernels
 
 # With more images the cost of calls vanishes, and layer by layer less memory is in use at a time.
 MOST_IMAGES = 512
@@ -43,27 +42,25 @@ class DirectLoss:
 
     Args:
         network: on the CPU.
-        penalty: on its kernels.
-        label_smoothing: as for ``losses.class_loss``.
-        temperature: likewise.
+        objective: of which the loss is cross-entropy.
     """
 
-    def __init__(
-        self,
-        network: LeNet5,
-        penalty: Penalty,
-        label_smoothing: float = 0.0,
-        temperature: float = 1.0,
-    ) -> None:
-        self.network = network
+    def __init__(self, network: LeNet5, objective: Objective) -> None:
         self.passes = 2 if network.invariance == "averaged" else 1
-        penalties = penalty.l1, penalty.l2
-        self.options = label_smoothing, temperature, self.passes, *penalties, network.activations
-        layers = network.conv1, network.conv2, network.dense1, network.dense2, network.output
-        standardize = network.standardize
-        self.standardization = (
-            (standardize.scale, standardize.shift) if isinstance(standardize, Standardize) else None
+        scaling = network.standardize
+        self.gradients = partial(
+            fused.lenet5_gradients,
+            label_smoothing=objective.label_smoothing,
+            temperature=objective.temperature,
+            passes=self.passes,
+            l1=objective.penalty.l1,
+            l2=objective.penalty.l2,
+            activations=network.activations,
+            standardization=(
+                (scaling.scale, scaling.shift) if isinstance(scaling, Standardize) else None
+            ),
         )
+        layers = network.conv1, network.conv2, network.dense1, network.dense2, network.output
         self.parameters = [p for layer in layers for p in (layer.weight, layer.bias)]
 
     def __call__(
@@ -93,15 +90,7 @@ class DirectLoss:
         gradients = [None if p is None else gradient_of(p) for p in self.parameters]
         if self.passes == 2:
             images = torch.cat([images, 1 - images])
-        return fused.lenet5_gradients(
-            images,
-            self.parameters,
-            target,
-            gradients,
-            scale,
-            *self.options,
-            standardization=self.standardization,
-        )
+        return self.gradients(images, self.parameters, target, gradients, scale)
 
 
 class GradientStep:
@@ -120,7 +109,7 @@ class GradientStep:
 
     Attributes:
         direct: the single call in C, None where it does not apply.
-        graphed: the CUDA graph, None where it does not apply.
+        loss: the loss of a batch, a CUDA graph where one is requested and possible.
         mean: of the gradients that ``trainer.accumulate_grad_batches`` accumulates.
     """
 
@@ -135,27 +124,22 @@ class GradientStep:
     ) -> None:
         self.network, self.objective, self.mean = network, objective, MeanGradient(network)
         self.kernels = kernels(network)
-        loss, label_smoothing, penalty, temperature = objective
+        self.loss: BatchLoss | GraphedLoss = BatchLoss(network, objective)
         single = trainer.world_size == 1 and trainer.precision == "32-true"
         # Past Lightning's hooks where they have nothing to do.
         self.backward = torch.Tensor.backward if single else backward
         device = self.kernels[0].device
         self.direct: DirectLoss | None = None
-        if single and device.type == "cpu" and takes(network, loss):
-            self.direct = DirectLoss(cast(LeNet5, network), penalty, label_smoothing, temperature)
-        self.graphed: GraphedLoss | None = None
-        if not cuda_graph:
-            return
-        if reason := why_no_graph(trainer, device, network):
-            tell(NO_GRAPH.format(reason))
-        else:
-            self.graphed = GraphedLoss(
-                network,
-                loss,
-                label_smoothing,
-                refuse=lambda reason: tell(NO_GRAPH.format(reason)),
-                temperature=temperature,
-            )
+        if single and device.type == "cpu" and takes(network, objective.loss):
+            self.direct = DirectLoss(cast(LeNet5, network), objective)
+
+        def refuse(reason: str) -> None:
+            tell(f"model.cuda_graph: kernels are launched one by one, since {reason}.")
+
+        if cuda_graph and (reason := why_no_graph(trainer, device, network)):
+            refuse(reason)
+        elif cuda_graph:
+            self.loss = GraphedLoss(network, objective, refuse)
 
     def __call__(self, images: Tensor, target: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """Replace the gradients by those of ``scale`` times the loss, and of the penalty.
@@ -179,14 +163,6 @@ class GradientStep:
         if penalty:
             penalty.add_gradients(self.kernels)
         return loss, logits
-
-    def loss(self, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the sum of a batch's losses, and its logits without a gradient."""
-        if self.graphed:
-            return self.graphed(images, target)
-        logits = self.network(images)
-        loss, label_smoothing, _, temperature = self.objective
-        return class_loss(logits, target, loss, label_smoothing, temperature), logits.detach()
 
 
 def why_no_graph(trainer: Trainer, device: torch.device, network: nn.Module) -> str | None:

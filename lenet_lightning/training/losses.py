@@ -1,7 +1,8 @@
 """Losses on class targets and penalties on kernels, with Keras's meaning."""
 
 from collections.abc import Iterable
-from typing import Literal, NamedTuple, cast
+from dataclasses import dataclass
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -64,6 +65,7 @@ def norms(weights: Iterable[Tensor], order: int) -> Tensor:
     return torch.stack([torch.linalg.vector_norm(w, order) for w in weights])
 
 
+@dataclass(frozen=True)
 class Penalty:
     """L1 and L2 penalties: ``l1 * sum(|w|) + l2 * sum(w ** 2)`` over kernels (Keras ``L1L2``).
 
@@ -75,9 +77,8 @@ class Penalty:
         l2: coefficient of the squares, >= 0; its gradient is ``2 * l2 * w``.
     """
 
-    def __init__(self, l1: float, l2: float) -> None:
-        self.l1 = l1
-        self.l2 = l2
+    l1: float = 0.0
+    l2: float = 0.0
 
     def __bool__(self) -> bool:
         return bool(self.l1 or self.l2)
@@ -104,17 +105,15 @@ class Penalty:
                 weight.grad.add_(weight.sign(), alpha=self.l1)
 
 
-class Objective(NamedTuple):
-    """What training minimises.
+@dataclass(frozen=True)
+class Objective:
+    """What training minimises: :func:`class_loss` with its options, and a penalty on kernels."""
 
-    Attributes:
-        loss: as for :func:`class_loss`.
-        label_smoothing: likewise.
-        penalty: on the kernels.
-        temperature: as for :func:`class_loss`.
-    """
-
-    loss: Loss
-    label_smoothing: float
-    penalty: Penalty
+    loss: Loss = "cross_entropy"
+    label_smoothing: float = 0.0
+    penalty: Penalty = Penalty()
     temperature: float = 1.0
+
+    def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the sum over the batch of each sample's loss, without the penalty."""
+        return class_loss(logits, target, self.loss, self.label_smoothing, self.temperature)

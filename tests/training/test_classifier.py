@@ -133,7 +133,7 @@ def test_checkpoints_with_old_arguments_are_loaded(tmp_path: Path) -> None:
     }  # fmt: skip
     torch.save(checkpoint, path)
     loaded = Classifier.load_from_checkpoint(path, l2=0.25)
-    assert (loaded.tta_shift, loaded.penalty.l2) == (1, 0.25)
+    assert (loaded.tta_shift, loaded.objective.penalty.l2) == (1, 0.25)
     found = loaded.network.arguments
     assert (found["activation"], found["invariance"], found["dropout"]) == ("elu", "none", 0.2)
 

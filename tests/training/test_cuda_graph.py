@@ -14,7 +14,10 @@ from torch import Tensor, nn
 from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.training.cuda_graph import BatchLoss, GraphedLoss
 from lenet_lightning.training.gradient_step import why_no_graph
+from lenet_lightning.training.losses import Objective
 from tests.conftest import PLAIN, Run
+
+OBJECTIVE = Objective(label_smoothing=0.1)
 
 
 def batch(size: int = 8, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -60,13 +63,13 @@ def graphed(
         captured.append(capture(*args))
         return captured[-1]
 
-    return GraphedLoss(network, "cross_entropy", 0.1, said.append, keep), said, captured
+    return GraphedLoss(network, OBJECTIVE, said.append, keep), said, captured
 
 
 class TestReplay:
     def test_gives_what_eager_execution_gives(self, network: LeNet5) -> None:
         loss_of, said, captured = graphed(network, Recorder)
-        eager = BatchLoss(network, "cross_entropy", 0.1)
+        eager = BatchLoss(network, OBJECTIVE)
         for seed in range(3):
             images, labels = batch(seed=seed)
             expected, found = eager(images, labels), loss_of(images, labels)
@@ -81,7 +84,7 @@ class TestReplay:
         loss_of(*batch())[0].backward()
         found = [p.grad.clone() for p in network.parameters() if p.grad is not None]
         network.zero_grad()
-        BatchLoss(network, "cross_entropy", 0.1)(*batch())[0].backward()
+        BatchLoss(network, OBJECTIVE)(*batch())[0].backward()
         expected = [p.grad for p in network.parameters() if p.grad is not None]
         torch.testing.assert_close(found, expected)
 
@@ -110,7 +113,7 @@ class TestRefusal:
         loss_of, said, _ = graphed(network, capture)
         for seed in range(2):
             images, labels = batch(seed=seed)
-            expected = BatchLoss(network, "cross_entropy", 0.1)(images, labels)
+            expected = BatchLoss(network, OBJECTIVE)(images, labels)
             torch.testing.assert_close(loss_of(images, labels)[0], expected[0])
         assert len(said) == 1 and reason in said[0]
 

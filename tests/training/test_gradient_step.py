@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, cast, get_args
 
@@ -18,7 +19,7 @@ from lenet_lightning.networks.lenet5 import Activation, Invariance, LeNet5
 from lenet_lightning.training import gradient_step
 from lenet_lightning.training.classifier import Classifier
 from lenet_lightning.training.gradient_step import DirectLoss
-from lenet_lightning.training.losses import Penalty, class_loss, kernels
+from lenet_lightning.training.losses import Objective, Penalty, class_loss, kernels
 from tests.networks.compiler import needs_kernel
 
 pytestmark = needs_kernel
@@ -69,7 +70,9 @@ def directly(
     penalty: Penalty = Penalty(0, 0),  # noqa: B008
 ) -> list[Tensor]:
     """Likewise."""
-    done = DirectLoss(module, penalty, *options)(images, target, SCALE)
+    objective = Objective("cross_entropy", *options[:1], penalty=penalty)
+    objective = replace(objective, temperature=options[1] if options[1:] else 1.0)
+    done = DirectLoss(module, objective)(images, target, SCALE)
     assert done is not None
     loss, logits = done
     assert not loss.requires_grad and not logits.requires_grad
@@ -269,7 +272,7 @@ def test_a_label_that_is_no_class_is_not_hidden(label):
 
 class TestLeavesToAutograd:
     def check(self, module: LeNet5, images: Tensor, labels: Tensor) -> None:
-        assert DirectLoss(module, Penalty(0, 0))(images, labels, SCALE) is None
+        assert DirectLoss(module, Objective())(images, labels, SCALE) is None
         assert all(p.grad is None for p in module.parameters())
 
     def test_large_batches(self, monkeypatch):
