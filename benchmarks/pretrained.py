@@ -9,15 +9,17 @@ is compared with its network, and its figures come from the run's record.
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from lenet_lightning.cli import export
 from lenet_lightning.data.registry import DATASETS
+from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.statistics import wilson
 from lenet_lightning.store import run_folder
 from lenet_lightning.training import weights
+from lenet_lightning.training.trained import TrainedNetwork, load
 
 CARD = """\
 # {name}
@@ -74,13 +76,13 @@ POLARITY_LIMIT = (
 )
 
 
-def card(name: str, content: bytes, found: weights.Weights, config: dict[str, Any]) -> str:
+def card(name: str, content: bytes, found: TrainedNetwork, config: dict[str, Any]) -> str:
     """Return the card of a network.
 
     Args:
         name: of the network.
         content: of its file.
-        found: what the file holds.
+        found: the network in it.
         config: the configuration of its run.
     """
     facts = found.facts
@@ -92,7 +94,7 @@ def card(name: str, content: bytes, found: weights.Weights, config: dict[str, An
         if (value := figures.get(key)) is not None:
             low, high = wilson(value, count)
             rows.append(f"| {label} | {value:.2%} | {low:.2%} to {high:.2%} |")
-    polarity = found.network.arguments["invariance"] != "none"
+    polarity = cast(LeNet5, found.network).invariance != "none"
     return CARD.format(
         name=name,
         title=facts["title"],
@@ -154,7 +156,7 @@ def write(name: str, run: Path, root: str) -> None:
     path.unlink(missing_ok=True)
     command = ["--ckpt_path", str(checkpoint), "--format", "safetensors", "--root", root]
     export.main([*command, "--output", str(path)])
-    text = card(name, path.read_bytes(), weights.read(path), run_folder.read(run).config)
+    text = card(name, path.read_bytes(), load(path), run_folder.read(run).config)
     path.with_suffix(".md").write_text(text)
 
 

@@ -65,9 +65,9 @@ def prepared(line: CommandLine) -> tuple[CommandLine, Checkpoints]:
             raise UserError(NO_CHECKPOINT)
         name = "mnist"
     if name:
-        trained = weights.read(weights.path_of(str(name)))
-        print(f"Network: {name}, {trained.facts['title']}, of this package")
-        loaded = {str(name): weights.as_checkpoint(trained)}
+        checkpoint, facts = weights.read(weights.path_of(str(name)))
+        print(f"Network: {name}, {facts['title']}, of this package")
+        loaded = {str(name): checkpoint}
     else:
         loaded = {path: checkpoints.load(path) for path in ensemble.members(str(pattern))}
     path, checkpoint = next(iter(loaded.items()))

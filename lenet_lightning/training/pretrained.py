@@ -46,7 +46,7 @@ def load(path: str | Path, kernel: Kernel = "torch", imports: Collection[str] = 
             f"The checkpoint {path} has no configuration of its training: move it back to its run "
             "folder."
         )
-    return Loaded(rebuild(checkpoint, config, kernel, imports), checkpoint, config)
+    return Loaded(rebuild(checkpoint, config, kernel, imports, path), checkpoint, config)
 
 
 def rebuild(
@@ -54,8 +54,9 @@ def rebuild(
     config: dict[str, Any],
     kernel: Kernel = "torch",
     imports: Collection[str] = (),
+    path: str | Path = "The checkpoint",
 ) -> nn.Module:
-    """Return the checkpoint's network, by default on torch's own operators, for inference.
+    """Return the network of a checkpoint, by default on torch's own operators, for inference.
 
     Raises:
         UserError: weights and description do not fit each other.
@@ -77,7 +78,7 @@ def rebuild(
         network.load_state_dict(weights)
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(
-            "The checkpoint does not fit the network that it describes: it was written by another "
+            f"{path} does not fit the network that it describes: it was written by another "
             "version, or changed by hand."
         ) from error
     return network.eval()

@@ -206,9 +206,12 @@ def load(source: str | PathLike[str], imports: Collection[str] = ()) -> TrainedN
         path = path / "checkpoints" / checkpoints.BEST
     if str(source) in weights.names() or not (path.exists() or path.suffix or len(path.parts) > 1):
         path = weights.path_of(str(source))
+    facts: dict[str, str] = {}
     if path.suffix == ".safetensors":
-        found = weights.read(path)
-        return TrainedNetwork(found.network, found.spec, found.negate_border, found.facts)
-    network, checkpoint, config = pretrained.load(path, imports=imports)
+        checkpoint, facts = weights.read(path)
+        config = checkpoints.config_of(path, checkpoint) or {}
+        network = pretrained.rebuild(checkpoint, config, path=path)
+    else:
+        network, checkpoint, config = pretrained.load(path, imports=imports)
     negate_border = arguments(config.get("data")).get("negate_border", True)
-    return TrainedNetwork(network, checkpoints.spec_of(checkpoint), negate_border)
+    return TrainedNetwork(network, checkpoints.spec_of(checkpoint), negate_border, facts)

@@ -5,43 +5,23 @@ on the names of this version's options.
 """
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning
 import safetensors
 import safetensors.torch
-from torch import nn
+from torch import Tensor, nn
 
 from lenet_lightning import files, renamed, strict_yaml
 from lenet_lightning.data.datamodule import InputSpec
 from lenet_lightning.errors import UserError, nearest
-from lenet_lightning.networks import build
-from lenet_lightning.networks.lenet5 import LeNet5, Standardize
+from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.store import checkpoint_schema
 from lenet_lightning.store.checkpoint_schema import CONFIG_KEY, SPEC_KEY, SchemaError
 
 FOLDER = Path(__file__).parents[1] / "weights"
 MAX_BYTES = 100_000_000
-
-
-@dataclass
-class Weights:
-    """A trained network, read from a file.
-
-    Attributes:
-        network: maps float32 images ``[batch, channels, 32, 32]`` in [0, 1] to logits; for
-            inference.
-        spec: what it must know of its images.
-        negate_border: whether its negatives reverse the padding too.
-        facts: everything else that the file says of itself, see ``export``.
-    """
-
-    network: LeNet5
-    spec: InputSpec
-    negate_border: bool
-    facts: dict[str, str]
 
 
 def names() -> list[str]:
@@ -73,8 +53,12 @@ def description(network: nn.Module, spec: InputSpec, negate_border: bool) -> dic
     }
 
 
-def read(path: Path) -> Weights:
+def read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """Read a file that ``export --format safetensors`` wrote; nothing in it is executed.
+
+    Returns:
+        A checkpoint of this version, for evaluations; and what the file says of itself, see
+        ``export``.
 
     Raises:
         UserError: it cannot be read, or does not describe its network.
@@ -88,61 +72,48 @@ def read(path: Path) -> Weights:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"The weights {path} cannot be read: {reason}.") from error
     try:
-        described = json.loads(facts["network"])
-        images = json.loads(facts["images"])
+        network, images = json.loads(facts["network"]), json.loads(facts["images"])
         negate_border = bool(images.pop("negate_border"))
         checkpoint_schema.check_spec(images)
-        spec = InputSpec.from_dict(images)
-        if described["class"] != "LeNet5":
-            raise ValueError(described["class"])
-        network = LeNet5(**arguments_of_today(described["arguments"]), kernel="torch")
-        if "standardize.scale" in tensors:
-            zeros = (0.0,) * spec.channels
-            build.with_scaling(network, zeros, (1.0,) * spec.channels)
-        network.load_state_dict(tensors)
-    except (AttributeError, KeyError, RuntimeError, SchemaError, TypeError, ValueError) as error:
+        arguments = arguments_of_today(network["arguments"])
+        sizes = arguments.pop("in_channels"), arguments.pop("num_classes")
+        if network["class"] != "LeNet5" or sizes != (images["channels"], len(images["classes"])):
+            raise ValueError(network)
+    except (AttributeError, KeyError, SchemaError, TypeError, ValueError) as error:
         raise UserError(
             f"The weights {path} do not describe their network: expected a file that "
             "export --format safetensors wrote."
         ) from error
-    return Weights(network.eval(), spec, negate_border, facts)
-
-
-def as_checkpoint(weights: Weights) -> dict[str, Any]:
-    """Return a trained network as a checkpoint of this version, for evaluations."""
-    network, spec = weights.network, weights.spec
-    described = {k: v for k, v in network.arguments.items() if k != "kernel"}
-    data = {
-        "class_path": f"lenet_lightning.{spec.name}",
-        "init_args": {"negate_border": weights.negate_border},
-    }
     config = {
         "seed_everything": 0,
         "name": "pretrained",
         "trainer": {},
         "model": {
-            "network": {"class_path": renamed.LENET5, "init_args": described},
-            "scaling": scaling_of(network),
+            "network": {"class_path": renamed.LENET5, "init_args": arguments},
+            "scaling": scaling_of(tensors),
         },
-        "data": data,
+        "data": {
+            "class_path": f"lenet_lightning.{images['name']}",
+            "init_args": {"negate_border": negate_border},
+        },
     }
-    return {
+    checkpoint = {
         "epoch": 0,
         "global_step": 0,
         "pytorch-lightning_version": lightning.__version__,
-        "state_dict": {f"network.{name}": value for name, value in network.state_dict().items()},
-        SPEC_KEY: spec.to_dict(),
+        "state_dict": {f"network.{name}": value for name, value in tensors.items()},
+        SPEC_KEY: images,
         CONFIG_KEY: strict_yaml.dumps(config),
     }
+    return checkpoint, facts
 
 
-def scaling_of(network: LeNet5) -> str:
-    """Return the ``model.scaling`` that a network was trained with."""
-    standardize = network.standardize
-    if not isinstance(standardize, Standardize):
+def scaling_of(tensors: dict[str, Tensor]) -> str:
+    """Return the ``model.scaling`` that a network with these weights was trained with."""
+    if "standardize.scale" not in tensors:
         return "unit"
-    centered = bool((standardize.scale == 1).all() and (standardize.shift == -0.5).all())
-    return "centered" if centered else "standardized"
+    scale, shift = tensors["standardize.scale"], tensors["standardize.shift"]
+    return "centered" if bool((scale == 1).all() and (shift == -0.5).all()) else "standardized"
 
 
 def arguments_of_today(stored: dict[str, Any]) -> dict[str, Any]:
