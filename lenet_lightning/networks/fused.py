@@ -276,64 +276,50 @@ def _load() -> ctypes.CDLL:
 
 
 def _self_test() -> None:
-    """Compare the kernel with torch on LeNet-5; raise RuntimeError if they differ."""
+    """Compare the kernel with torch on two small networks; raise RuntimeError if they differ."""
+    with torch.inference_mode(False), torch.enable_grad():
+        _compare(1, ("relu", "relu", "relu"))
+        _compare(3, ("absolute", "silu", "silu"))
+
+
+def _compare(channels: int, activations: tuple[str, str, str]) -> None:
+    """Compare loss, logits and gradients of a LeNet-5: torch's, by layers, and by one call."""
     generator = torch.Generator().manual_seed(0)
 
     def random(shape: Sequence[int]) -> Tensor:
         return torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
 
-    with torch.inference_mode(False), torch.enable_grad():
-        _test_layers(random)
-        _test_gradients(random, "relu")
-        _test_gradients(random, "silu")
-
-
-def _test_layers(random: Callable[[Sequence[int]], Tensor]) -> None:
-    layers: tuple[tuple[int, int, int, LayerActivation], ...] = (
-        (1, 6, 16, "relu"),
-        (3, 6, 11, "absolute"),
-        (6, 16, 14, "relu"),
-    )
-    for channels, out, size, activation in layers:
-        x, weight, bias = tensors = [
-            random(shape).requires_grad_()
-            for shape in ((3, channels, size, size), (out, channels, 5, 5), (out,))
-        ]
-        ours = conv_pool(x, weight, bias, activation)
-        sums = F.conv2d(x, weight, bias)
-        theirs = F.max_pool2d(sums.relu() if activation == "relu" else sums.abs(), 2)
-        weights = random(theirs.shape)
-        _same(
-            (ours, *torch.autograd.grad((ours * weights).sum(), tensors)),
-            (theirs, *torch.autograd.grad((theirs * weights).sum(), tensors)),
-        )
-
-
-def _test_gradients(random: Callable[[Sequence[int]], Tensor], activation: str) -> None:
-    shapes = (6, 1, 5, 5), (16, 6, 5, 5), (120, 400), (84, 120), (10, 84)
-    x, labels = random((3, 1, 32, 32)), torch.tensor([3, 0, 9], device="cpu")
+    shapes = (6, channels, 5, 5), (16, 6, 5, 5), (120, 400), (84, 120), (10, 84)
     parameters = [
         (random(size) / math.prod(shape[1:]) ** 0.5).requires_grad_()
         for shape in shapes
         for size in (shape, shape[:1])
     ]
+    x, labels = random((3, channels, 32, 32)), torch.tensor([3, 0, 9], device="cpu")
+
+    def by_torch(x: Tensor, weight: Tensor, bias: Tensor, activation: str) -> Any:
+        maps = F.conv2d(x, weight, bias)
+        if activation == "absolute":
+            return F.max_pool2d(maps.abs(), 2)
+        return getattr(F, activation)(F.max_pool2d(maps, 2))
+
+    def by_layer(x: Tensor, weight: Tensor, bias: Tensor, activation: str) -> Any:
+        if activation in _OF_LAYER:
+            return conv_pool(x, weight, bias, cast(LayerActivation, activation))
+        return getattr(F, activation)(conv_pool(x, weight, bias))
+
+    def results(stage: Callable[..., Tensor]) -> list[Tensor]:
+        act = getattr(F, activations[2])
+        y = stage(stage(x, *parameters[:2], activations[0]), *parameters[2:4], activations[1])
+        y = act(F.linear(act(F.linear(y.flatten(1), *parameters[4:6])), *parameters[6:8]))
+        y = F.linear(y, *parameters[8:])
+        loss = F.cross_entropy(y, labels, reduction="sum")
+        return [loss, y, *torch.autograd.grad(100 * loss, parameters)]
+
     gradients = [torch.empty_like(p) for p in parameters]
-    activations = activation, activation, activation
-    loss, logits = lenet5_gradients(
-        x, parameters, labels, gradients, scale=100, activations=activations
-    )
-    act = getattr(F, activation)
-    conv1, bias1, conv2, bias2, *dense = parameters
-    y = act(F.max_pool2d(F.conv2d(x, conv1, bias1), 2))
-    y = act(F.max_pool2d(F.conv2d(y, conv2, bias2), 2)).flatten(1)
-    y = act(F.linear(act(F.linear(y, *dense[:2])), *dense[2:4]))
-    y = F.linear(y, *dense[4:])
-    torchs_loss = F.cross_entropy(y, labels, reduction="sum")
-    expected = torch.autograd.grad(100 * torchs_loss, parameters)
-    _same((loss, logits, *gradients), (torchs_loss, y, *expected))
-
-
-def _same(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> None:
-    for one, other in zip(ours, theirs, strict=True):
-        if not torch.allclose(one, other, rtol=1e-4, atol=1e-3):
-            raise RuntimeError("its self-test disagrees with torch.")
+    done = lenet5_gradients(x, parameters, labels, gradients, scale=100, activations=activations)
+    expected = results(by_torch)
+    for ours in ([*done, *gradients], results(by_layer)):
+        for one, other in zip(ours, expected, strict=True):
+            if not torch.allclose(one, other, rtol=1e-4, atol=1e-3):
+                raise RuntimeError("its self-test disagrees with torch.")
