@@ -37,8 +37,8 @@ def batches(batch: int, channels: int, device: torch.device) -> Iterator[tuple[T
     data = Images(pixels.to(device), labels.to(device))
     loader = TrainBatches(data, torch.arange(IMAGES), batch, steps_per_execution=16)
     while True:
-        for execution in loader:
-            yield from ((images, targets) for images, targets, _ in execution.batches())
+        for chunk in loader:
+            yield from ((images, targets) for images, targets, _ in chunk.batches())
 
 
 def adam(network: nn.Module, capturable: bool = False) -> torch.optim.Optimizer:

@@ -57,7 +57,7 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", r"The checkpoint was not created with WeightAveraging")
     # Where SLURM is installed, a command outside of a job is not a mistake.
     warnings.filterwarnings("ignore", r"The `srun` command is available on your system")
-    # A moved run folder: a fit that goes on there follows it, an evaluation needs nothing of it.
+    # A moved run folder: a fit that resumes there follows it, an evaluation needs nothing of it.
     warnings.filterwarnings("ignore", r"The dirpath has changed from")
 
 

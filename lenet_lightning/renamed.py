@@ -1,7 +1,7 @@
 """Old names in configurations: import paths of classes, and keys of options.
 
-A stored configuration (run folder, checkpoint, kept study) is brought up to date and goes on
-working. In what a user types or writes, an old import path works and an old key is an error.
+A stored configuration (run folder, checkpoint, kept study) is brought up to date and still
+works. In what a user types or writes, an old import path works and an old key is an error.
 """
 
 from typing import Any

@@ -97,7 +97,7 @@ def test_patience_of_the_new_configuration_wins(run: Run) -> None:
         ("--model.optimizer.fused false", "the optimiser's state in the checkpoint depends on it"),
         (
             "--model.scheduler StepLR --model.scheduler.step_size 2",
-            "the schedule goes on from the state in the checkpoint",
+            "the schedule resumes from the state in the checkpoint",
         ),
         ("--trainer.max_epochs 2", "trainer.max_epochs is 2, but the checkpoint has 2 behind it"),
         ("--trainer.max_steps 30", "trainer.max_steps is 30, but the checkpoint has 42 behind it"),

@@ -147,7 +147,7 @@ def test_one_process_can_test_what_two_trained(two: Path, run: Run) -> None:
         assert abs(test[key] - manifest.test[key]) * 360 < 1.5
 
 
-# README's line, interrupted: every process must go on from the checkpoint, or they hang.
+# README's line, interrupted: every process must resume from the checkpoint, or they hang.
 def test_torchrun_resumes() -> None:
     options = f"{PLAIN} --trainer.devices 2 --trainer.max_epochs 40 --name run"
     first = start(options, launcher=TORCHRUN)

@@ -236,7 +236,7 @@ def run_keras(keras: Any, model: Any, data: Digits) -> dict[str, list[float]]:
         def load(self, epoch: int) -> None:
             loader = data.train_dataloader()
             loader.set_epoch(epoch)
-            self.batches = [batch for execution in loader for batch in execution.batches()]
+            self.batches = [batch for chunk in loader for batch in chunk.batches()]
 
         def __len__(self) -> int:
             return len(self.batches)

@@ -26,7 +26,7 @@ FIXED = {
     "model.network": "the weights were trained for the other one",
     "model.scaling": "the weights were trained for the other one",
     "model.optimizer.class_path": "the checkpoint holds the state of the other optimiser",
-    "model.scheduler": "the schedule goes on from the state in the checkpoint",
+    "model.scheduler": "the schedule resumes from the state in the checkpoint",
 }
 
 OPTIMIZER = "model.optimizer.init_args."
@@ -61,14 +61,14 @@ def check(changed: Changes, config: dict[str, Any], checkpoint: dict[str, Any]) 
             )
     if "loops" not in checkpoint:
         raise UserError(
-            "The checkpoint holds weights only: go on from a last.ckpt; this one can be tested and "
-            "exported."
+            "The checkpoint holds weights only: resume from a last.ckpt; this one can be tested "
+            "and exported."
         )
     progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
     if progress["ready"] != progress["processed"]:
         raise UserError(
-            "The checkpoint was saved within an epoch, of which the rest is not known any more: go "
-            "on from a last.ckpt; this one can be tested and exported."
+            "The checkpoint was saved within an epoch, of which the rest is not known any more: "
+            "resume from a last.ckpt; this one can be tested and exported."
         )
     done = {"max_epochs": progress["processed"], "max_steps": checkpoint["global_step"]}
     for limit, count in done.items():
@@ -81,7 +81,7 @@ def check(changed: Changes, config: dict[str, Any], checkpoint: dict[str, Any]) 
 
 
 def same_network(
-    model: dict[str, Any], trained: dict[str, Any], path: str | Path, alone: bool = True
+    model: dict[str, Any], trained: dict[str, Any], path: str | Path, single: bool = True
 ) -> None:
     """Refuse to evaluate a checkpoint as another network than it was trained as.
 
@@ -89,11 +89,11 @@ def same_network(
         model: the options of the model.
         trained: those of the checkpoint's run, complete.
         path: the checkpoint.
-        alone: whether it is the only one.
+        single: whether it is the only one.
     """
     remedy = (
         "leave --config out to take its own settings"
-        if alone
+        if single
         else "choose checkpoints of one kind of network"
     )
     now, then = output_options(model), output_options(trained)

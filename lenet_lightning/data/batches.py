@@ -30,8 +30,8 @@ class Images(NamedTuple):
     border: int = 0
 
 
-class Execution(NamedTuple):
-    """Several consecutive training batches, delivered together.
+class Chunk(NamedTuple):
+    """Consecutive training batches, delivered together: ``steps_per_execution`` of them.
 
     Attributes:
         images: float32 ``[sum(sizes), channels, 32, 32]``, values in [0, 1].
@@ -178,7 +178,7 @@ class TrainBatches:
     def __len__(self) -> int:
         return -(-self.steps // self.steps_per_execution)
 
-    def __iter__(self) -> Iterator[Execution]:
+    def __iter__(self) -> Iterator[Chunk]:
         draws = self.draw()
         shares = [
             share(len(self.index), self.batch_size, i, self.rank, self.world_size)
@@ -188,7 +188,7 @@ class TrainBatches:
             own = shares[first : first + self.steps_per_execution]
             drawn = draws.of(own)
             labels, sizes = self.data.labels[drawn.position], [s.stop - s.start for s in own]
-            yield Execution(self.images(drawn), labels, sizes, [s.total for s in own])
+            yield Chunk(self.images(drawn), labels, sizes, [s.total for s in own])
 
     def images(self, drawn: Draws) -> Tensor:
         """Gather images and change them as it was drawn."""

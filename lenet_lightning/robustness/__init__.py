@@ -1,1 +1,1 @@
-"""Where trained networks break: accuracy on altered test images, and what the first layer sees."""
+"""Robustness of trained networks: accuracy on altered test images, and maps of the first layer."""

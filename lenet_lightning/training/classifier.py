@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lenet_lightning import renamed
 from lenet_lightning.data.augmentation import tta_images
-from lenet_lightning.data.batches import EvaluationBatch, Execution, seed_from
+from lenet_lightning.data.batches import Chunk, EvaluationBatch, seed_from
 from lenet_lightning.data.datamodule import ImageDataModule, InputSpec
 from lenet_lightning.errors import UserError
 from lenet_lightning.networks import build
@@ -120,7 +120,7 @@ class Classifier(LightningModule):
         self.teacher: Callable[[Tensor, Tensor], Tensor] | None = None
         self.temperature = 1.0
         self.gradient_step: GradientStep | None = None
-        self.executions: list[tuple[Tensor, Tensor, int]] = []
+        self.chunks: list[tuple[Tensor, Tensor, int]] = []
         self.steps: list[int] = []  # the optimizer step of each batch of the epoch
         self.to_loggers = True
         self.tested = 0  # images of the test so far
@@ -222,16 +222,16 @@ class Classifier(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Reset the metrics of an epoch that was interrupted."""
-        self.executions.clear()
+        self.chunks.clear()
         self.steps.clear()
         cast(GradientStep, self.gradient_step).mean.clear()
 
-    def training_step(self, batch: Execution, batch_idx: int) -> None:
+    def training_step(self, batch: Chunk, batch_idx: int) -> None:
         """Take an optimizer step per batch, or per ``accumulate_grad_batches`` of them."""
         trainer, gradient_step = self.trainer, cast(GradientStep, self.gradient_step)
         mean, count = gradient_step.mean, trainer.accumulate_grad_batches
         losses, outputs, labels = [], [], []
-        batch = plain_batches.execution(batch, self.channels, trainer.world_size)
+        batch = plain_batches.chunk(batch, self.channels, trainer.world_size)
         for index, (images, targets, total) in enumerate(self.until_max_steps(batch), 1):
             target = self.teacher(images, targets) if self.teacher else targets
             if self.draws:
@@ -253,10 +253,10 @@ class Classifier(LightningModule):
             self.step_optimizer()
         correct = (torch.cat(outputs).argmax(-1) == torch.cat(labels)).sum(0)
         # Read back when the epoch ends.
-        self.executions.append((torch.stack(losses), correct, sum(map(len, labels))))
+        self.chunks.append((torch.stack(losses), correct, sum(map(len, labels))))
 
-    def until_max_steps(self, batch: Execution) -> Iterator[tuple[Tensor, Tensor, int]]:
-        """Yield the execution's batches, no more than ``trainer.max_steps`` allows."""
+    def until_max_steps(self, batch: Chunk) -> Iterator[tuple[Tensor, Tensor, int]]:
+        """Yield the chunk's batches, no more than ``trainer.max_steps`` allows."""
         limit = self.trainer.max_steps
         for item in batch.batches():
             if 0 <= limit <= self.global_step:
@@ -284,10 +284,10 @@ class Classifier(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Report the epoch's mean loss and accuracy, after a check that all is finite."""
-        executions, correct, counts = zip(*self.executions, strict=True)
-        self.executions.clear()
-        # Added up at once, so that the sum is the same for any number of steps per execution.
-        losses = torch.cat(executions)
+        chunks, correct, counts = zip(*self.chunks, strict=True)
+        self.chunks.clear()
+        # Added up at once, so that the sum is the same for any number of batches per chunk.
+        losses = torch.cat(chunks)
         optimizer: Any = self.optimizers()
         check_finite(
             losses,

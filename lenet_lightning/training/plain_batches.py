@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lenet_lightning.data.batches import EvaluationBatch, Execution, to_unit
+from lenet_lightning.data.batches import Chunk, EvaluationBatch, to_unit
 from lenet_lightning.data.datamodule import InputSpec
 from lenet_lightning.data.input_size import INPUT_SIZE, repeat_and_padding
 from lenet_lightning.data.polarity import negate
@@ -69,18 +69,18 @@ def parts(batch: Any, channels: int) -> tuple[Tensor, Tensor]:
     return as_input(batch[0], channels), batch[1].long()
 
 
-def execution(batch: Any, channels: int, world_size: int) -> Execution:
-    """Return a training batch as one optimizer step.
+def chunk(batch: Any, channels: int, world_size: int) -> Chunk:
+    """Return a training batch as a chunk of one batch.
 
     Args:
-        batch: an ``Execution`` already, or a pair of images and labels.
+        batch: an ``Chunk`` already, or a pair of images and labels.
         channels: of the images.
         world_size: processes, each of which is given as many images.
     """
-    if isinstance(batch, Execution):
+    if isinstance(batch, Chunk):
         return batch
     images, labels = parts(batch, channels)
-    return Execution(images, labels, [len(labels)], [len(labels) * world_size])
+    return Chunk(images, labels, [len(labels)], [len(labels) * world_size])
 
 
 def evaluation(batch: Any, channels: int, first: int) -> EvaluationBatch:

@@ -211,6 +211,7 @@ def load(source: str | PathLike[str], imports: Collection[str] = ()) -> TrainedN
         checkpoint, facts = weights.read(path)
         config = checkpoints.config_of(path, checkpoint) or {}
         network = pretrained.rebuild(checkpoint, config, path=path)
+        network.to(memory_format=torch.contiguous_format)  # which safetensors needs to save it
     else:
         network, checkpoint, config = pretrained.load(path, imports=imports)
     negate_border = arguments(config.get("data")).get("negate_border", True)

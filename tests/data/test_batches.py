@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from lenet_lightning.data.augmentation import Augmentation
 from lenet_lightning.data.batches import (
+    Chunk,
     EvaluationBatches,
-    Execution,
     Images,
     TrainBatches,
     gather,
@@ -29,7 +29,7 @@ def data(border: int = 0, count: int = COUNT) -> Images:
 
 def epoch(loader: TrainBatches, number: int = 0) -> list[tuple[torch.Tensor, torch.Tensor, int]]:
     loader.set_epoch(number)
-    return [batch for execution in loader for batch in execution.batches()]
+    return [batch for chunk in loader for batch in chunk.batches()]
 
 
 def labels(batches: list[tuple[torch.Tensor, torch.Tensor, int]]) -> list[int]:
@@ -92,12 +92,12 @@ def test_gather_is_indexing(count):
 
 
 def test_what_a_batch_holds():
-    execution = next(iter(TrainBatches(data(), torch.arange(COUNT), 16, 2)))
-    assert isinstance(execution, Execution)
-    assert execution.images.shape == (32, 1, 32, 32) and execution.images.dtype == torch.float32
-    assert execution.labels.shape == (32,) and execution.labels.dtype == torch.int64
-    assert execution.sizes == execution.totals == [16, 16]
-    assert execution.images.min() == 0 and execution.images.max() == 1
+    chunk = next(iter(TrainBatches(data(), torch.arange(COUNT), 16, 2)))
+    assert isinstance(chunk, Chunk)
+    assert chunk.images.shape == (32, 1, 32, 32) and chunk.images.dtype == torch.float32
+    assert chunk.labels.shape == (32,) and chunk.labels.dtype == torch.int64
+    assert chunk.sizes == chunk.totals == [16, 16]
+    assert chunk.images.min() == 0 and chunk.images.max() == 1
 
 
 @pytest.mark.parametrize("options", [{}, {"polarity": "half"}, EVERYTHING])

@@ -28,8 +28,8 @@ def epoch(data: ImageDataModule, number: int = 0) -> tuple[torch.Tensor, torch.T
     """All images and labels of a training epoch, in the order of training."""
     batches = data.train_dataloader()
     batches.set_epoch(number)
-    executions = list(batches)
-    return torch.cat([e.images for e in executions]), torch.cat([e.labels for e in executions])
+    chunks = list(batches)
+    return torch.cat([e.images for e in chunks]), torch.cat([e.labels for e in chunks])
 
 
 class Contract:
@@ -143,7 +143,7 @@ class Contract:
     def test_last_partial_batch_is_kept(self, batch_size: int | str) -> None:
         data = self.make(batch_size=batch_size, subset=150)
         batches = data.train_dataloader()
-        totals = [total for execution in batches for total in execution.totals]
+        totals = [total for chunk in batches for total in chunk.totals]
         size = 150 if batch_size == "full" else int(batch_size)
         assert sum(totals) == 150 and len(totals) == batches.steps == -(-150 // size)
         assert set(totals[:-1]) <= {size} and 0 < totals[-1] <= size

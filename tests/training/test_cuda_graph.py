@@ -109,7 +109,7 @@ class TestReplay:
 
 class TestRefusal:
     def check(self, network: LeNet5, capture: Callable[..., Any], reason: str) -> None:
-        """It says the reason once, and goes on eagerly."""
+        """It says the reason once, and continues eagerly."""
         loss_of, said, _ = graphed(network, capture)
         for seed in range(2):
             images, labels = batch(seed=seed)

@@ -1,4 +1,4 @@
-"""The average over ends of learning rate cycles: what it is, when it changes, how it goes on."""
+"""The average over ends of learning rate cycles: what it is, when it changes, how it resumes."""
 
 from __future__ import annotations
 
