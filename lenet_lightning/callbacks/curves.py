@@ -20,15 +20,14 @@ class Curves(Callback):
     """Draws ``curves.png``, and shows it in TensorBoard, when a fit stops for whatever reason.
 
     The figure is drawn from the run's folder, so it holds every epoch of a resumed run. It is drawn
-    after the test that ends a fit, or when an exception ends it sooner. Nothing is drawn before
-    :meth:`open`, nor without a complete epoch.
+    after the test that ends a fit, or when an exception ends it sooner. Nothing is drawn without a
+    complete epoch.
+
+    Args:
+        folder: of the run.
     """
 
-    def __init__(self) -> None:
-        self.folder: Path | None = None
-
-    def open(self, folder: Path) -> None:
-        """Draw the run recorded in ``folder``."""
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -49,9 +48,7 @@ class Curves(Callback):
 
     def draw(self, trainer: Trainer, test: dict[str, float] | None = None) -> None:
         """Draw the run's epochs, and the test figures of its best checkpoint if given."""
-        if self.folder is None or not trainer.is_global_zero:
-            return
-        if not (self.folder / run_folder.METRICS).exists():
+        if not trainer.is_global_zero or not (self.folder / run_folder.METRICS).exists():
             return
         from lenet_lightning import plotting
 

@@ -103,19 +103,10 @@ def printed(
     for i, file in enumerate(files[:PRINTED]):
         answers = [(classes[int(index[p, i])], f"{float(best[p, i]):.1%}") for p in (0, 1)]
         rows.append((file, ink[i], *answers[0], *answers[1]))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    right = (3, 5)  # columns of numbers
-    lines = [
-        "  ".join(
-            cell.rjust(width) if k in right else cell.ljust(width)
-            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
-            if width
-        ).rstrip()
-        for row in rows
-    ]
-    if len(files) > PRINTED:
-        lines.append(f"... {len(files) - PRINTED:,} more in the file")
-    return "\n".join(lines)
+    shown = [column for column in zip(*rows, strict=True) if any(column)]
+    lines = formatting.columns([*zip(*shown, strict=True)])
+    more = len(files) - PRINTED
+    return f"{lines}\n... {more:,} more in the file" if more > 0 else lines
 
 
 def free_path(path: Path) -> Path:

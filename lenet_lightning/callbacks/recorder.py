@@ -57,7 +57,7 @@ class RunRecord(Checkpoint):
     before the ``ModelCheckpoint``: a row may then be ahead of its checkpoint, never behind, and
     a resumed run drops the rows that its checkpoint does not know.
 
-    Nothing is written before :meth:`open`.
+    It is a callback of the trainer once it is open.
 
     Args:
         monitor: the metric that chooses the best epoch.
@@ -67,7 +67,7 @@ class RunRecord(Checkpoint):
     def __init__(self, monitor: str, seed: int) -> None:
         self.monitor = monitor
         self.seed = seed
-        self.folder: Path | None = None
+        self.folder = Path()
         self.lock: IO[bytes] | None = None
         self.config = ""
         self.origin: dict[str, Any] | None = None
@@ -105,7 +105,7 @@ class RunRecord(Checkpoint):
         """Write the configuration and a first run.json."""
         cast(Classifier, pl_module).to_loggers = False  # this callback logs an epoch's row
         self.started = self.epoch_started = time.perf_counter()
-        if not trainer.is_global_zero or self.folder is None:
+        if not trainer.is_global_zero:
             return
         if not (self.folder / run_folder.CONFIG).exists():
             files.replace(self.folder / run_folder.CONFIG, self.config)
@@ -139,8 +139,6 @@ class RunRecord(Checkpoint):
 
         A new run saves a first checkpoint, so that an interrupted first epoch can be continued too.
         """
-        if self.folder is None:
-            return
         stopped = self.manifest.stopped_early
         if trainer.is_global_zero:
             known = [row for row in self.rows if int(row["epoch"]) < trainer.current_epoch]
@@ -186,7 +184,7 @@ class RunRecord(Checkpoint):
                 shown = in_percent(figures) | {"epoch": trainer.current_epoch + 1}
             logger.log_metrics(shown, step=trainer.global_step)
         row["seconds"] = round(time.perf_counter() - self.epoch_started, 3)
-        if not trainer.is_global_zero or self.folder is None:
+        if not trainer.is_global_zero:
             return
         self.rows.append({key: str(value) for key, value in row.items()})
         self.save()
@@ -198,7 +196,7 @@ class RunRecord(Checkpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record whether a callback ended training before its time; only the test is left."""
-        if trainer.is_global_zero and self.folder is not None:
+        if trainer.is_global_zero:
             self.manifest.stopped_early = trainer.should_stop
             self.save()
 
@@ -229,7 +227,6 @@ class RunRecord(Checkpoint):
 
     def missing(self, best: str) -> Path | None:
         """Return a file of the run that is gone, None if all are there."""
-        assert self.folder is not None
         names = [run_folder.CONFIG, f"checkpoints/{checkpoints.LAST}"]
         names += [run_folder.METRICS] if self.rows else []
         paths = [*(self.folder / name for name in names), *([Path(best)] if best else [])]
@@ -237,7 +234,6 @@ class RunRecord(Checkpoint):
 
     def save(self) -> None:
         """Write metrics.csv and run.json as they stand."""
-        assert self.folder is not None
         rows = self.rows
         if rows:
             text = io.StringIO()
@@ -259,13 +255,11 @@ class RunRecord(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Record why the run stopped."""
-        if not trainer.is_global_zero or self.folder is None:
-            return
-        self.stop(exception)
+        if trainer.is_global_zero:
+            self.stop(exception)
 
     def stop(self, exception: BaseException) -> None:
         """Record why the run stopped; a folder in which nothing was recorded is removed."""
-        assert self.folder is not None
         if not self.begun:
             run_folder.discard(self.folder)
             self.release()
@@ -288,7 +282,7 @@ class RunRecord(Checkpoint):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the predicted classes of the test that ends a fit, if it saw every image."""
         seen, size = images_seen(trainer, "test")
-        if self.folder is not None and trainer.is_global_zero and seen == size:
+        if trainer.is_global_zero and seen == size:
             write_predictions(self.folder, cast(Classifier, pl_module))
 
     def finish(self, test: dict[str, float] | None) -> None:

@@ -24,15 +24,12 @@ class Keeper:
 
     Attributes:
         record: config.yaml, run.json, metrics.csv and the test's predictions.
-        pictures: what TensorBoard shows beside scalars.
-        curves: curves.png.
         best: checkpoints/best.ckpt.
         last: checkpoints/last.ckpt.
     """
 
     def __init__(self, monitor: str, seed: int) -> None:
         self.record = RunRecord(monitor, seed)
-        self.pictures, self.curves = TensorBoardPictures(), Curves()
         self.best = RunCheckpoint(
             monitor=monitor,
             mode="min" if "loss" in monitor else "max",
@@ -45,14 +42,15 @@ class Keeper:
             filename="last", enable_version_counter=False, save_on_train_epoch_end=True
         )
 
-    @property
-    def callbacks(self) -> list[Callback]:
-        """All of them, in the order in which Lightning calls them."""
-        return [self.pictures, self.curves, self.record, self.best, self.last]
+    def open(self, folder: Path, config: dict[str, Any], callbacks: list[Callback]) -> None:
+        """Write into ``folder`` from now on.
 
-    def open(self, folder: Path, config: dict[str, Any]) -> None:
-        """Write into ``folder``; ``config`` is the run's complete configuration."""
+        Args:
+            folder: of the run.
+            config: the run's complete configuration.
+            callbacks: the trainer's, ``best`` and ``last`` among them; the others are put before.
+        """
         self.record.open(folder, strict_yaml.dumps(config))
-        self.curves.open(folder)
-        self.pictures.open(folder, config)
+        first = callbacks.index(self.best)
+        callbacks[first:first] = [TensorBoardPictures(folder, config), Curves(folder), self.record]
         self.best.dirpath = self.last.dirpath = str(folder / "checkpoints")

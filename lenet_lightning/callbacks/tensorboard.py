@@ -54,30 +54,26 @@ class TensorBoardPictures(Callback):
     the graph and the first layer's filters. After the test that ends a fit, all of the best
     checkpoint: the filters, the confusion matrices and the worst mistakes of both polarities, the
     test's figures, the hyperparameters. Accuracies are in per cent throughout. Epochs cost nothing.
-    Nothing is written before :meth:`open` or without a TensorBoardLogger.
+    Nothing is written without a TensorBoardLogger.
+
+    Args:
+        folder: of the run.
+        config: its complete configuration.
     """
 
-    def __init__(self) -> None:
-        self.folder: Path | None = None
-        self.config: dict[str, Any] = {}
-        self.continued = False
-
-    def open(self, folder: Path, config: dict[str, Any]) -> None:
-        """Show the run recorded in ``folder``; ``config`` is its complete configuration."""
-        self.folder = folder
-        self.config = config
+    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+        self.folder, self.config = folder, config
         self.continued = any(folder.glob("events.out.tfevents.*"))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Name the hyperparameters, which the logger keeps in hparams.yaml."""
-        logger = tensorboard(trainer)
-        if logger is not None and self.folder is not None:
+        if logger := tensorboard(trainer):
             logger.log_hyperparams(hyperparameters(self.config))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the data and the untrained network, unless an earlier session of the run has."""
         logger = tensorboard(trainer)
-        if logger is None or self.folder is None or self.continued:
+        if logger is None or self.continued:
             return
         classifier = cast(Classifier, pl_module)
         network = classifier.network
@@ -93,7 +89,7 @@ class TensorBoardPictures(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show what the best checkpoint does on the test set."""
         logger = tensorboard(trainer)
-        if logger is None or self.folder is None:
+        if logger is None:
             return
         classifier = cast(Classifier, pl_module)
         data, logits = classifier.datamodule, classifier.test_logits.cpu()

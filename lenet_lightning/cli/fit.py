@@ -169,7 +169,7 @@ class Training:
         except BaseException:
             record.abandon()
             raise
-        self.keeper.open(self.folder, config)
+        self.keeper.open(self.folder, config, self.trainer.callbacks)
         profiler = self.trainer.profiler
         profiler.dirpath = profiler.dirpath or self.folder
         for callback in self.trainer.checkpoint_callbacks:

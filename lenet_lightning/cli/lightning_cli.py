@@ -174,19 +174,18 @@ class Command(LightningCLI):
             torch.set_num_threads(self.config.threads)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Add the callbacks that keep a run's folder, and durable checkpoints."""
+        """Add this package's callbacks, and durable checkpoints."""
         options, command = self.config_init.trainer, self.line.command
         self.keeper = Keeper(self.config.monitor, self.config.seed_everything)
         self.table = PredictionTable()
-        *folder, best, last = self.keeper.callbacks
         own_bar = any(isinstance(each, ProgressBar) for each in options.callbacks or [])
         if self.config.threads == "auto":
             self.keeper.record.threads = ThreadChooser()
         self.trainer_defaults["callbacks"] = [
             *([] if own_bar or options.enable_progress_bar is False else [StepBar()]),
             *filter(None, [self.keeper.record.threads]),
-            *(folder if command == "fit" else [self.table] if command == "predict" else []),
-            *([] if options.fast_dev_run else [best, last]),
+            *([self.table] if command == "predict" else []),
+            *([] if options.fast_dev_run else [self.keeper.best, self.keeper.last]),
         ]
         own_io = (
             checkpoints.DurableCheckpointIO()

@@ -171,21 +171,11 @@ class LeNet5(nn.Module):
     def stage(self, x: Tensor, conv: nn.Conv2d, activation: ConvActivation) -> Tensor:
         """Convolution, 2x2 max pooling and activation, in the class's order."""
         if self.fused and fused.supports(x, conv.weight):
-            return fused_stage(x, conv.weight, conv.bias, activation)
-        return pool_and_activate(conv(x), activation)
-
-
-def fused_stage(
-    x: Tensor, weight: Tensor, bias: Tensor | None, activation: ConvActivation
-) -> Tensor:
-    """Return what a stage makes of images, where ``fused.supports`` them and the weight."""
-    if activation in ("relu", "absolute"):
-        return fused.conv_pool(x, weight, bias, activation)
-    return ACTIVATIONS[activation](fused.conv_pool(x, weight, bias))
-
-
-def pool_and_activate(maps: Tensor, activation: ConvActivation) -> Tensor:
-    """Return what a stage makes of a convolution's maps ``[batch, out, height, width]``."""
-    if activation == "absolute":
-        return F.max_pool2d(maps.abs(), 2)
-    return ACTIVATIONS[activation](F.max_pool2d(maps, 2))
+            if activation in ("relu", "absolute"):
+                return fused.conv_pool(x, conv.weight, conv.bias, activation)
+            pooled = fused.conv_pool(x, conv.weight, conv.bias)
+        elif activation == "absolute":
+            return F.max_pool2d(conv(x).abs(), 2)
+        else:
+            pooled = F.max_pool2d(conv(x), 2)
+        return ACTIVATIONS[activation](pooled)

@@ -57,10 +57,9 @@ def fit(
     """Train, test the best checkpoint and return the run folder."""
     config = configuration(**data)
     folder.mkdir(exist_ok=True)
-    record, pictures, curves = RunRecord("val/acc", 0), TensorBoardPictures(), Curves()
+    record = RunRecord("val/acc", 0)
+    pictures, curves = TensorBoardPictures(folder, config), Curves(folder)
     record.open(folder, yaml.safe_dump(config))
-    pictures.open(folder, config)
-    curves.open(folder)
     best = ModelCheckpoint(
         dirpath=folder / "checkpoints",
         monitor="val/acc",

@@ -64,8 +64,7 @@ def test_a_run_that_stops_is_drawn_if_it_has_an_epoch(tmp_path: Path, epochs: in
 
 def test_a_drawing_that_fails_does_not_hide_why_the_run_stopped(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("epoch\n0\n")
-    curves = Curves()
-    curves.open(tmp_path)
+    curves = Curves(tmp_path)
     with pytest.warns(UserWarning, match=r"curves.png was not drawn: .* is not a run folder"):
         curves.on_exception(Trainer(logger=False, accelerator="cpu"), Classifier(), RuntimeError())
 

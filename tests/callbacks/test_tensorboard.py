@@ -7,18 +7,15 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lenet_lightning import plotting
 from lenet_lightning.callbacks import tensorboard
-from lenet_lightning.callbacks.curves import Curves
 from lenet_lightning.callbacks.tensorboard import POLARITIES
 from lenet_lightning.data.datasets import Digits
 from lenet_lightning.networks.lenet5 import LeNet5
 from lenet_lightning.store import run_folder
-from lenet_lightning.training.classifier import Classifier
 from tests.callbacks.runner import configuration, fit
 from tests.conftest import DIGITS, Run
 
@@ -135,19 +132,6 @@ def test_nothing_is_shown_without_tensorboard(
     fit(tmp_path / "run", epochs=1, logger=logger(tmp_path / "csv"))
     assert not list(tmp_path.rglob("events.*"))
     assert not (tmp_path / "run" / "hparams.yaml").exists()
-
-
-def test_nothing_is_shown_before_a_folder_is_known() -> None:
-    trainer = Trainer(
-        accelerator="cpu",
-        fast_dev_run=True,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[tensorboard.TensorBoardPictures(), Curves()],
-    )
-    trainer.fit(classifier := Classifier(), digits := Digits(subset=128))
-    trainer.test(classifier, digits, verbose=False)
-    assert not list(Path.cwd().iterdir())
 
 
 class Recorder:
