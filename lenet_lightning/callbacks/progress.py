@@ -12,7 +12,7 @@ from lenet_lightning.training.accumulation import batches_per_step
 class StepBar(ProgressBar):
     """A tqdm bar that counts optimizer steps over all epochs; epochs print above it.
 
-    It is redrawn at most ten times a second and hides itself where standard error is no terminal.
+    It is redrawn at most ten times a second and hides where standard error is not a terminal.
     """
 
     def __init__(self) -> None:

@@ -117,7 +117,7 @@ def output_options(model: dict[str, Any]) -> dict[str, Any]:
 def own_arguments(group: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
     """Return the optimiser's arguments as they are called in a parameter group.
 
-    A group whose learning rate is the argument ``adam_lr``, as one of ``Muon``'s, says so.
+    A group whose learning rate is the argument ``adam_lr``, which ``Muon`` has, says so.
     """
     rates = {name: value for name, value in arguments.items() if name in ("lr", "adam_lr")}
     others = {name: value for name, value in arguments.items() if name not in rates}

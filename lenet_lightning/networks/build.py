@@ -26,7 +26,7 @@ NETWORKS: dict[str, type[LeNet5 | OriginalLeNet5]] = {
 
 
 def build(make: NetworkCallable, channels: int, classes: int, seed: int) -> nn.Module:
-    """Construct a network whose weights depend on ``seed`` alone.
+    """Construct a network whose weights depend on ``seed`` only.
 
     Raises:
         UserError: it cannot be constructed, or does not map images to logits.

@@ -1,4 +1,4 @@
-"""Convolution, pooling and activation as one layer on the CPU; LeNet-5's gradients as one call.
+"""Convolution, pooling and activation in one layer on the CPU; LeNet-5's gradients in one call.
 
 The layer computes what ``relu(max_pool2d(conv2d(x, weight, bias), 2))`` computes, or
 ``max_pool2d(conv2d(x, weight, bias).abs(), 2)``, with exact gradients, several times faster on the
@@ -17,7 +17,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from importlib import resources
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor
@@ -159,19 +159,39 @@ class _ConvPool(torch.autograd.Function):
         return dx, dweight, dbias if ctx.needs_input_grad[2] else None, None
 
 
+class GradientOptions(NamedTuple):
+    """What `lenet5_gradients` computes the gradients of.
+
+    Attributes:
+        label_smoothing: as for `losses.class_loss`.
+        temperature: likewise.
+        passes: 1, or 2: there are then two images for each target, all first ones before all
+            second ones, and logits are the mean over both.
+        l1: as for `losses.Penalty`, whose gradient is added to the scaled one of the losses.
+        l2: likewise.
+        activations: of the two convolutions and of the hidden dense layers: ``relu``,
+            ``leaky_relu``, ``elu``, ``tanh`` or ``silu``, after pooling; or ``absolute``, before
+            it, for convolutions only.
+        standardization: a factor and a summand for each channel of the images, contiguous float32
+            with C elements each.
+    """
+
+    label_smoothing: float = 0.0
+    temperature: float = 1.0
+    passes: int = 1
+    l1: float = 0.0
+    l2: float = 0.0
+    activations: tuple[str, str, str] = ("relu", "relu", "relu")
+    standardization: tuple[Tensor, Tensor] | None = None
+
+
 def lenet5_gradients(
     x: Tensor,
     parameters: Sequence[Tensor | None],
     target: Tensor,
     gradients: Sequence[Tensor | None],
     scale: float = 1.0,
-    label_smoothing: float = 0.0,
-    temperature: float = 1.0,
-    passes: int = 1,
-    l1: float = 0.0,
-    l2: float = 0.0,
-    activations: tuple[str, str, str] = ("relu", "relu", "relu"),
-    standardization: tuple[Tensor, Tensor] | None = None,
+    options: GradientOptions = GradientOptions(),  # noqa: B008
 ) -> tuple[Tensor, Tensor]:
     """Write the gradients of LeNet-5: of a batch's cross-entropy, and of a penalty.
 
@@ -180,24 +200,14 @@ def lenet5_gradients(
     threads.
 
     Args:
-        x: float32 [B, C, H, W].
+        x: float32 [B, C, H, W], or [2 B, C, H, W] with two passes.
         parameters: contiguous float32 weight and bias of the two convolutions and the three dense
             layers in turn, as `torch.nn` shapes them. The first bias may be None.
         target: labels, whole numbers [B]; or the probability of each class, [B, classes]. A label
-            that is no class makes the loss NaN.
+            that is not a class makes the loss NaN.
         gradients: contiguous memory for each parameter's gradient.
-        scale: a factor of the gradients.
-        label_smoothing: as for `losses.class_loss`.
-        temperature: likewise.
-        passes: 1, or 2: x then holds 2 B images, and those B apart share their target, and the
-            mean of their logits.
-        l1: as for `losses.Penalty`, whose gradient is added to the scaled one of the losses.
-        l2: likewise.
-        activations: of the two convolutions and of the hidden dense layers: ``relu``,
-            ``leaky_relu``, ``elu``, ``tanh`` or ``silu``, after pooling; or ``absolute``, before
-            it, for convolutions only.
-        standardization: a factor and a summand for each channel of the images, contiguous float32
-            with C elements each.
+        scale: a factor of the gradients of the losses.
+        options: see there.
 
     Returns:
         The sum over the batch of losses and penalty, float32 [], and the logits, float32
@@ -211,7 +221,7 @@ def lenet5_gradients(
     """
     weights = cast(Sequence[Tensor], parameters[::2])
     size = x.shape[1:]
-    images = len(x) // passes
+    images = len(x) // options.passes
     widths = [len(weight) for weight in weights]
     rows, columns = (((n - KERNEL_SIZE + 1) // 2 - KERNEL_SIZE + 1) // 2 for n in size[1:])
     if weights[2].shape[-1] != (left := widths[1] * rows * columns):
@@ -224,18 +234,18 @@ def lenet5_gradients(
         raise ValueError(f"the target's shape is {tuple(target.shape)}: expected {shape}")
     target = target.to(x.dtype if soft else torch.int64).contiguous()
     x = x.contiguous()
-    factor, shift = standardization or (None, None)
-    if not standardization and size[0] > 1:
+    factor, shift = options.standardization or (None, None)
+    if not options.standardization and size[0] > 1:
         factor, shift = x.new_ones(size[0]), x.new_zeros(size[0])
     labels, probabilities = (None, target.data_ptr()) if soft else (target.data_ptr(), None)
     # Of the images' type and device, whatever torch's defaults are.
     loss, logits = x.new_empty(()), x.new_empty((images, widths[4]))
     failed = _kernel().lenet5_gradients(
         x.data_ptr(), *_addresses([factor, shift]), _pointers(parameters), labels, probabilities,
-        _pointers(gradients),
-        loss.data_ptr(), logits.data_ptr(), (ctypes.c_int * 5)(*widths), images, passes, *size,
-        (ctypes.c_int * 3)(*(_OF_NETWORK[name] for name in activations)),
-        label_smoothing, temperature, scale, l1, l2, _threads(),
+        _pointers(gradients), loss.data_ptr(), logits.data_ptr(),
+        (ctypes.c_int * 5)(*widths), images, options.passes, *size,
+        (ctypes.c_int * 3)(*(_OF_NETWORK[name] for name in options.activations)),
+        options.label_smoothing, options.temperature, scale, options.l1, options.l2, _threads(),
     )  # fmt: skip
     if failed:
         raise MemoryError("the fused network ran out of memory")
@@ -317,7 +327,8 @@ def _compare(channels: int, activations: tuple[str, str, str]) -> None:
         return [loss, y, *torch.autograd.grad(100 * loss, parameters)]
 
     gradients = [torch.empty_like(p) for p in parameters]
-    done = lenet5_gradients(x, parameters, labels, gradients, scale=100, activations=activations)
+    options = GradientOptions(activations=activations)
+    done = lenet5_gradients(x, parameters, labels, gradients, 100, options)
     expected = results(by_torch)
     for ours in ([*done, *gradients], results(by_layer)):
         for one, other in zip(ours, expected, strict=True):

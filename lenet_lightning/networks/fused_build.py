@@ -78,7 +78,7 @@ def _make(folder: Path) -> None:
 
 def _is_private(folder: Path) -> bool:
     """Whether a folder is this user's own, and no other can write to it or replace it."""
-    status = folder.lstat()  # of a symbolic link itself, which is no folder
+    status = folder.lstat()  # of a symbolic link itself, which is not a folder
     return (
         stat.S_ISDIR(status.st_mode)
         and status.st_uid == os.geteuid()

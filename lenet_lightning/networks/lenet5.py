@@ -86,7 +86,7 @@ class LeNet5(nn.Module):
         num_classes: length of the output.
         activation: hidden activation; the output is linear (the loss applies softmax).
         conv_activation: activation of the convolutions, where it is another one: also
-            ``absolute``, the absolute value. With invariance ``absolute``, conv2's alone.
+            ``absolute``, the absolute value. With invariance ``absolute``, conv2's only.
         initializer: initialiser of the kernels; ``default`` is torch's.
         dropout: probability of dropping a unit of the two hidden dense layers while training.
         invariance: ``none``, or a construction that gives the same logits for an image and its

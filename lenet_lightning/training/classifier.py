@@ -36,7 +36,7 @@ Scaling = Literal["unit", "centered", "standardized"]
 class Classifier(LightningModule):
     """Trains LeNet-5 and reports accuracy and loss on originals and on negatives.
 
-    The network exists once the classifier is constructed; its weights depend on ``seed`` alone.
+    The network exists once the classifier is constructed; its weights depend on ``seed`` only.
     Reported losses include the penalties, as Keras's do; accuracies are fractions in [0, 1].
     :meth:`load_from_checkpoint` restores all arguments but ``optimizer`` and ``scheduler``.
 
@@ -132,7 +132,7 @@ class Classifier(LightningModule):
                 "model.scaling centered, with which the negative of an image is its opposite."
             )
         self.hparams["network"] = build.describe(made)
-        # Whether a step may draw random numbers, which then depend on (seed, step) alone.
+        # Whether a step may draw random numbers, which then depend on (seed, step) only.
         self.draws = not isinstance(made, LeNet5) or made.dropout.p > 0
         if scaling != "unit":
             mean = 0.5 if scaling == "centered" else 0.0  # until the data are known

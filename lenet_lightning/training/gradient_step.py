@@ -1,7 +1,6 @@
 """Gradients of a training batch: by one call in C on the CPU, a CUDA graph, or autograd."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import cast
 
 import torch
@@ -48,8 +47,7 @@ class DirectLoss:
     def __init__(self, network: LeNet5, objective: Objective) -> None:
         self.passes = 2 if network.invariance == "averaged" else 1
         scaling = network.standardize
-        self.gradients = partial(
-            fused.lenet5_gradients,
+        self.options = fused.GradientOptions(
             label_smoothing=objective.label_smoothing,
             temperature=objective.temperature,
             passes=self.passes,
@@ -90,7 +88,9 @@ class DirectLoss:
         gradients = [None if p is None else gradient_of(p) for p in self.parameters]
         if self.passes == 2:
             images = torch.cat([images, 1 - images])
-        return self.gradients(images, self.parameters, target, gradients, scale)
+        return fused.lenet5_gradients(
+            images, self.parameters, target, gradients, scale, self.options
+        )
 
 
 class GradientStep:

@@ -61,7 +61,7 @@ def parts(batch: Any, channels: int) -> tuple[Tensor, Tensor]:
     """Return the images and labels of a batch.
 
     Raises:
-        UserError: it is no pair of them.
+        UserError: it is not a pair of them.
     """
     pair = isinstance(batch, list | tuple) and len(batch) == 2
     if not (pair and all(isinstance(part, Tensor) for part in batch) and batch[1].ndim == 1):

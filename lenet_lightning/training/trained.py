@@ -112,7 +112,7 @@ class TrainedNetwork(nn.Module):
             A prediction for one picture, a list of them for a list.
 
         Raises:
-            UserError: a picture cannot be read, or an array is no picture.
+            UserError: a picture cannot be read, or an array is not a picture.
         """
         several = isinstance(pictures, list)
         given: list[Any] = pictures if isinstance(pictures, list) else [pictures]
@@ -147,7 +147,7 @@ def as_picture(given: Any) -> Image.Image:
     """Return a picture in mode ``L`` or ``RGB``.
 
     Raises:
-        UserError: it cannot be read, or is no picture.
+        UserError: it cannot be read, or is not a picture.
     """
     if isinstance(given, str | PathLike):
         return read_picture(Path(given))
@@ -168,8 +168,8 @@ def as_picture(given: Any) -> Image.Image:
     grey, colour = array.ndim == 2, array.ndim == 3 and array.shape[2] == 3
     if not (grey or colour) or array.size == 0:
         raise UserError(
-            f"An array of shape {[*given.shape]} is no picture: expected [height, width], "
-            "[height, width, 3] or [3, height, width]; give several pictures as a list."
+            f"An array of shape {[*given.shape]} is not a picture: expected [height, "
+            "width], [height, width, 3] or [3, height, width]; give several pictures as a list."
         )
     if array.dtype == np.bool_:
         array = array.astype(np.float32)
