@@ -73,7 +73,7 @@ class ImageDataModule(LightningDataModule):
         download: fetch what is missing or damaged; false refuses instead.
         batch_size: images of a training batch over all devices, or ``full`` for the whole set.
         eval_batch_size: images evaluated together, over all devices.
-        steps_per_execution: optimizer steps run per call of the training step (Keras's name); any
+        steps_per_execution: batches of a call of the training step (Keras's name); any
             value gives the same training. ``auto`` takes about a thousand images at a time.
         protocol: ``holdout`` chooses the best epoch on validation images split from the training
             set and tests once, at the end. ``watch`` does the same and also evaluates the test set

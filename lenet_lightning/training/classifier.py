@@ -1,6 +1,6 @@
 """The LightningModule: training and evaluation of LeNet-5 on images and on their negatives."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self, cast
@@ -232,7 +232,9 @@ class Classifier(LightningModule):
         mean, count = gradient_step.mean, trainer.accumulate_grad_batches
         losses, outputs, labels = [], [], []
         batch = plain_batches.chunk(batch, self.channels, trainer.world_size)
-        for index, (images, targets, total) in enumerate(self.until_max_steps(batch), 1):
+        for index, (images, targets, total) in enumerate(batch.batches(), 1):
+            if 0 <= trainer.max_steps <= self.global_step:
+                break
             target = self.teacher(images, targets) if self.teacher else targets
             if self.draws:
                 again = [mean.batches] if mean.batches else []
@@ -254,14 +256,6 @@ class Classifier(LightningModule):
         correct = (torch.cat(outputs).argmax(-1) == torch.cat(labels)).sum(0)
         # Read back when the epoch ends.
         self.chunks.append((torch.stack(losses), correct, sum(map(len, labels))))
-
-    def until_max_steps(self, batch: Chunk) -> Iterator[tuple[Tensor, Tensor, int]]:
-        """Yield the chunk's batches, no more than ``trainer.max_steps`` allows."""
-        limit = self.trainer.max_steps
-        for item in batch.batches():
-            if 0 <= limit <= self.global_step:
-                return
-            yield item
 
     def step_optimizer(self) -> None:
         """Clip the gradients, and take a step of the optimizer and of the scheduler."""
