@@ -114,19 +114,11 @@ def _name(key: str, content: bytes) -> str:
 
 
 def _keep(content: bytes, folder: Path, key: str) -> Path:
-    """Write a library to a folder; flushed and renamed, so that it is complete or not there."""
+    """Write a library to a folder, so that it is complete or not there."""
     path = folder / _name(key, content)
-    handle, temporary = tempfile.mkstemp(prefix=".fused-", dir=folder)
-    try:
-        with open(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
+    with files.written(path, content):
+        pass
+    path.chmod(0o600)  # whatever the umask lets others do
     return path
 
 
