@@ -162,7 +162,7 @@ class TestPredict:
         ("given", "part"),
         [
             (np.zeros((2, 3, 4, 5)), "give several pictures as a list"),
-            (np.zeros((0, 4)), "no picture"),
+            (np.zeros((0, 4)), "not a picture"),
             (np.full((4, 4), 2.0), r"expected \[0, 1\]"),
             (np.full((4, 4), np.nan), r"expected \[0, 1\]"),
             (np.full((4, 4), 300), "expected 0..255"),
