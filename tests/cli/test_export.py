@@ -249,7 +249,8 @@ def test_what_a_file_says_of_its_run() -> None:
     best = folder / "checkpoints" / "best.ckpt"
     best.write_bytes(b"content")
     checkpoint = {"epoch": 4, "global_step": 99, checkpoints.SPEC_KEY: MNIST.to_dict()}
-    facts = export.metadata(best, checkpoint, CONFIG)
+    facts = export.metadata(best, checkpoint, CONFIG | {"model": {"scaling": "unit"}})
+    assert facts["title"] == "LeNet-5 trained on MNIST"
     manifest = run_folder.read(folder).manifest
     said = json.loads(facts["provenance"])
     assert (said["digests"], said["code"]) == (manifest.data.digests, manifest.code)
@@ -269,6 +270,19 @@ def test_polarity_in_words(network: dict, data: dict, parts: list[str]) -> None:
     spec = {"class_path": "lenet_lightning.LeNet5", "init_args": network}
     said = export.polarity({"model": {"network": spec}, "data": {"init_args": data}})
     assert all(part in said for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mean", "std"),
+    [
+        ("unit", [0.0], [1.0]),
+        ("centered", [0.5], [1.0]),
+        ("standardized", [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]),
+    ],
+)
+def test_scaling_in_numbers(kind: str, mean: list[float], std: list[float]) -> None:
+    found = export.scaling_inside({"model": {"scaling": kind}}, MNIST)
+    assert found == {"kind": kind, "mean": mean, "std": std}
 
 
 def test_preprocessing_in_words() -> None:

@@ -268,6 +268,8 @@ def test_distortions_end_after_their_epochs():
     assert distorted.at(3) == Augmentation(**options)
     with pytest.raises(UserError, match=r"distortion_epochs is 3, but data.augmentation.cutout"):
         Augmentation(distortion_epochs=3)
+    for option in ({"cutout": 4}, {"elastic": 1.0}):
+        assert Augmentation(distortion_epochs=3, **option).at(3) == Augmentation()
     always = Augmentation(cutout=4, elastic=1.0)
     assert always.at(1000) == always
 
