@@ -29,6 +29,8 @@ def drop_stray_variables() -> None:
     stray = () if "MASTER_PORT" in os.environ else RANK_VARIABLES
     for name in (*stray, *(() if "SLURM_NTASKS" in os.environ else ("SLURM_PROCID",))):
         os.environ.pop(name, None)
+    if not stray:  # a process that loses another one says so itself, in one line
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
 def count_tasks_per_node() -> None:
@@ -44,7 +46,10 @@ def count_tasks_per_node() -> None:
 
 def has_lost_peer(error: RuntimeError) -> bool:
     """Tell whether another process, which has said why, has left the group of processes."""
-    return bool(re.search(r"(closed|reset) by peer", str(error)))
+    from torch.distributed import DistNetworkError
+
+    lost = re.search(r"(closed|reset) by peer|Broken pipe", str(error))
+    return lost is not None or isinstance(error, DistNetworkError)
 
 
 def decide_once(strategy: Strategy, decide: Callable[[], Decision]) -> Decision:

@@ -146,12 +146,15 @@ WRONG_VALUES = {
     "--trainer.limit_train_batches 0": "trainer.limit_train_batches is 0",
     "--trainer.limit_val_batches 0": "trainer.limit_val_batches is 0",
     "--trainer.limit_test_batches 0": "trainer.limit_test_batches is 0",
-    "--trainer.limit_predict_batches 1": "trainer.limit_predict_batches is 1, but a row is written",
-    "--trainer.check_val_every_n_epoch 2": "trainer.check_val_every_n_epoch must be 1",
+    "--trainer.limit_predict_batches 1": "trainer.limit_predict_batches is 1: a row is written",
+    "--trainer.check_val_every_n_epoch 2": "check_val_every_n_epoch is 2: every epoch is validated",
     "--name ../other": "name is ../other: expected a folder below --logs",
     "--name /elsewhere": "name is /elsewhere: expected a folder below --logs",
     "--model.loss": "--model.loss is given without a value.",
-    "--config": "--config is given without a file",
+    "--model.network.activation": "--model.network.activation is given without a value.",
+    "--trainer.callbacks EarlyStopping --trainer.callbacks.monitor": "callbacks.monitor is given",
+    "--config": "--config is given without a value.",
+    "-c": "--config is given without a value.",
     "extra": "extra is not an option",
 }
 
@@ -209,7 +212,7 @@ CONTRADICTIONS = {
     f"{MUON} --model.optimizer.momentum 1": "refuses its arguments: Invalid momentum",
     f"{MUON} --model.scheduler OneCycleLR --model.scheduler.total_steps 9 "
     "--model.scheduler.max_lr [0.1]": "model.scheduler refuses its arguments",
-    "--trainer.model_registry mine": "trainer.model_registry sends checkpoints to a service",
+    "--trainer.model_registry mine": "checkpoints would be sent to a service",
     "--trainer.callbacks EMAWeightAveraging --trainer.callbacks.update_starting_at_epoch 1": (
         "use update_starting_at_step"
     ),
@@ -301,7 +304,7 @@ class TestCommand:
 
     @pytest.mark.parametrize("command", ["validate", "test", "predict"])
     def test_no_checkpoint(self, run: Run, command: str) -> None:
-        for options in ("", "--data Digits", "--data Digits --ckpt_path", "--data.root x.png"):
+        for options in ("", "--data Digits", "--data.root x.png"):
             if command != "predict":
                 refuse(run, f"{command} {options}", "ckpt_path is required", "best.ckpt")
             elif not options:  # the networks of this package predict

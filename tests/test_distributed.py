@@ -331,6 +331,18 @@ def test_a_refusal_starts_no_process(external: bool, calls: list[Any]) -> None:
     assert strategy.calls == calls
 
 
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (torch.distributed.DistNetworkError("Failed to recv, got 0 bytes."), True),
+        (RuntimeError("[pair.cc:561] Connection closed by peer [127.0.0.1]:48868."), True),
+        (RuntimeError("Tensors must be contiguous"), False),
+    ],
+)
+def test_a_process_that_is_gone(error: RuntimeError, lost: bool) -> None:
+    assert distributed.has_lost_peer(error) == lost
+
+
 def test_a_decision_is_broadcast() -> None:
     strategy: Any = FakeStrategy(external=False)
     assert distributed.decide_once(strategy, lambda: 3) == 3

@@ -3,9 +3,10 @@
 import inspect
 import pydoc
 import re
+from collections.abc import Callable
 from dataclasses import is_dataclass
 from pathlib import Path, PurePath
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,11 +29,55 @@ from lenet_lightning.training.metrics import metric_names
 from lenet_lightning.training.schedulers import LinearCycles
 from lenet_lightning.training.weight_averaging import CycleAveraging
 
-# Trainer options that must not be 0, and what needs them.
-NEEDED = {
-    "limit_train_batches": "a run is there to train",
-    "limit_val_batches": "the best epoch is selected on validation images",
-    "limit_test_batches": "the best epoch is tested at the end",
+# Words that an option of the trainer may be, where it is a word.
+WORDS = {
+    "accelerator": ["auto", "cpu", "gpu", "cuda", "mps"],
+    # Others split the network, or start processes that do not know the run's folder.
+    "strategy": ["auto", "ddp"],
+    "profiler": ["simple", "advanced", "pytorch"],
+    "gradient_clip_algorithm": ["norm", "value"],
+}
+
+# What an option of the trainer may be, and what is said of any other value.
+TRAINER: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "max_epochs": (
+        lambda count: count is None or count > 0 or count == -1,
+        "expected a whole number above 0, or -1 for no limit",
+    ),
+    "limit_train_batches": (lambda part: part != 0, "a run is there to train: leave it out"),
+    "limit_val_batches": (
+        lambda part: part != 0,
+        "the best epoch is selected on validation images: leave it out",
+    ),
+    "limit_test_batches": (
+        lambda part: part != 0,
+        "the best epoch is tested at the end: leave it out",
+    ),
+    "limit_predict_batches": (
+        lambda part: part is None or (isinstance(part, float) and part == 1),
+        "a row is written for every image: leave it out",
+    ),
+    "check_val_every_n_epoch": (
+        lambda epochs: epochs == 1,
+        "every epoch is validated, since the best one is selected among all: leave it out",
+    ),
+    "val_check_interval": (
+        lambda interval: interval is None or isinstance(interval, int | float),
+        "expected a number of batches, or a share of an epoch such as 0.5",
+    ),
+    "model_registry": (
+        lambda name: name is None,
+        "checkpoints would be sent to a service: leave it out",
+    ),
+    "accumulate_grad_batches": (lambda count: count > 0, "expected a whole number above 0"),
+    "gradient_clip_val": (
+        lambda largest: largest is None or 0 <= largest < np.inf,
+        "expected a number, 0 or more",
+    ),
+    "precision": (
+        lambda kind: kind in (None, 32, "32", "32-true", "bf16-mixed", "bf16"),
+        "expected 32-true or bf16-mixed, whose gradients need no scaling",
+    ),
 }
 
 
@@ -70,31 +115,31 @@ def configuration(config: dict[str, Any]) -> None:
         raise UserError("Give --resume or --ckpt_path, not both.")
     nulls(config)
     folder_name(config["name"])
-    hardware(config["trainer"])
-    training(config["trainer"])
+    trainer_options(config["trainer"])
 
 
 def nulls(config: dict[str, Any]) -> None:
     """Refuse ``null`` for an option that has a value by default; the parser lets it pass."""
-    data = pydoc.locate(config["data"]["class_path"])
-    owners = [("trainer", config["trainer"], Trainer), ("model", config["model"], Classifier)]
-    owners.append(("data", config["data"].get("init_args", {}), cast(type, data)))
-    network = config["model"]["network"] or {}
-    if kind := NETWORKS.get(network.get("class_path", "")):
-        owners.append(("model.network", network.get("init_args", {}), kind))
-    for owner, values, kind in owners:
-        for name, parameter in parameters(kind).items():
-            unset = (None, inspect.Parameter.empty)
-            if parameter.default not in unset and values.get(name, parameter.default) is None:
-                default = getattr(parameter.default, "__name__", parameter.default)
-                like = (
-                    "options"
-                    if is_dataclass(default)
-                    else f"a value such as its default, {default}"
-                )
-                raise UserError(f"{owner}.{name} is null: leave it out, or give it {like}.")
     if config["logs"] is None:
         raise UserError("logs is null: leave it out, or give it a folder such as lightning_logs.")
+    network, data = config["model"]["network"] or {}, config["data"]
+    owners: dict[str, tuple[Any, dict[str, Any]]] = {
+        "trainer": (Trainer, config["trainer"]),
+        "model": (Classifier, config["model"]),
+        "data": (pydoc.locate(data["class_path"]), data.get("init_args", {})),
+        "model.network": (
+            NETWORKS.get(network.get("class_path", "")),
+            network.get("init_args", {}),
+        ),
+    }
+    for owner, (kind, values) in owners.items():
+        for name, parameter in (parameters(kind) if kind else {}).items():
+            default = parameter.default
+            if default in (None, inspect.Parameter.empty) or values.get(name, default) is not None:
+                continue
+            like = f"a value such as its default, {getattr(default, '__name__', default)}"
+            like = "options" if is_dataclass(default) else like
+            raise UserError(f"{owner}.{name} is null: leave it out, or give it {like}.")
 
 
 def folder_name(name: str | None) -> None:
@@ -104,161 +149,101 @@ def folder_name(name: str | None) -> None:
         raise UserError(f"name is {name}: expected a folder below --logs, such as mnist/trial.")
 
 
-def hardware(trainer: dict[str, Any]) -> None:
-    """Refuse devices that Lightning does not know or this machine does not have."""
-    accelerator, strategy = trainer["accelerator"], trainer["strategy"]
-    cuda, mps = CUDAAccelerator.is_available(), MPSAccelerator.is_available()
-    there = {"auto": True, "cpu": True, "gpu": cuda or mps, "cuda": cuda, "mps": mps}
-    if isinstance(accelerator, str):
-        choose("trainer.accelerator", accelerator, list(there))
-        if not there[accelerator]:
-            raise UserError(
-                f"trainer.accelerator is {accelerator}, but torch finds none on this machine: "
-                "choose cpu or auto."
-            )
-    if getattr(getattr(strategy, "init_args", None), "start_method", "popen") != "popen":
+def trainer_options(trainer: dict[str, Any]) -> None:
+    """Refuse options of the trainer that this training or this machine cannot honour."""
+    for key, known in WORDS.items():
+        value = trainer[key]
+        if isinstance(value, str) and value not in known:
+            hint = nearest(value, known) or "."
+            raise UserError(f"trainer.{key} is {value}: expected one of {', '.join(known)}{hint}")
+    for key, (fits, said) in TRAINER.items():
+        if not fits(trainer[key]):
+            raise UserError(f"trainer.{key} is {trainer[key]}: {said}.")
+    if trainer["gradient_clip_algorithm"] is not None and not trainer["gradient_clip_val"]:
         raise UserError(
-            f"trainer.strategy.start_method is {strategy.init_args.start_method}, whose processes "
-            "do not know the run's folder: expected popen."
+            "trainer.gradient_clip_algorithm has no effect without trainer.gradient_clip_val: give "
+            "both."
         )
-    if isinstance(strategy, str):
-        # Others split the network, or start processes that do not know the run's folder.
-        choose("trainer.strategy", strategy, ["auto", "ddp"])
-    number = str(trainer["devices"])
-    if (accelerator == "cpu" or not there["gpu"]) and not re.fullmatch(r"auto|[1-9]\d*", number):
+    accumulated = trainer["accumulate_grad_batches"]
+    if accumulated != 1 and not batches_per_step(trainer):
+        raise UserError(
+            f"trainer.accumulate_grad_batches is {accumulated}, and trainer.callbacks has "
+            "GradientAccumulationScheduler, which sets it: give one of them."
+        )
+    accelerator, number = trainer["accelerator"], str(trainer["devices"])
+    cuda, mps = CUDAAccelerator.is_available(), MPSAccelerator.is_available()
+    if not {"gpu": cuda or mps, "cuda": cuda, "mps": mps}.get(accelerator, True):
+        raise UserError(
+            f"trainer.accelerator is {accelerator}, but torch finds none on this machine: "
+            "choose cpu or auto."
+        )
+    on_cpu = accelerator == "cpu" or not (cuda or mps)
+    if on_cpu and not re.fullmatch(r"auto|[1-9]\d*", number):
         raise UserError(f"trainer.devices is {number}: expected a whole number above 0, or auto.")
+    start = getattr(getattr(trainer["strategy"], "init_args", None), "start_method", "popen")
+    if start != "popen":
+        raise UserError(
+            f"trainer.strategy.start_method is {start}, whose processes do not know the run's "
+            "folder: expected popen."
+        )
 
 
-def teachers(trainer: Trainer) -> None:
-    """Refuse teachers that are not there, before anything is fetched."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, Distillation):
-            find(callback.teachers)
-
-
-def loggers(trainer: Trainer) -> None:
-    """Refuse callbacks that write to a logger where there is none."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, LearningRateMonitor | DeviceStatsMonitor):
-            raise UserError(
-                f"trainer.callbacks has {type(callback).__name__}, which writes to a logger, but "
-                "trainer.logger is false: leave trainer.logger out, or give CSVLogger."
-            )
-
-
-def averaging(trainer: Trainer, classifier: Classifier, scheduler: Any, batches: int) -> None:
-    """Refuse an average of weights that changes after it was validated, or of nothing.
+def callbacks(
+    trainer: Trainer, classifier: Classifier, scheduler: Any, batches: int, logs: bool
+) -> None:
+    """Refuse callbacks that would have nothing to write to, to learn from or to average.
 
     Args:
         trainer: its callbacks, and how long training lasts.
         classifier: how often the scheduler steps.
         scheduler: of learning rates, or None.
         batches: that an epoch trains on.
+        logs: whether there is a logger.
     """
     epochs, steps = duration(trainer, batches)
+    in_cycles = isinstance(scheduler, LinearCycles) and classifier.scheduler_interval == "epoch"
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, CycleAveraging) and not (
-            isinstance(scheduler, LinearCycles) and classifier.scheduler_interval == "epoch"
-        ):
+        name = type(callback).__name__
+        if isinstance(callback, LearningRateMonitor | DeviceStatsMonitor) and not logs:
+            raise UserError(
+                f"trainer.callbacks has {name}, which writes to a logger, but trainer.logger is "
+                "false: leave trainer.logger out, or give CSVLogger."
+            )
+        if isinstance(callback, Distillation):
+            find(callback.teachers)
+        if isinstance(callback, CycleAveraging) and not in_cycles:
             raise UserError(
                 "CycleAveraging averages the weights at the ends of learning rate cycles: it needs "
                 "model.scheduler lenet_lightning.LinearCycles, its first and every in "
                 "epochs, with model.scheduler_interval epoch."
-            )
-        if getattr(callback, "update_starting_at_epoch", None) is not None:
-            raise UserError(
-                f"{type(callback).__name__}.update_starting_at_epoch averages once the epoch has "
-                "been validated, so what is saved would not be what was validated: use "
-                "update_starting_at_step."
             )
         if isinstance(callback, CycleAveraging) and 0 < epochs < scheduler.first:
             raise UserError(
                 f"CycleAveraging averages nothing: model.scheduler.first is {scheduler.first}, but "
                 f"training takes {epochs} epochs: give a smaller first, or more epochs."
             )
+        if getattr(callback, "update_starting_at_epoch", None) is not None:
+            raise UserError(
+                f"{name}.update_starting_at_epoch averages once the epoch has been validated, so "
+                "what is saved would not be what was validated: use update_starting_at_step."
+            )
         if isinstance(callback, EMAWeightAveraging):
-            first_update(type(callback).__name__, callback, steps)
+            first_update(name, callback, steps)
 
 
 def first_update(name: str, callback: EMAWeightAveraging, steps: int) -> None:
     """Refuse an average of weights that ``steps`` optimizer steps (-1: no limit) never update."""
     every, start = callback.update_every_n_steps, callback.update_starting_at_step or 0
-    if every < 1 or start < 0:
-        key, value = ("every_n_steps", every) if every < 1 else ("starting_at_step", start)
-        low = "a whole number above 0" if every < 1 else "0 or more"
-        raise UserError(f"{name}.update_{key} is {value}: expected {low}.")
+    if every < 1:
+        raise UserError(f"{name}.update_every_n_steps is {every}: expected a whole number above 0.")
+    if start < 0:
+        raise UserError(f"{name}.update_starting_at_step is {start}: expected 0 or more.")
     step = -(-start // every) * every  # steps count from 0
     if 0 < steps <= step:
         raise UserError(
             f"{name} averages nothing: with update_starting_at_step {start} and "
             f"update_every_n_steps {every} its first update is at step {step}, but the last step "
             f"of the training is {steps - 1}: start sooner."
-        )
-
-
-def choose(key: str, value: str, known: list[str]) -> None:
-    """Refuse a word outside a list."""
-    if value not in known:
-        raise UserError(
-            f"{key} is {value}: expected one of {', '.join(known)}{nearest(value, known) or '.'}"
-        )
-
-
-def training(trainer: dict[str, Any]) -> None:
-    """Refuse Trainer options that the training step cannot honour."""
-    epochs = trainer["max_epochs"]
-    if epochs is not None and epochs < 1 and epochs != -1:
-        raise UserError(
-            f"trainer.max_epochs is {epochs}: expected a whole number above 0, or -1 for no limit."
-        )
-    for key, use in NEEDED.items():
-        if trainer[key] == 0:
-            raise UserError(f"trainer.{key} is 0, but {use}: leave it out.")
-    part = trainer["limit_predict_batches"]
-    if part is not None and (isinstance(part, int) or part != 1):
-        raise UserError(
-            f"trainer.limit_predict_batches is {part}, but a row is written for every image: leave "
-            "it out."
-        )
-    if trainer["check_val_every_n_epoch"] != 1:
-        raise UserError(
-            "trainer.check_val_every_n_epoch must be 1: every epoch is validated, since the best "
-            "one is selected among all."
-        )
-    check = trainer["val_check_interval"]
-    if check is not None and not isinstance(check, int | float):
-        raise UserError(
-            f"trainer.val_check_interval is {check}: expected a number of batches, or a share of "
-            "an epoch such as 0.5."
-        )
-    if isinstance(trainer["profiler"], str):
-        choose("trainer.profiler", trainer["profiler"], ["simple", "advanced", "pytorch"])
-    if trainer["model_registry"] is not None:
-        raise UserError("trainer.model_registry sends checkpoints to a service: leave it out.")
-    largest, algorithm = trainer["gradient_clip_val"], trainer["gradient_clip_algorithm"]
-    if largest is not None and not 0 <= largest < np.inf:
-        raise UserError(f"trainer.gradient_clip_val is {largest}: expected a number, 0 or more.")
-    if algorithm is not None:
-        choose("trainer.gradient_clip_algorithm", algorithm, ["norm", "value"])
-        if not largest:
-            raise UserError(
-                "trainer.gradient_clip_algorithm has no effect without trainer.gradient_clip_val: "
-                "give both."
-            )
-    accumulated = trainer["accumulate_grad_batches"]
-    if accumulated < 1:
-        raise UserError(
-            f"trainer.accumulate_grad_batches is {accumulated}: expected a whole number above 0."
-        )
-    if accumulated != 1 and not batches_per_step(trainer):
-        raise UserError(
-            f"trainer.accumulate_grad_batches is {accumulated}, and trainer.callbacks has "
-            "GradientAccumulationScheduler, which sets it: give one of them."
-        )
-    if trainer["precision"] not in (None, 32, "32", "32-true", "bf16-mixed", "bf16"):
-        raise UserError(
-            f"trainer.precision is {trainer['precision']}: expected 32-true or bf16-mixed, whose "
-            "gradients need no scaling."
         )
 
 
@@ -271,20 +256,17 @@ def root(data: ImageDataModule) -> None:
         )
 
 
-def sizes(data: ImageDataModule) -> int:
-    """Refuse a split or a batch that the training set is too small for, before it is fetched.
+def epoch_batches(data: ImageDataModule, limit: float | None = None) -> int:
+    """Return the batches of an epoch, ``trainer.limit_train_batches`` at most.
 
-    Returns:
-        The batches of an epoch.
+    Raises:
+        UserError: the training set is too small for the split or for a batch; before it is fetched.
     """
     train, _ = data.split(np.zeros(data.training_size, np.int64))
-    return 1 if data.batch_size == "full" else -(-len(train) // data.batch_size)
-
-
-def epoch_batches(trainer: Trainer, batches: int) -> int:
-    """Return how many of the ``batches`` of an epoch ``trainer.limit_train_batches`` leaves."""
-    limit = trainer.limit_train_batches
-    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    count = 1 if data.batch_size == "full" else -(-len(train) // data.batch_size)
+    if isinstance(limit, int):
+        return min(count, limit)
+    return count if limit is None else int(count * limit)
 
 
 def duration(trainer: Trainer, batches: int) -> tuple[int, int]:

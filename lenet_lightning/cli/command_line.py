@@ -20,6 +20,7 @@ from lenet_lightning.store.configuration import as_list, class_path
 
 GROUPS = ("--trainer", "--model", "--data")
 YAML_SUFFIXES = (".yaml", ".yml", ".json")
+HELP = re.compile(r"(-h|--(.+\.)?help|--print_\w+)(=|$)")
 
 
 class Option(NamedTuple):
@@ -106,7 +107,7 @@ class CommandLine:
     def asks_help(self) -> bool:
         """Whether any help is requested: no checkpoint is needed then."""
         words = (layer.words[0] for layer in self.layers if layer.words)
-        return any(re.match(r"(-h|--(.+\.)?help|--print_\w+)(=|$)", word) for word in words)
+        return any(map(HELP.match, words))
 
     @property
     def asks_overview(self) -> bool:
@@ -215,6 +216,8 @@ def is_checkpoint(word: str) -> bool:
 def layer(option: Option) -> Layer:
     """Read an option, and the file that it names; ``~`` in values is the home folder."""
     name, value, words = option
+    if not value and len(words) == 1 and "=" not in words[0] and not HELP.match(name):
+        raise UserError(f"{name} is given without a value.")
     if name == "--config":
         return Layer(0, expanded(configuration(value)), [])
     if name in GROUPS and (name != "--data" or is_inline(value) or is_file(value)):
@@ -252,8 +255,6 @@ def is_file(value: object) -> bool:
 
 def configuration(value: str) -> dict[str, Any]:
     """Read what ``--config`` names, and files that it names in place of trainer, model or data."""
-    if not value:
-        raise UserError("--config is given without a file: expected --config configs/mnist.yaml.")
     content = mapping(value, "--config")
     if {"seeds", "settings"} <= content.keys():
         raise UserError(

@@ -128,10 +128,8 @@ class Training:
             batches: of an epoch.
         """
         checks.lengths(self.trainer, self.model, scheduler, batches)
-        if self.options.trainer.logger in (False, []):
-            checks.loggers(self.trainer)
-        checks.averaging(self.trainer, self.model, scheduler, batches)
-        checks.teachers(self.trainer)
+        logs = self.options.trainer.logger not in (False, [])
+        checks.callbacks(self.trainer, self.model, scheduler, batches, logs)
 
     def run(self, config: dict[str, Any], loaded: Checkpoints, remarks: Sequence[str]) -> None:
         """Train and test; print the run folder, the remarks and the result.

@@ -211,7 +211,8 @@ class Command(LightningCLI):
         self.scheduler, self.batches = checks.schedule(self.model), 0
         if isinstance(self.datamodule, ImageDataModule):
             checks.root(self.datamodule)
-            self.batches = checks.epoch_batches(self.trainer, checks.sizes(self.datamodule))
+            limit = self.trainer.limit_train_batches
+            self.batches = checks.epoch_batches(self.datamodule, limit)
             checks.devices(self.trainer, self.datamodule)
             checks.monitors(self.trainer, self.scheduler, self.datamodule)
             for path, checkpoint in self.loaded.items():

@@ -93,8 +93,6 @@ def explain(message: str, parser: ArgumentParser) -> str:
         return unknown_option(".".join(filter(None, (key, found[1], found[2]))), parser)
     if found := re.search(r"the following arguments are required: (\S+)", message):
         return missing(full_key([key, found[1].rstrip(",.")]))
-    if found := re.search(r"argument (\S+): expected .*argument", message):
-        return f"{found[1]} is given without a value."
     if found := re.search(r"Unable to load config '([^']+)'", message):
         return f"{key} is {found[1]}: expected keys and values."
     detail = innermost(message)

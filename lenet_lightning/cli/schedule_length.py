@@ -1,10 +1,8 @@
 """Length of a learning rate schedule: that of the training, unless it is given."""
 
 import pydoc
-from types import SimpleNamespace
 from typing import Any, cast
 
-from lightning.pytorch import Trainer
 from torch.optim.lr_scheduler import (
     ConstantLR,
     CosineAnnealingLR,
@@ -52,9 +50,8 @@ def of_training(options: Any) -> int:
     trainer, data, batches = options.trainer, options.data, 1
     if options.model.scheduler_interval == "step" or trainer.max_steps > 0:
         module = cast(Any, pydoc.locate(data.class_path))(**vars(data.init_args))
-        part = trainer.overfit_batches or trainer.limit_train_batches
-        limit = SimpleNamespace(limit_train_batches=1.0 if part is None else part)
-        batches = checks.epoch_batches(cast(Trainer, limit), checks.sizes(module))
+        limit = trainer.overfit_batches or trainer.limit_train_batches
+        batches = checks.epoch_batches(module, limit)
     epochs, steps = checks.duration(trainer, batches)
     return steps if options.model.scheduler_interval == "step" else epochs
 

@@ -105,7 +105,7 @@ def test_groups():
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        ("--config", ["--config", "without a file"]),
+        ("--config", ["--config", "without a value"]),
         ("--config none.yaml", ["--config none.yaml", "No such file"]),
         ("--trainer none.yaml", ["--trainer none.yaml", "No such file"]),
         ("--data ./none", ["--data ./none", "No such file"]),
