@@ -5,7 +5,7 @@ their values, and files.
 """
 
 from lenet_lightning.arguments import COMMANDS
-from lenet_lightning.cli.schema import Schema, generate
+from lenet_lightning.cli.quick_checks import options, shipped_schema
 
 SCRIPT = """\
 _lenet_lightning() {{
@@ -23,31 +23,10 @@ complete -o filenames -F _lenet_lightning lenet-lightning
 """
 
 
-def options(schema: Schema, prefix: str = "--") -> dict[str, list[str]]:
-    """Return the options that a schema describes, each with the values that it may have, if few."""
-    found: dict[str, list[str]] = {}
-    for part in schema.get("anyOf", []):
-        found |= options(part, prefix)
-    for name, inner in schema.get("properties", {}).items():
-        if name == "init_args":  # nobody types it
-            found |= options(inner, prefix)
-        elif name not in ("class_path", "dict_kwargs"):
-            found[prefix + name] = values(inner)
-            found |= options(inner, f"{prefix}{name}.")
-    return found
-
-
-def values(schema: Schema) -> list[str]:
-    """Return the words that a schema lists."""
-    inner = [word for part in schema.get("anyOf", []) for word in values(part)]
-    flags = ["true", "false"] * (schema.get("type") == "boolean")
-    words = [word for word in schema.get("enum", []) if isinstance(word, str)]
-    return list(dict.fromkeys(inner + flags + words))
-
-
 def text() -> str:
     """Return the script."""
-    known = options(generate()) | {"--config": []}
+    known = {f"--{name}": words for name, words in options(shipped_schema()).items()}
+    known["--config"] = []
     cases = [
         f'    {name}) COMPREPLY=($(compgen -W "{" ".join(words)}" -- "$cur")); return;;'
         for name, words in known.items()

@@ -6,38 +6,28 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from itertools import groupby
-from typing import cast
+from typing import Any
 
 from jsonargparse import ArgumentParser
 from lightning.pytorch import Trainer
-from lightning.pytorch.cli import ReduceLROnPlateau as Plateau
 
 from lenet_lightning import renamed
-from lenet_lightning.cli.roles import ROLES, SERVICES, UNFIT, entry
+from lenet_lightning.cli.roles import GIVEN, ROLES, SERVICES, UNFIT, entry
 from lenet_lightning.errors import full_key, nearest, not_an_option
 from lenet_lightning.store import run_folder
 from lenet_lightning.training.classifier import Classifier
-from lenet_lightning.training.optimizers import Muon
 
-# Options beside those of trainer, model and data.
+# Options beside those of trainer, model and data, of any command.
 OPTIONS = (
-    "seed_everything",
-    "logs",
-    "name",
-    "monitor",
-    "resume",
-    "threads",
-    "config",
-    "ckpt_path",
-    "pretrained",
-    "output",
-)
+    "seed_everything", "logs", "name", "monitor", "resume", "threads", "config", "ckpt_path",
+    "pretrained", "output",
+)  # fmt: skip
 
 # Classes that share their name with another of torch's.
-AMBIGUOUS: dict[type, str] = {
-    Plateau: "lightning.pytorch.cli.ReduceLROnPlateau",
-    Muon: "lenet_lightning.Muon",
-}
+AMBIGUOUS = ("ReduceLROnPlateau", "Muon")
+
+# Keys of classes whose arguments are options that a misspelt one may mean.
+SUGGESTED = ("data", "model.network", "model.optimizer", "model.scheduler", "trainer.callbacks")
 
 # How the types of options read in a sentence.
 TYPES = {
@@ -97,11 +87,12 @@ def explain(message: str, parser: ArgumentParser) -> str:
         return f"{key} is {found[1]}: expected keys and values."
     detail = innermost(message)
     wrong = r"(?:import path string:|Expected a path but|Multiple subclasses with name) (\S+?)\.?\s"
-    if classes(key) and (found := re.search(wrong, f"{detail or message} ")):
-        return unknown_class(key, found[1])
-    absent = r"(?:has no attribute '|No module named ').*class_path='([^']+)'"
-    if classes(key) and (found := re.search(absent, message, re.DOTALL)):
-        return unknown_class(key, found[1])
+    absent = r"(?s)(?:has no attribute '|No module named ').*class_path='([^']+)'"
+    found = re.search(wrong, f"{detail or message} ") or re.search(absent, message)
+    if key in ROLES and found:
+        names = class_names(key)
+        hint = nearest(found[1].rpartition(".")[2], names)
+        return f"{key} is {found[1]}, which is not known{hint or one_of(names)}"
     return wrong_value(key, detail) or one_line(message)
 
 
@@ -121,31 +112,22 @@ def innermost(message: str) -> str:
     return "\n".join(inner)
 
 
-def classes(key: str) -> list[type]:
-    """Return the classes whose names or arguments make sense for a key."""
-    return [cast(type, pydoc.locate(path)) for path in ROLES.get(key, ())]
-
-
-def class_path(known: type) -> str:
-    """Return what to type for a class: its name, or its path where the name means two classes."""
-    return AMBIGUOUS.get(known, known.__name__)
+def class_names(key: str) -> dict[str, str]:
+    """Return the classes that a key takes, and what to type for each: its path where need be."""
+    names = {path.rpartition(".")[2]: path for path in ROLES.get(key, ())}
+    return {name: path if name in AMBIGUOUS else name for name, path in names.items()}
 
 
 def option_names(parser: ArgumentParser) -> set[str]:
     """Return every option's full name."""
-    defaults = parser.get_defaults().keys()
-    names = {key.replace(".init_args", "") for key in defaults} | {*OPTIONS}
-    owners = {
-        key: classes(key) for key in ("data", "model.network", "model.optimizer", "model.scheduler")
+    owners: dict[str, list[Any]] = {"trainer": [Trainer], "model": [Classifier]}
+    owners |= {key: [*map(pydoc.locate, ROLES[key])] for key in SUGGESTED}
+    names = {
+        f"{key}.{name}" for key in owners for kind in owners[key] for name in parameter_names(kind)
     }
-    owners |= {"trainer": [Trainer], "model": [Classifier]}
-    owners["trainer.callbacks"] = classes("trainer.callbacks")
-    for key, known in owners.items():
-        names |= {f"{key}.{n}" for c in known for n in parameter_names(c)}
-    # What networks, optimisers and schedulers are given by the program.
-    given = {"network": ("in_channels", "num_classes"), "optimizer": ("params",)}
-    given["scheduler"] = ("optimizer",)
-    return names - {f"model.{key}.{name}" for key, own in given.items() for name in own}
+    defaults = parser.get_defaults().keys()
+    names |= {*OPTIONS, *(key.replace(".init_args", "") for key in defaults)}
+    return names.difference(GIVEN)
 
 
 def parameters(kind: type) -> dict[str, inspect.Parameter]:
@@ -184,11 +166,9 @@ def unknown_option(option: str, parser: ArgumentParser) -> str:
     return not_an_option(name, known, flag)
 
 
-def unknown_class(key: str, name: str) -> str:
-    """Return the sentence for a class that is not known."""
-    names = {c.__name__: class_path(c) for c in classes(key)}
-    hint = nearest(name.split(".")[-1], names) or f": expected one of {', '.join(names.values())}."
-    return f"{key} is {name}, which is not known{hint}"
+def one_of(names: dict[str, str]) -> str:
+    """Return the end of a sentence that lists what to type."""
+    return f": expected one of {', '.join(names.values())}."
 
 
 def wrong_value(key: str, detail: str) -> str:
@@ -202,16 +182,18 @@ def wrong_value(key: str, detail: str) -> str:
             expected.append(TYPES.get(name, f"a {name}"))
     value = re.search(
         r"Given value: (.+?)(?:\. Got value|$)|Got value: (.+?)(?:\. Got value|$)"
-        r"|: (\S+) (?:does not conform|not a number)|base 10: '(.*?)'|to float: '(.*?)'",
+        r"|: (\S+) (?:does not conform|not a number)|base 10: '(.*?)'|to float: '(.*?)'"
+        r"|not '(None)Type'$",
         detail,
         re.MULTILINE,
     )
     if not key or not value or not (expected or choices):
         return ""
     given = next(group for group in value.groups() if group is not None)
-    one_of = "one of " * (len(choices) > 1) + ", ".join(dict.fromkeys(choices))
-    words = " or ".join(filter(None, [one_of, *dict.fromkeys(expected)]))
-    return f"{key} is {given or 'empty'}: expected {words}{nearest(given, choices) or '.'}"
+    given = {"": "empty", "None": "null"}.get(given, given)
+    words = "one of " * (len(choices) > 1) + ", ".join(dict.fromkeys(choices))
+    words = " or ".join(filter(None, [words, *dict.fromkeys(expected)]))
+    return f"{key} is {given}: expected {words}{nearest(given, choices) or '.'}"
 
 
 def forbidden(key: str, name: str) -> str:
@@ -224,19 +206,19 @@ def forbidden(key: str, name: str) -> str:
             f"{place} names {name}, which sends what it logs to a service: if you want that, "
             f"pip install {package}, and add --allow_imports {name}."
         )
-    names = {known.__name__: class_path(known) for known in classes(key)}
+    names = class_names(key)
     hint = nearest(name.rpartition(".")[2], names)
-    expected = f"one of {', '.join(names.values())}" if names else "a number, a text or a list"
+    expected = one_of(names) if names else ": expected a number, a text or a list."
     return (
-        f"{place} names {name}, which a configuration may not name there"
-        f"{hint or f': expected {expected}.'} If you trust it, add --allow_imports {name}."
+        f"{place} names {name}, which a configuration may not name there{hint or expected} If you "
+        f"trust it, add --allow_imports {name}."
     )
 
 
 def missing(key: str) -> str:
     """Return the sentence for a required option that was not given."""
     if key == "data":
-        names = ", ".join(c.__name__ for c in classes("data"))
+        names = ", ".join(class_names("data"))
         return f"data is required: give --config configs/mnist.yaml, or --data with one of {names}."
     if key == "data.root":
         return "data.root is required: give --data.root with a picture or a folder of pictures."

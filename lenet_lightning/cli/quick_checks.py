@@ -5,6 +5,7 @@ Only what no class could take: whatever the schema leaves open is left to the pa
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from lenet_lightning import strict_yaml
@@ -12,8 +13,16 @@ from lenet_lightning.cli.command_line import CommandLine
 from lenet_lightning.errors import UserError, full_key, not_an_option
 from lenet_lightning.store.configuration import class_path
 
-SCHEMA = "schema.json"
+Schema = dict[str, Any]
+
 GROUPS = ("trainer", "model", "data")
+
+
+def shipped_schema() -> Schema:
+    """Return the JSON schema of ``fit``'s files, ``configs/schema.json``."""
+    files = (folder / "schema.json" for folder in strict_yaml.SHIPPED)
+    schema: Schema = json.loads(next(filter(Path.is_file, files)).read_text(encoding="utf-8"))
+    return schema
 
 
 def check(line: CommandLine) -> None:
@@ -27,16 +36,15 @@ def check(line: CommandLine) -> None:
     """
     if line.asks_help or line.imports:
         return
-    files = (folder / SCHEMA for folder in strict_yaml.SHIPPED)
-    schema = json.loads(next(file for file in files if file.is_file()).read_text(encoding="utf-8"))
+    schema = shipped_schema()
     for _, config, words in line.layers:
         for group in GROUPS:
             for name in unknown(config.get(group), schema["properties"][group], group):
                 flag = "--" * bool(words)
-                raise UserError(not_an_option(name, {n: flag + n for n in names(schema)}, flag))
+                raise UserError(not_an_option(name, {n: flag + n for n in options(schema)}, flag))
 
 
-def unknown(value: Any, schema: dict[str, Any], key: str) -> Iterator[str]:
+def unknown(value: Any, schema: Schema, key: str) -> Iterator[str]:
     """Yield the keys in a value that no alternative of its schema has.
 
     Args:
@@ -58,28 +66,35 @@ def unknown(value: Any, schema: dict[str, Any], key: str) -> Iterator[str]:
             yield from unknown(inner, each, full_key([key, name]))
 
 
-def names_another_class(value: dict[str, Any], known: list[dict[str, Any]]) -> bool:
+def names_another_class(value: dict[str, Any], known: list[Schema]) -> bool:
     """Tell whether a mapping names a class of which the schema does not know the arguments."""
     name = class_path(value)
-    paths = [
-        each["properties"]["class_path"] for each in known if "class_path" in each["properties"]
-    ]
-    names = {name for path in paths for part in path["anyOf"] for name in part.get("enum", ())}
-    return name is not None and name.rpartition(".")[2] not in names
+    names = [values(each["properties"].get("class_path", {})) for each in known]
+    return name is not None and all(name.rpartition(".")[2] not in each for each in names)
 
 
-def mappings(schema: dict[str, Any]) -> list[dict[str, Any]]:
+def mappings(schema: Schema) -> list[Schema]:
     """Return the alternatives of a schema that are mappings, also as items of a list."""
-    if "anyOf" in schema:
-        return [each for part in schema["anyOf"] for each in mappings(part)]
-    if "items" in schema:
-        return mappings(schema["items"])
-    return [schema] if "properties" in schema else []
+    inner = schema.get("anyOf") or [schema["items"]] if {"anyOf", "items"} & schema.keys() else []
+    own = [schema] if "properties" in schema else []
+    return own + [each for part in inner for each in mappings(part)]
 
 
-def names(schema: dict[str, Any], key: str = "") -> Iterator[str]:
-    """Yield the full key of every option in a schema."""
+def options(schema: Schema, key: str = "") -> dict[str, list[str]]:
+    """Return the full key of every option in a schema, with the words that it may be, if few."""
+    found: dict[str, list[str]] = {}
     for mapping in mappings(schema):
         for name, inner in mapping["properties"].items():
-            yield full_key([key, name])
-            yield from names(inner, full_key([key, name]))
+            if name not in ("class_path", "dict_kwargs"):
+                full = full_key([key, name])
+                found |= {full: values(inner)} if full != key else {}
+                found |= options(inner, full)
+    return found
+
+
+def values(schema: Schema) -> list[str]:
+    """Return the words that a schema lists."""
+    inner = [word for part in schema.get("anyOf", []) for word in values(part)]
+    flags = ["true", "false"] * (schema.get("type") == "boolean")
+    words = [word for word in schema.get("enum", []) if isinstance(word, str)]
+    return list(dict.fromkeys(inner + flags + words))

@@ -32,6 +32,12 @@ SERVICES: dict[str, str] = _TABLES["services"]
 PACKAGES = SERVICES | _TABLES["packages"]
 FURTHER: dict[str, str] = _TABLES["further"]
 
+GIVEN = (
+    "model.seed", "model.channels", "model.classes", "model.network.in_channels",
+    "model.network.num_classes", "model.optimizer.params", "model.scheduler.optimizer", "data.seed",
+)  # fmt: skip
+"""Arguments that the program gives, and a configuration does not."""
+
 
 def definition(path: str) -> str:
     """Return where the object that an import path leads to is defined: it may be re-exported."""

@@ -15,7 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from lightning.pytorch import Trainer
 
 from lenet_lightning.cli.parser import Monitor, Parser, Resume, add_options, add_seed
-from lenet_lightning.cli.roles import ROLES
+from lenet_lightning.cli.roles import GIVEN, ROLES
 from lenet_lightning.training.classifier import Classifier
 
 Schema = dict[str, Any]
@@ -23,11 +23,6 @@ Schema = dict[str, Any]
 TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
 LITERALS = {"monitor": Monitor, "resume": Resume}
 LISTS = ("trainer.callbacks", "trainer.logger", "trainer.plugins")
-GIVEN = (
-    "model.seed", "model.channels", "model.classes", "model.network.in_channels",
-    "model.network.num_classes", "model.optimizer.params", "model.scheduler.optimizer", "data.seed",
-)  # fmt: skip
-"""Arguments that the program gives, and a configuration does not."""
 
 
 def generate() -> Schema:
