@@ -86,50 +86,37 @@ def disagreement(scheduler: Any, length: int, interval: str) -> str:
 
 
 def _effect(scheduler: Any, length: int) -> tuple[str, str]:
-    """Return arguments of a scheduler, and what a training of this length makes of them."""
-    if isinstance(scheduler, MultiStepLR):
-        late = [milestone for milestone in scheduler.milestones if milestone >= length]
-        given = f"the milestones {', '.join(map(str, sorted(scheduler.milestones)))}"
-        return given, "those from its end on have no effect" if late else ""
-    if isinstance(scheduler, StepLR):
-        given = f"step_size {scheduler.step_size}"
-        return given, "the learning rate never falls" if scheduler.step_size >= length else ""
-    if cycle := _cycle(scheduler, length):
-        given, inside = cycle
-        return given, "it ends within a cycle, before the learning rate is back" if inside else ""
+    """Return arguments of a scheduler, and what is wrong with them in a training of this length."""
+    within = "it ends within a cycle, before the learning rate is back"
+    match scheduler:
+        case MultiStepLR():
+            late = max(scheduler.milestones, default=0) >= length
+            given = f"the milestones {', '.join(map(str, sorted(scheduler.milestones)))}"
+            return given, "those from its end on have no effect" * late
+        case StepLR():
+            late = scheduler.step_size >= length
+            return f"step_size {scheduler.step_size}", "the learning rate never falls" * late
+        case LinearCycles(first=first, every=every):
+            inside = length < first or (length - first) % every > 0
+            return f"first {first} and every {every}", within * inside
+        case CyclicLR(total_size=size):
+            return f"cycles of {size:g}", within * (length % size > 0)
+        case CosineAnnealingWarmRestarts(T_0=first, T_mult=factor):
+            end = cycle = first
+            while end < length:
+                cycle *= factor
+                end += cycle
+            return f"T_0 {first} and T_mult {factor}", within * (end > length)
     kinds = {**LENGTHS, ConstantLR: "total_iters"}
-    argument = next((name for kind, name in kinds.items() if isinstance(scheduler, kind)), None)
-    if argument is None:
-        return "", ""
-    ends = getattr(scheduler, argument)
-    remedy = f"; give {length}" + (", or leave it out" if type(scheduler) in LENGTHS else "")
+    argument = next((name for kind, name in kinds.items() if isinstance(scheduler, kind)), "")
+    ends = getattr(scheduler, argument, length)
+    falls_to_zero = isinstance(scheduler, PolynomialLR) or not getattr(scheduler, "end_factor", 1)
     effect = ""
     if ends > length:
         effect = "it ends before the learning rate has come to its end"
     elif ends < length and isinstance(scheduler, CosineAnnealingLR):
         effect = "the learning rate rises again after that"
-    elif ends < length and (
-        isinstance(scheduler, PolynomialLR) or getattr(scheduler, "end_factor", 1.0) == 0
-    ):
+    elif ends < length and falls_to_zero:
         effect = "the learning rate is 0 after that, so that the weights no longer change"
+    remedy = f"; give {length}" + (", or leave it out" if type(scheduler) in LENGTHS else "")
     return f"{argument} {ends}", effect and effect + remedy
-
-
-def _cycle(scheduler: Any, length: int) -> tuple[str, bool] | None:
-    """Return what the cycles of a scheduler are, and whether a training ends within one.
-
-    None if it has none.
-    """
-    if isinstance(scheduler, LinearCycles):
-        first, every = scheduler.first, scheduler.every
-        inside = length < first or (length - first) % every > 0
-        return f"first {first} and every {every}", inside
-    if isinstance(scheduler, CyclicLR):
-        return f"cycles of {scheduler.total_size:g}", length % scheduler.total_size > 0
-    if isinstance(scheduler, CosineAnnealingWarmRestarts):
-        end = cycle = scheduler.T_0
-        while end < length:
-            cycle *= scheduler.T_mult
-            end += cycle
-        return f"T_0 {scheduler.T_0} and T_mult {scheduler.T_mult}", end > length
-    return None
