@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import secrets
+import select
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,28 +16,40 @@ from typing import IO
 
 from lenet_lightning.errors import UserError
 
+# Seconds to wait for what a pipe brings next.
+SILENCE = 10.0
+
 # Files that writes stopped by SIGKILL left: a dot, the name, and a number.
 LEFTOVER = re.compile(r"\..+\.(ckpt|csv|json|npz|png|sha256|yaml)\.[0-9a-f]+")
 
 
-def read(path: Path, limit: int) -> bytes:
-    """Return the content of a regular file.
+def read(path: Path, limit: int, pipes: bool = False) -> bytes:
+    """Return the content of a regular file, or what a pipe brings, in bounded time.
 
     Args:
         path: the file.
         limit: the most bytes that it may have.
+        pipes: take a pipe too, such as bash's ``<(...)``; it is read once.
 
     Raises:
         OSError: it cannot be opened or read.
-        UserError: it is a pipe, a device or a folder, or larger than ``limit``.
+        UserError: it is a device or a folder, larger than ``limit``, or a pipe that is not taken or
+            that nothing writes to.
     """
     # Without O_NONBLOCK, opening a pipe waits until someone writes.
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
+    kind = os.fstat(handle).st_mode
+    pipe = pipes and stat.S_ISFIFO(kind)
+    if not pipe and not stat.S_ISREG(kind):
         os.close(handle)
         raise UserError(f"{path} is not a regular file: remove it, or name another.")
-    with open(handle, "rb") as file:
-        content = file.read(limit + 1)
+    content, part = b"", None
+    with open(handle, "rb", buffering=0) as stream:
+        while part != b"" and len(content) <= limit:
+            if pipe and not select.select([handle], [], [], SILENCE)[0]:
+                raise UserError(f"{path} is a pipe that nothing writes to: name a file.")
+            part = stream.read(limit + 1 - len(content))
+            content += part or b""
     if len(content) > limit:
         raise UserError(f"{path} has more than {limit:,} bytes: it is damaged, or another file.")
     return content

@@ -5,16 +5,14 @@ and sets are errors, aliases cannot multiply, and ``1e-3`` is a number.
 """
 
 import copy
-import os
 import re
-import select
-import stat
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from lenet_lightning import files
 from lenet_lightning.errors import UserError
 
 MAX_BYTES = 1_000_000
@@ -24,8 +22,6 @@ MAX_DIGITS = 400
 PACKAGE = Path(__file__).parent
 SHIPPED = (PACKAGE / "configs", PACKAGE.parent / "configs")
 """The configurations of an installed package, and of a checkout."""
-SILENCE = 10.0
-"""Seconds to wait for what a pipe brings next."""
 
 TAG = "tag:yaml.org,2002:"
 # Not of base 60: 12:30:00:00 is a duration.
@@ -186,21 +182,6 @@ def reason(error: yaml.YAMLError) -> str:
     return " ".join(str(error).split())
 
 
-def read(path: str | Path) -> Any:
-    """Read a YAML file, or what a pipe brings.
-
-    Args:
-        path: a regular file or a pipe such as bash's ``<(...)``, which is read once; UTF-8.
-
-    Raises:
-        UserError: naming the file, the line and what is wrong.
-    """
-    try:
-        return loads(read_text(path))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {reason(error)}.") from error
-
-
 def locate(path: str | Path) -> Path:
     """Return where a configuration lies: at its path, or else among those that are shipped.
 
@@ -216,39 +197,30 @@ def locate(path: str | Path) -> Path:
     return path
 
 
+def read(path: str | Path) -> Any:
+    """Read a YAML file, or what a pipe brings; see :func:`read_text`.
+
+    Raises:
+        UserError: naming the file, the line and what is wrong.
+    """
+    try:
+        return loads(read_text(path))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {reason(error)}.") from error
+
+
 def read_text(path: str | Path) -> str:
-    """Read a text file of at most ``MAX_BYTES``, or what a pipe brings, in bounded time.
+    """Read UTF-8 of at most ``MAX_BYTES`` from a file or a pipe.
 
     A relative path may name a shipped configuration, see :func:`locate`.
 
     Raises:
-        UserError: it cannot be read, is longer, not UTF-8, or neither file nor pipe.
+        UserError: it cannot be read, is longer, or not UTF-8.
     """
-    file = Path(path)
     try:
-        file = locate(file)
-        kind = file.stat().st_mode
-        pipe = stat.S_ISFIFO(kind)
-        if not pipe and not stat.S_ISREG(kind):
-            what = "a folder" if stat.S_ISDIR(kind) else "a device"
-            raise UserError(f"{path} is {what}: expected a YAML file.")
-        # Without O_NONBLOCK, opening a named pipe waits until someone writes.
-        handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
+        return files.read(locate(path), MAX_BYTES, pipes=True).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not valid YAML: it is not UTF-8 text.") from error
     except (OSError, ValueError, RuntimeError) as error:
         said = getattr(error, "strerror", None) or error
         raise UserError(f"{path} cannot be read ({said}): expected a YAML file.") from error
-    with open(handle, "rb", buffering=0) as stream:
-        content = b""
-        while len(content) <= MAX_BYTES:
-            if pipe and not select.select([handle], [], [], SILENCE)[0]:
-                raise UserError(f"{path} is a pipe that nothing writes to: expected a YAML file.")
-            part = stream.read(MAX_BYTES + 1 - len(content))
-            if part == b"":
-                break
-            content += part or b""
-    if len(content) > MAX_BYTES:
-        raise UserError(f"{path} is longer than {MAX_BYTES:,} bytes: expected a configuration.")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not valid YAML: it is not UTF-8 text.") from error

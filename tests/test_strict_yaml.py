@@ -11,7 +11,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lenet_lightning import strict_yaml
+from lenet_lightning import files, strict_yaml
 from lenet_lightning.errors import UserError
 from tests.conftest import REPOSITORY
 
@@ -132,7 +132,7 @@ def test_files_and_pipes(tmp_path):
 
 
 def test_refused_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(strict_yaml, "SILENCE", 0.01)
+    monkeypatch.setattr(files, "SILENCE", 0.01)
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "latin").write_bytes(b"\xe9")
     (tmp_path / "large").write_bytes(b"#" * (strict_yaml.MAX_BYTES + 1))
@@ -141,10 +141,10 @@ def test_refused_files(tmp_path, monkeypatch):
         "absent": "No such file",
         "fifo": "nothing writes",
         "latin": "UTF-8",
-        "large": "longer",
+        "large": "more than",
         "broken": "line 3",
-        ".": "folder",
-        "/dev/zero": "device",
+        ".": "regular file",
+        "/dev/zero": "regular file",
         "nul\0": "null",
     }
     for name, word in expected.items():

@@ -114,7 +114,7 @@ def test_groups():
         ("--data=broken.yaml", ["--data broken.yaml", "not valid YAML", "line 2"]),
         ("--config list.yaml", ["list.yaml", "no keys"]),
         ("--config nested.yaml", ["trainer broken.yaml", "line 2"]),
-        ("--config .", ["--config .", "folder"]),
+        ("--config .", ["--config .", "regular file"]),
         ("--trainer {a:", ["--trainer", "not valid YAML", "line 1"]),
     ],
 )
