@@ -145,7 +145,10 @@ class Training:
         if not trial:
             self.conclude()
         elif self.trainer.is_global_zero:
-            print(summary.trial_words(int(trial)))
+            print(
+                f"trainer.fast_dev_run: trained on {int(trial)} batch(es) and validated as many "
+                "without an error; nothing was tested or saved."
+            )
 
     def prepare(
         self, config: dict[str, Any], loaded: Checkpoints, remarks: Sequence[str]
@@ -211,19 +214,30 @@ class Training:
 
     def closing_words(self, figures: dict[str, float] | None) -> str:
         """Return the table that ends ``fit``."""
-        manifest = self.keeper.record.manifest
+        manifest, data = self.keeper.record.manifest, self.data
         lines = [f"Run folder {self.folder}, {formatting.duration(manifest.seconds)}"]
-        if manifest.best_epoch is None:
-            lines.append("No epoch was validated, so that nothing was tested.")
-        elif figures is None:
-            lines.append(f"{self.selection_words(manifest.best_epoch)}\nNot tested (skip_test).")
-        else:
-            lines += [
-                self.test_words(manifest.best_epoch),
+        best = manifest.best_epoch
+        if best is None:
+            return f"{lines[0]}\nNo epoch was validated, so that nothing was tested."
+        by = (
+            "the test set itself (protocol report)"
+            if data.protocol == "report"
+            else f"{len(data.val_index):,} validation images (protocol {data.protocol})"
+        )
+        lines.append(
+            f"Epoch {best + 1} of {self.trainer.current_epoch}, selected by {self.options.monitor} "
+            f"on {by}"
+        )
+        if figures is None:
+            return "\n".join([*lines, "Not tested (skip_test)."])
+        return "\n".join(
+            [
+                *lines,
+                f"{data.dataset} test set, {count_words(self.trainer, 'test')}:",
                 summary.table(figures, images_seen(self.trainer, "test")[0]),
-                *self.chance_words(figures, manifest.best_epoch),
+                *self.chance_words(figures, best),
             ]
-        return "\n".join(lines)
+        )
 
     def chance_words(self, figures: dict[str, float], best: int) -> list[str]:
         """Return a line if neither validation nor test is better than chance; else none."""
@@ -243,21 +257,3 @@ class Training:
         network = self.options.model.network.as_dict()
         logits = self.model.test_logits[0]
         return [chance.words(arguments(network).get("initializer"), rate, figures["loss"], logits)]
-
-    def test_words(self, best: int) -> str:
-        """Say how the tested epoch was selected and on what it was tested."""
-        tested = f"{self.data.dataset} test set, {count_words(self.trainer, 'test')}:"
-        return f"{self.selection_words(best)}\n{tested}"
-
-    def selection_words(self, best: int) -> str:
-        """Say how the best epoch was selected, counted from 1."""
-        data = self.data
-        by = (
-            "the test set itself (protocol report)"
-            if data.protocol == "report"
-            else f"{len(data.val_index):,} validation images (protocol {data.protocol})"
-        )
-        return (
-            f"Epoch {best + 1} of {self.trainer.current_epoch}, selected by {self.options.monitor} "
-            f"on {by}"
-        )

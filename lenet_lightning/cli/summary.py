@@ -115,12 +115,3 @@ def networks_table(
 
 def _cell(key: str, value: float) -> str:
     return formatting.loss(value) if key == "loss" else f"{value:.2%}"
-
-
-def trial_words(batches: int) -> str:
-    """Return the line that ends a ``trainer.fast_dev_run`` of so many batches."""
-    count = "1 batch" if batches == 1 else f"{batches} batches"
-    return (
-        f"trainer.fast_dev_run: trained on {count} and validated {count} without an error; nothing "
-        "was tested or saved."
-    )
