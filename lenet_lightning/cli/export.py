@@ -32,6 +32,7 @@ from lenet_lightning.cli import page
 from lenet_lightning.data import datasets
 from lenet_lightning.data.batches import to_unit
 from lenet_lightning.data.datamodule import InputSpec
+from lenet_lightning.data.fetch import Split
 from lenet_lightning.data.input_size import INPUT_SIZE, repeat_and_padding, to_input_size
 from lenet_lightning.errors import UserError
 from lenet_lightning.signals import interruptible
@@ -42,6 +43,9 @@ from lenet_lightning.training import pretrained, weights
 from lenet_lightning.training.trained import load
 
 FORMATS = ("safetensors", "onnx", "html")
+
+# What each format needs of the extra ``export``.
+PACKAGES = {"onnx": ("onnx", "onnxruntime", "onnxscript")}
 
 # Images on which an exported file must agree with the network, and the largest difference,
 # absolute and relative, that is taken for rounding.
@@ -70,34 +74,19 @@ def main(args: list[str]) -> int:
     options = make_parser().parse_args(args)
     if options.output and options.output.exists():
         raise UserError(f"--output {options.output} exists already: choose another name.")
-    for package in {"onnx": ["onnx", "onnxruntime", "onnxscript"]}.get(options.format, []):
+    for package in PACKAGES.get(options.format, ()):
         require(package, options.format)
     if bool(options.ckpt_path) == bool(options.pretrained):
         raise UserError("Expected either --ckpt_path with a .ckpt file, or --pretrained mnist.")
-    if options.format == "html":
-        with interruptible():
-            return write_page(options)
-    if options.pretrained:
-        raise UserError(
-            f"--pretrained {options.pretrained} is a safetensors file already: "
-            f"{weights.path_of(options.pretrained)}."
-            if options.format == "safetensors"
-            else "--pretrained is for --format html: give --ckpt_path."
-        )
+    if options.pretrained and options.format == "safetensors":
+        path = weights.path_of(options.pretrained)
+        raise UserError(f"--pretrained {options.pretrained} is a safetensors file already: {path}.")
+    if options.pretrained and options.format == "onnx":
+        raise UserError("--pretrained is for --format html: give --ckpt_path.")
     with interruptible():
-        imports = options.allow_imports
-        network, checkpoint, config = pretrained.load(options.ckpt_path, imports=imports)
-        facts = metadata(options.ckpt_path, checkpoint, config)
-        spec = checkpoints.spec_of(checkpoint)
-        facts |= weights.description(network, spec, data_options(config).get("negate_border", True))
-        images, origin = sample_images(spec, config, options.ckpt_path, options.root)
-        write = {"safetensors": to_safetensors, "onnx": to_onnx}[options.format]
-        content, exported = write(network, facts, spec.channels)
-        difference = compare(network, exported, images, options.format)
-        path = options.output or free_path(options.ckpt_path.with_suffix(f".{options.format}"))
-        files.replace(path, content)
-    print(f"{path}: {len(content):,} bytes")
-    print(f"Agrees with the network on {origin}; probabilities differ by {difference:.1e} at most.")
+        write = write_page if options.format == "html" else write_network
+        for line in write(options, options.ckpt_path or Path(f"{options.pretrained}.ckpt")):
+            print(line)
     return 0
 
 
@@ -129,20 +118,52 @@ def make_parser() -> Parser:
     return parser
 
 
-def write_page(options: Namespace) -> int:
-    """Write the page to draw on, and say where it is."""
+def write_network(options: Namespace, ckpt: Path) -> list[str]:
+    """Write the network for other programs; return what to say of it."""
+    network, checkpoint, config = pretrained.load(ckpt, imports=options.allow_imports)
+    spec = checkpoints.spec_of(checkpoint)
+    facts = metadata(ckpt, checkpoint, config)
+    facts |= weights.description(network, spec, data_options(config).get("negate_border", True))
+    images, origin = sample_images(spec, test_set(spec, config, ckpt, options.root))
+    write = to_onnx if options.format == "onnx" else to_safetensors
+    content, exported = write(network, facts, spec.channels)
+    difference = compare(network, exported, images, options.format)
+    return [
+        save(options, ckpt, content),
+        f"Agrees with the network on {origin}; probabilities differ by {difference:.1e} at most.",
+    ]
+
+
+def write_page(options: Namespace, ckpt: Path) -> list[str]:
+    """Write the page to draw on; return what to say of it."""
     trained = load(options.ckpt_path or options.pretrained, options.allow_imports)
     other = page.beside(trained, options.beside)
-    networks = [trained, other] if other else [trained]
-    samples = page.test_images(trained.spec, options.ckpt_path, options.root)
-    content = page.write(networks, samples)
-    ckpt = options.ckpt_path or Path(f"{options.pretrained}.ckpt")
-    path = options.output or free_path(ckpt.with_suffix(".html"))
-    files.replace(path, content)
-    print(f"{path}: {len(content):,} bytes; open it in a browser")
+    config = {"data": {"class_path": trained.spec.name}}
+    if options.ckpt_path:
+        config = checkpoints.config_of(ckpt, checkpoints.load(ckpt)) or config
+    test = test_set(trained.spec, config, ckpt, options.root)
+    samples = page.one_of_each(test.images, test.labels) if test else None
+    content = page.write([trained, other] if other else [trained], samples)
+    lines = [f"{save(options, ckpt, content)}; open it in a browser"]
     if samples is None:
-        print(f"Without test images to try: {trained.spec.name} is not on this disk (--root).")
-    return 0
+        lines.append(
+            f"Without test images to try: {trained.spec.name} is not on this disk (--root)."
+        )
+    return lines
+
+
+def save(options: Namespace, ckpt: Path, content: bytes) -> str:
+    """Write the file, beside the checkpoint unless ``--output`` names it; return what to say."""
+    path = options.output or free_path(ckpt.with_suffix(f".{options.format}"))
+    files.replace(path, content)
+    return f"{path}: {len(content):,} bytes"
+
+
+def test_set(spec: InputSpec, config: dict[str, Any], path: Path, root: str | None) -> Split | None:
+    """Return the test images of a checkpoint's dataset; None if they are not on this disk."""
+    with contextlib.suppress(UserError):
+        return datasets.of_checkpoint(spec, config, path, root).test
+    return None
 
 
 def require(package: str, kind: str) -> ModuleType:
@@ -260,20 +281,14 @@ def figures(path: Path, manifest: Manifest) -> dict[str, Any] | None:
     return found and {"protocol": manifest.protocol, **found}
 
 
-def sample_images(
-    spec: InputSpec, config: dict[str, Any], path: Path, root: str | None
-) -> tuple[Tensor, str]:
+def sample_images(spec: InputSpec, test: Split | None) -> tuple[Tensor, str]:
     """Return images to compare on, float32 ``[count, channels, 32, 32]``, and what they are.
 
-    They are the first of the dataset's test set and their negatives, or noise where the dataset is
-    not on this disk.
+    They are the first of the dataset's test set and their negatives, or noise without one.
     """
-    with contextlib.suppress(UserError):
-        test = datasets.of_checkpoint(spec, config, path, root).test
-        pixels = to_input_size(test.images[: CHECKED_IMAGES // 2])
-        images = to_unit(torch.from_numpy(pixels))
-        count = len(images)
-        return torch.cat([images, 1 - images]), f"{count} test images and their negatives"
+    if test is not None:
+        images = to_unit(torch.from_numpy(to_input_size(test.images[: CHECKED_IMAGES // 2])))
+        return torch.cat([images, 1 - images]), f"{len(images)} test images and their negatives"
     shape = (CHECKED_IMAGES, spec.channels, INPUT_SIZE, INPUT_SIZE)
     noise = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     return noise, f"{CHECKED_IMAGES} images of noise ({spec.name} is not on this disk)"

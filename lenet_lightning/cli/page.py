@@ -1,7 +1,6 @@
 """``export --format html``: a page to draw on, with its networks, in one file without a network."""
 
 import base64
-import contextlib
 import html
 import json
 from collections.abc import Sequence
@@ -13,15 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lenet_lightning.data import datasets, fetch
 from lenet_lightning.data.batches import to_unit
-from lenet_lightning.data.datamodule import InputSpec
 from lenet_lightning.data.input_size import to_input_size
 from lenet_lightning.data.polarity import negate
 from lenet_lightning.data.registry import DATASETS
 from lenet_lightning.errors import UserError
 from lenet_lightning.networks.lenet5 import LeNet5
-from lenet_lightning.store import checkpoints
 from lenet_lightning.training import weights
 from lenet_lightning.training.trained import TrainedNetwork, load
 
@@ -54,24 +50,6 @@ def one_of_each(pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) ->
     """Return the first image of each class, in the order of the classes, and of 20 at most."""
     chosen = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)[:20]]
     return Samples(pixels[chosen], labels[chosen].tolist())
-
-
-def test_images(spec: InputSpec, path: Path | None, root: str | None) -> Samples | None:
-    """Return the test images of a network's dataset, one of each class; None if they are absent.
-
-    Args:
-        spec: of the network.
-        path: its checkpoint; None for a network of this package.
-        root: folder of the datasets; None for that of the run.
-    """
-    with contextlib.suppress(UserError):
-        if path is None:
-            test = fetch.load(spec.name, root or "datasets", download=False).test
-        else:
-            config = checkpoints.config_of(path, checkpoints.load(path)) or {}
-            test = datasets.of_checkpoint(spec, config, path, root).test
-        return one_of_each(test.images, test.labels)
-    return None
 
 
 def beside(trained: TrainedNetwork, source: str) -> TrainedNetwork | None:
@@ -147,18 +125,13 @@ def write(networks: Sequence[TrainedNetwork], samples: Samples | None) -> bytes:
         "networks": [packed(cast(LeNet5, each.network)) for each in networks],
     }
     name = facts.title if facts else spec.name
-    what = f"{name}: an image and its negative"
-    both = [is_built(each) for each in networks] == [False, True]
-    verb = "Draw a digit" if layout else "Choose an image"
     introduction = (
-        f"{verb}. LeNet-5 says what it is, and what its negative is. "
-        + ("The second network gives both the same answer." if both else "")
-    ).strip()
-    footer = (
-        "Everything on this page is computed by your browser; nothing is sent anywhere. Written by "
-        "lenet_lightning, export --format html."
+        f"{'Draw a digit' if layout else 'Choose an image'}. LeNet-5 says what it is, and what its "
+        "negative is."
     )
-    texts = {"title": what, "introduction": introduction, "footer": footer}
+    if [is_built(each) for each in networks] == [False, True]:
+        introduction += " The second network gives both the same answer."
+    texts = {"title": f"{name}: an image and its negative", "introduction": introduction}
     escaped = {key: html.escape(text) for key, text in texts.items()}
     # No text of the data can end its script element.
     content = json.dumps(data).replace("<", "\\u003c")
