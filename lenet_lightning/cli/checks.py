@@ -114,7 +114,9 @@ def configuration(config: dict[str, Any]) -> None:
     if config.get("ckpt_path") and config.get("resume", "never") != "never":
         raise UserError("Give --resume or --ckpt_path, not both.")
     nulls(config)
-    folder_name(config["name"])
+    name = config["name"]
+    if PurePath(name or "").is_absolute() or ".." in PurePath(name or "").parts:
+        raise UserError(f"name is {name}: expected a folder below --logs, such as mnist/trial.")
     trainer_options(config["trainer"])
 
 
@@ -140,13 +142,6 @@ def nulls(config: dict[str, Any]) -> None:
             like = f"a value such as its default, {getattr(default, '__name__', default)}"
             like = "options" if is_dataclass(default) else like
             raise UserError(f"{owner}.{name} is null: leave it out, or give it {like}.")
-
-
-def folder_name(name: str | None) -> None:
-    """Refuse a run name that leads out of the folder of all runs."""
-    path = PurePath(name or "")
-    if path.is_absolute() or ".." in path.parts:
-        raise UserError(f"name is {name}: expected a folder below --logs, such as mnist/trial.")
 
 
 def trainer_options(trainer: dict[str, Any]) -> None:
@@ -417,12 +412,4 @@ def same_input(trained: InputSpec, path: str | Path, data: ImageDataModule) -> N
         raise UserError(
             f"The checkpoint {path} knows {len(trained.classes)} classes ({trained.name}), but "
             f"{data.dataset} has {len(data.classes)}."
-        )
-
-
-def one_device(trainer: Trainer, subcommand: str) -> None:
-    """Refuse what runs on one device only."""
-    if trainer.world_size > 1:
-        raise UserError(
-            f"{subcommand} runs on one device: use --trainer.devices 1, without torchrun."
         )

@@ -199,18 +199,13 @@ def positional(command: str, given: list[Option]) -> list[Option]:
             pass
         elif word.endswith(YAML_SUFFIXES):
             option = "--config"
-        elif is_checkpoint(word) or command in ("validate", "test"):
+        elif run_folder.checkpoint_in(word).endswith(".ckpt") or command in ("validate", "test"):
             known = any(each.name == "--ckpt_path" for each in (*given, *found))
             option = "" if known else "--ckpt_path"
         elif command == "predict":
             option = "--data.root"
         found.append(Option(option, word, [option, word]) if option else Option(name, word, words))
     return found
-
-
-def is_checkpoint(word: str) -> bool:
-    """Tell whether a word names a checkpoint or a run folder."""
-    return word.endswith(".ckpt") or run_folder.checkpoint_in(word) != word
 
 
 def layer(option: Option) -> Layer:

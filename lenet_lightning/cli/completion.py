@@ -4,23 +4,12 @@
 their values, and files.
 """
 
+from pathlib import Path
+
 from lenet_lightning.arguments import COMMANDS
 from lenet_lightning.cli.quick_checks import options, shipped_schema
 
-SCRIPT = """\
-_lenet_lightning() {{
-  local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD-1]}}
-  if [ "$COMP_CWORD" = 1 ]; then COMPREPLY=($(compgen -W "{commands}" -- "$cur")); return; fi
-  case $prev in
-{cases}
-  esac
-  case $cur in
-    -*) COMPREPLY=($(compgen -W "{options}" -- "$cur"));;
-    *) COMPREPLY=($(compgen -f -- "$cur"));;
-  esac
-}}
-complete -o filenames -F _lenet_lightning lenet-lightning
-"""
+SCRIPT = Path(__file__).with_suffix(".bash")
 
 
 def text() -> str:
@@ -32,9 +21,8 @@ def text() -> str:
         for name, words in known.items()
         if words
     ]
-    return SCRIPT.format(
-        commands=" ".join(COMMANDS), options=" ".join(known), cases="\n".join(cases)
-    )
+    script = SCRIPT.read_text("utf-8").replace("@COMMANDS@", " ".join(COMMANDS))
+    return script.replace("@OPTIONS@", " ".join(known)).replace("@CASES@", "\n".join(cases))
 
 
 if __name__ == "__main__":

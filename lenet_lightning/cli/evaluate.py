@@ -160,8 +160,8 @@ class Evaluation:
     def check(self, model_options: dict[str, Any]) -> None:
         """Refuse checkpoints of other networks than the model, or of different kinds."""
         validate = self.command == "validate"
-        if self.command == "predict":
-            checks.one_device(self.trainer, "predict")
+        if self.command == "predict" and self.trainer.world_size > 1:
+            raise UserError("predict runs on one device: give --trainer.devices 1.")
         specs = {path: checkpoints.spec_of(each) for path, each in self.loaded.items()}
         ensemble.same_images(specs)
         first: dict[str, Any] | None = None

@@ -202,7 +202,9 @@ def metadata(
         "checkpoint_sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
     }
     repeat, padding = repeat_and_padding(spec.size)
-    network = class_name(configuration.network(config))
+    network, kind = class_name(configuration.network(config)), config["model"]["scaling"]
+    numbers = {"standardized": (spec.mean, spec.std), "centered": ([0.5], [1.0])}
+    mean, std = numbers.get(kind, ([0.0], [1.0]))
     return {
         "title": f"{network.replace('LeNet5', 'LeNet-5')} trained on {spec.name}",
         "preprocessing": preprocessing(spec),
@@ -218,7 +220,7 @@ def metadata(
                 "repeat_pixels": repeat,
                 "padding": padding,
                 "padding_value": 0,
-                "scaling_inside_the_network": scaling_inside(config, spec),
+                "scaling_inside_the_network": {"kind": kind, "mean": [*mean], "std": [*std]},
             }
         ),
         "classes": json.dumps(list(spec.classes)),
@@ -261,14 +263,6 @@ def polarity(config: dict[str, Any]) -> str:
         f"{border}. Training images: {data.get('train_polarity', 'original')}. "
         f"{construction}"
     )
-
-
-def scaling_inside(config: dict[str, Any], spec: InputSpec) -> dict[str, Any]:
-    """Return what the network does to its input before the first layer."""
-    kind = config["model"]["scaling"]
-    numbers = {"standardized": (spec.mean, spec.std), "centered": ([0.5], [1.0])}
-    mean, std = numbers.get(kind, ([0.0], [1.0]))
-    return {"kind": kind, "mean": list(mean), "std": list(std)}
 
 
 def figures(path: Path, manifest: Manifest) -> dict[str, Any] | None:

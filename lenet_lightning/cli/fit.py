@@ -38,7 +38,7 @@ def prepared(line: CommandLine) -> tuple[CommandLine, Checkpoints]:
     loaded = {path: checkpoints.load(path)}
     folder = run_folder.folder_of(path)
     if folder and not line.has_files and not line.names("data"):
-        line = line.over(run_folder.read_config(folder))
+        line = line.over(run_folder.read(folder).config)
     return line, loaded
 
 

@@ -154,24 +154,25 @@ class Command(LightningCLI):
         """Build data, model and trainer."""
         try:
             if self.length_key and self.line.command == "fit":
-                arguments = self.config.model.scheduler.init_args
-                arguments[self.length_key] = schedule_length.required(self.config, self.length_key)
+                length = schedule_length.of_training(self.config)
+                if length < 1:
+                    raise UserError(
+                        f"model.scheduler.{self.length_key} is required: it is the length of the "
+                        "training by default, which has no limit here."
+                    )
+                self.config.model.scheduler.init_args[self.length_key] = length
             if not self.with_trainer:
                 model = self.parser.instantiate_classes(self.config).model
                 self.scheduler = checks.schedule(model)
                 return
-            self.set_threads()
+            if self.config.threads not in ("auto", None):
+                torch.set_num_threads(self.config.threads)
             super().instantiate_classes()
         except (TypeError, ValueError, RuntimeError) as error:
             # The parser wraps what a class says of its arguments.
             if said := messages.cause(error, UserError):
                 raise said from None
             raise UserError(f"The configuration is refused: {messages.one_line(error)}") from error
-
-    def set_threads(self) -> None:
-        """Set the number of threads of this process, unless it is measured."""
-        if self.config.threads not in ("auto", None):
-            torch.set_num_threads(self.config.threads)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add this package's callbacks, and durable checkpoints."""

@@ -82,7 +82,13 @@ def explain(message: str, parser: ArgumentParser) -> str:
     if found and found[2] not in keys[-1:]:
         return unknown_option(".".join(filter(None, (key, found[1], found[2]))), parser)
     if found := re.search(r"the following arguments are required: (\S+)", message):
-        return missing(full_key([key, found[1].rstrip(",.")]))
+        option = full_key([key, found[1].rstrip(",.")])
+        datasets = ", ".join(class_names("data"))
+        needed = {
+            "data": f": give --config configs/mnist.yaml, or --data with one of {datasets}",
+            "data.root": ": give --data.root with a picture or a folder of pictures",
+        }
+        return f"{option} is required{needed.get(option, '')}."
     if found := re.search(r"Unable to load config '([^']+)'", message):
         return f"{key} is {found[1]}: expected keys and values."
     detail = innermost(message)
@@ -213,13 +219,3 @@ def forbidden(key: str, name: str) -> str:
         f"{place} names {name}, which a configuration may not name there{hint or expected} If you "
         f"trust it, add --allow_imports {name}."
     )
-
-
-def missing(key: str) -> str:
-    """Return the sentence for a required option that was not given."""
-    if key == "data":
-        names = ", ".join(class_names("data"))
-        return f"data is required: give --config configs/mnist.yaml, or --data with one of {names}."
-    if key == "data.root":
-        return "data.root is required: give --data.root with a picture or a folder of pictures."
-    return f"{key} is required."

@@ -16,7 +16,6 @@ from torch.optim.lr_scheduler import (
 )
 
 from lenet_lightning.cli import checks
-from lenet_lightning.errors import UserError
 from lenet_lightning.training.schedulers import LinearCycles
 
 # The argument that says when a schedule has come to its end.
@@ -54,21 +53,6 @@ def of_training(options: Any) -> int:
         batches = checks.epoch_batches(module, limit)
     epochs, steps = checks.duration(trainer, batches)
     return steps if options.model.scheduler_interval == "step" else epochs
-
-
-def required(options: Any, argument: str) -> int:
-    """Return the length of the training for an argument of the scheduler that was left out.
-
-    Raises:
-        UserError: the training has no limit.
-    """
-    length = of_training(options)
-    if length < 1:
-        raise UserError(
-            f"model.scheduler.{argument} is required: it is the length of the training by default, "
-            "which is not known here."
-        )
-    return length
 
 
 def disagreement(scheduler: Any, length: int, interval: str) -> str:

@@ -108,10 +108,7 @@ def networks_table(
             rows["ensemble"] = ensemble
     lines = [["", *columns]]
     for label, own in rows.items():
-        cells = [_cell(key, own[key]) if key in own else "" for key in columns.values()]
-        lines.append([label, *cells])
+        cells = {key: f"{value:.2%}" for key, value in own.items()}
+        cells["loss"] = formatting.loss(own["loss"])
+        lines.append([label, *(cells.get(key, "") for key in columns.values())])
     return formatting.columns(lines)
-
-
-def _cell(key: str, value: float) -> str:
-    return formatting.loss(value) if key == "loss" else f"{value:.2%}"

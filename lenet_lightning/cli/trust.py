@@ -127,17 +127,12 @@ def check_names(named: list[tuple[str, str]], prefixes: set[str]) -> None:
         needs_flag = entry(SERVICES, path) and not below(path, prefixes)
         if key in ROLES and (entry(UNFIT, path) or needs_flag):
             raise UserError(forbidden(key, path))
-        installed(key, path)
-
-
-def installed(key: str, name: str) -> None:
-    """Refuse a class whose package is not installed."""
-    package = entry(PACKAGES, name)
-    if package and find_spec(package) is None:
-        raise UserError(
-            f"{full_key([key])} has {name.rpartition('.')[2]}, which needs the package "
-            f"{package}: pip install {package}."
-        )
+        package = entry(PACKAGES, path)
+        if package and find_spec(package) is None:
+            raise UserError(
+                f"{full_key([key])} has {path.rpartition('.')[2]}, which needs the package "
+                f"{package}: pip install {package}."
+            )
 
 
 def further_arguments(key: str, name: str, node: Any) -> None:

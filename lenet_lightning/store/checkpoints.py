@@ -150,7 +150,7 @@ def config_of(path: str | Path, checkpoint: dict[str, Any]) -> dict[str, Any] | 
         except ValueError as error:
             raise changed(path, SchemaError(f"{CONFIG_KEY}: {error}")) from error
     folder = run_folder.folder_of(path)
-    return run_folder.read_config(folder) if folder else None
+    return run_folder.read(folder).config if folder else None
 
 
 def newest_valid(folder: Path) -> Path | None:

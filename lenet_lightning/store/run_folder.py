@@ -204,11 +204,6 @@ def drop_replicas(config: Any) -> None:
             del node["replicas"]
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Return the configuration of a run folder."""
-    return read(folder).config
-
-
 def read_metrics(path: Path) -> dict[str, np.ndarray]:
     """Read a metrics.csv; empty cells become NaN, an absent file an empty dict.
 
@@ -312,7 +307,7 @@ def find(root: str | Path, name: str, config: dict[str, Any]) -> list[Run]:
     return [
         run
         for run in read_all(Path(root) / name)
-        if run.manifest.code == code_version() and same_setting(run.config, config)
+        if run.manifest.code == code_version() and not changes(run.config, config)
     ]
 
 
@@ -352,11 +347,6 @@ def why_not_found(root: str | Path, name: str, config: dict[str, Any]) -> str:
         option = key.replace(".init_args", "")  # as it is typed
         return f"{run.folder} has another configuration ({option} was {old}, is {new})"
     return f"{run.folder} is in use by another process, or has no checkpoint"
-
-
-def same_setting(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    """Tell whether two configurations train the same network in the same way."""
-    return not changes(a, b)
 
 
 def changes(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

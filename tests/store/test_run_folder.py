@@ -336,4 +336,4 @@ class TestConfigurationsOfEarlierVersions:
 def test_changes_name_what_differs() -> None:
     other = with_value(0.2, "model", "optimizer", "init_args", "lr")
     assert run_folder.changes(CONFIG, other) == {"model.optimizer.init_args.lr": (0.1, 0.2)}
-    assert run_folder.same_setting(CONFIG, CONFIG)
+    assert not run_folder.changes(CONFIG, CONFIG)
