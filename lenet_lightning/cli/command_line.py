@@ -19,6 +19,8 @@ from lenet_lightning.store import run_folder
 from lenet_lightning.store.configuration import as_list, class_path
 
 GROUPS = ("--trainer", "--model", "--data")
+ALIASES = {"--run_root": "--logs", "--select_by": "--monitor"}
+"""Names of options that torchrun does not take for abbreviations of its own."""
 YAML_SUFFIXES = (".yaml", ".yml", ".json")
 HELP = re.compile(r"(-h|--(.+\.)?help|--print_\w+)(=|$)")
 
@@ -39,8 +41,9 @@ def options(args: list[str]) -> list[Option]:
         if short := re.match(r"-c=?(.*)", word, re.DOTALL):
             found.append(Option("--config", short[1], [word]))
         elif re.match(r"--?[A-Za-z]", word):
-            name, _, value = word.partition("=")
-            found.append(Option(name, value, [word]))
+            name, equals, value = word.partition("=")
+            name = ALIASES.get(name, name)
+            found.append(Option(name, value, [name + equals + value]))
         elif name and not value:
             found[-1] = Option(name, word, [*words, word])
         else:

@@ -28,14 +28,13 @@ from lenet_lightning.cli import (
 from lenet_lightning.cli.command_line import CommandLine
 from lenet_lightning.cli.evaluate import Checkpoints, Evaluation
 from lenet_lightning.cli.fit import Training
+from lenet_lightning.cli.options import COMMANDS, RunOptions
 from lenet_lightning.cli.parser import (
     MODE,
     PURPOSES,
     TRANSIENT,
     Parser,
-    add_options,
     add_overview,
-    add_seed,
 )
 from lenet_lightning.data.datamodule import ImageDataModule
 from lenet_lightning.data.pictures import Pictures
@@ -92,12 +91,13 @@ class Command(LightningCLI):
         )
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Take an int where Lightning also takes ``true``, which it reads as seed 0."""
-        add_seed(parser)
+        """Add the options of every command; the seed, for which Lightning also takes ``true``."""
+        parser.add_class_arguments(RunOptions)
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options of a command, of model, of data and, last, of the trainer."""
-        add_options(parser, self.line.command)
+        for options in COMMANDS[self.line.command]:
+            parser.add_class_arguments(options)
         if self.line.asks_overview:
             add_overview(parser, Pictures if self.line.command == "predict" else ImageDataModule)
         else:
@@ -158,7 +158,7 @@ class Command(LightningCLI):
                 if length < 1:
                     raise UserError(
                         f"model.scheduler.{self.length_key} is required: it is the length of the "
-                        "training by default, which has no limit here."
+                        "training by default, which has no limit here, or is not known."
                     )
                 self.config.model.scheduler.init_args[self.length_key] = length
             if not self.with_trainer:

@@ -12,16 +12,11 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import Trainer
 
 from lenet_lightning import renamed
+from lenet_lightning.cli import options
 from lenet_lightning.cli.roles import GIVEN, ROLES, SERVICES, UNFIT, entry
 from lenet_lightning.errors import full_key, nearest, not_an_option
 from lenet_lightning.store import run_folder
 from lenet_lightning.training.classifier import Classifier
-
-# Options beside those of trainer, model and data, of any command.
-OPTIONS = (
-    "seed_everything", "logs", "name", "monitor", "resume", "threads", "config", "ckpt_path",
-    "pretrained", "output",
-)  # fmt: skip
 
 # Classes that share their name with another of torch's.
 AMBIGUOUS = ("ReduceLROnPlateau", "Muon")
@@ -132,7 +127,7 @@ def option_names(parser: ArgumentParser) -> set[str]:
         f"{key}.{name}" for key in owners for kind in owners[key] for name in parameter_names(kind)
     }
     defaults = parser.get_defaults().keys()
-    names |= {*OPTIONS, *(key.replace(".init_args", "") for key in defaults)}
+    names |= {*options.NAMES, *(key.replace(".init_args", "") for key in defaults)}
     return names.difference(GIVEN)
 
 

@@ -1,28 +1,22 @@
-"""The options of ``fit``, ``validate``, ``test`` and ``predict`` beside trainer, model and data."""
+"""The parser of ``fit``, ``validate``, ``test`` and ``predict``."""
 
 import re
 from inspect import signature
-from typing import Any, Literal, NoReturn, cast
+from typing import Any, NoReturn, cast
 
 import jsonargparse
 import yaml
-from jsonargparse.typing import PositiveInt
 from lightning.pytorch.callbacks import GradientAccumulationScheduler, WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lenet_lightning import strict_yaml
 from lenet_lightning.cli import messages
 from lenet_lightning.cli.roles import ROLES
-from lenet_lightning.data.splits import Seed
 from lenet_lightning.errors import UserError
 from lenet_lightning.networks.lenet5 import LeNet5
-from lenet_lightning.training import weights
 from lenet_lightning.training.accumulation import accumulation_schedule
 from lenet_lightning.training.classifier import Classifier
 from lenet_lightning.training.weight_averaging import from_first_update
-
-Monitor = Literal["val/acc", "val/loss", "val/acc_negative", "val/loss_negative"]
-Resume = Literal["never", "auto", "must"]
 
 # The parser's mode: how it reads values and writes configurations.
 MODE = "strict_yaml"
@@ -39,15 +33,6 @@ PURPOSES = {
     "test": "Evaluate a network on the test set.",
     "predict": "Classify your own pictures, or a dataset's test images.",
 }
-# What --ckpt_path names, for fit and for the others.
-START = (
-    "checkpoint from which to resume with the settings given here, or a run folder for its last; "
-    "to resume a run unchanged, use --resume"
-)
-TRAINED = (
-    "a trained network's checkpoint, such as lightning_logs/mnist/version_0/checkpoints/best.ckpt, "
-    "a run folder for its best, or a pattern of several"
-)
 
 
 def load_value(text: str) -> Any:
@@ -95,79 +80,3 @@ def add_overview(parser: LightningArgumentParser, data: type) -> None:
     groups["model.network"].title = "Network: LeNet5, or --model.network with a class of your own"
     groups["model"].title = "Model and training"
     groups["data"].title = f"Data, one of {names}; --data.help NAME lists its options"
-
-
-def add_seed(parser: LightningArgumentParser) -> None:
-    """Add the seed of everything."""
-    parser.add_argument(
-        "--seed_everything",
-        type=Seed,
-        default=0,
-        help="seed of initialisation, data order and augmentation",
-    )
-
-
-def add_options(parser: LightningArgumentParser, command: str) -> None:
-    """Add the options of a command beside those of trainer, model and data."""
-    add = parser.add_argument
-    fit, predict = command == "fit", command == "predict"
-    add("--ckpt_path", type=str | None, default=None, help=START if fit else TRAINED)
-    if fit:
-        add(
-            "--resume",
-            type=Resume,
-            default="never",
-            help="continue the newest unfinished run of this very configuration (auto: if "
-            "there is one, must: fail if there is none)",
-        )
-        add(
-            "--skip_test",
-            type=bool,
-            default=False,
-            help="end with validation and leave the test set alone, while settings are chosen",
-        )
-    else:
-        add(
-            "--pretrained",
-            type=str | None,
-            default=None,
-            help="in place of --ckpt_path, a trained network of this package: "
-            f"{', '.join(weights.names())}" + ("; mnist by default" if predict else ""),
-        )
-    if predict:
-        add(
-            "--output",
-            type=str | None,
-            default=None,
-            help="CSV file of the predictions, or a folder for it; the contact sheet is the .png "
-            "beside it. By default predictions.csv in the run folder, or here",
-        )
-    # torchrun takes --logs and --monitor for abbreviations of its own options.
-    add("--logs", "--run_root", type=str, default="lightning_logs", help="folder of all runs")
-    add(
-        "--name",
-        type=str | None,
-        default=None,
-        help="runs go to logs/name/version_N, {seed} in it being the run's seed; the dataset's "
-        "name by default",
-    )
-    add(
-        "--monitor",
-        "--select_by",
-        type=Monitor,
-        default="val/acc",
-        help="metric that selects the best epoch",
-    )
-    add(
-        "--threads",
-        type=PositiveInt | Literal["auto"] | None,
-        default="auto",
-        help="processor threads; auto is what is measured to be the fastest with the fused kernel, "
-        "again and again while other programs come and go; null, or without it, torch's own choice",
-    )
-    add(
-        "--allow_imports",
-        type=list[str] | str,
-        default=[],
-        help="further packages, or functions, that the configuration may name",
-    )

@@ -14,23 +14,19 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from lightning.pytorch import Trainer
 
-from lenet_lightning.cli.parser import Monitor, Parser, Resume, add_options, add_seed
+from lenet_lightning.cli.options import FitOptions, RunOptions
 from lenet_lightning.cli.roles import GIVEN, ROLES
 from lenet_lightning.training.classifier import Classifier
 
 Schema = dict[str, Any]
 
 TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
-LITERALS = {"monitor": Monitor, "resume": Resume}
 LISTS = ("trainer.callbacks", "trainer.logger", "trainer.plugins")
 
 
 def generate() -> Schema:
     """Return the schema."""
-    parser = Parser()
-    add_seed(parser)
-    add_options(parser, "fit")
-    own = {key: of_type(LITERALS.get(key, Any)) for key in vars(parser.get_defaults())}
+    own = of_class(RunOptions)["properties"] | of_class(FitOptions)["properties"]
     groups = {
         "trainer": of_class(Trainer, "trainer"),
         "model": of_class(Classifier, "model"),
