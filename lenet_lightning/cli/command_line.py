@@ -22,7 +22,6 @@ GROUPS = ("--trainer", "--model", "--data")
 ALIASES = {"--run_root": "--logs", "--select_by": "--monitor"}
 """Names of options that torchrun does not take for abbreviations of its own."""
 YAML_SUFFIXES = (".yaml", ".yml", ".json")
-HELP = re.compile(r"(-h|--(.+\.)?help|--print_\w+)(=|$)")
 
 
 class Option(NamedTuple):
@@ -110,7 +109,7 @@ class CommandLine:
     def asks_help(self) -> bool:
         """Whether any help is requested: no checkpoint is needed then."""
         words = (layer.words[0] for layer in self.layers if layer.words)
-        return any(map(HELP.match, words))
+        return any(re.match(r"(-h|--(.+\.)?help|--print_\w+)(=|$)", word) for word in words)
 
     @property
     def asks_overview(self) -> bool:
@@ -214,9 +213,9 @@ def positional(command: str, given: list[Option]) -> list[Option]:
 def layer(option: Option) -> Layer:
     """Read an option, and the file that it names; ``~`` in values is the home folder."""
     name, value, words = option
-    if not value and len(words) == 1 and "=" not in words[0] and not HELP.match(name):
-        raise UserError(f"{name} is given without a value.")
     if name == "--config":
+        if not value:
+            raise UserError("--config is given without a value.")
         return Layer(0, expanded(configuration(value)), [])
     if name in GROUPS and (name != "--data" or is_inline(value) or is_file(value)):
         return Layer(1, {name[2:]: expanded(mapping(value, name))}, [])

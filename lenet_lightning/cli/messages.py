@@ -84,6 +84,8 @@ def explain(message: str, parser: ArgumentParser) -> str:
             "data.root": ": give --data.root with a picture or a folder of pictures",
         }
         return f"{option} is required{needed.get(option, '')}."
+    if found := re.search(r"argument (\S+): expected .*argument", message):
+        return f"{found[1]} is given without a value."
     if found := re.search(r"Unable to load config '([^']+)'", message):
         return f"{key} is {found[1]}: expected keys and values."
     detail = innermost(message)

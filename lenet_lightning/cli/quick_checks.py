@@ -26,13 +26,13 @@ def shipped_schema() -> Schema:
 
 
 def check(line: CommandLine) -> None:
-    """Refuse an option of trainer, model or data that does not exist.
+    """Refuse an option of trainer, model or data that does not exist, or one without its value.
 
     Args:
         line: a command line of ``fit``, ``validate``, ``test`` or ``predict``.
 
     Raises:
-        UserError: naming the option and the nearest one that exists.
+        UserError: naming the option, and the nearest one if it does not exist.
     """
     if line.asks_help or line.imports:
         return
@@ -42,6 +42,9 @@ def check(line: CommandLine) -> None:
             for name in unknown(config.get(group), schema["properties"][group], group):
                 flag = "--" * bool(words)
                 raise UserError(not_an_option(name, {n: flag + n for n in options(schema)}, flag))
+        bare = len(words) == 1 and "=" not in words[0]
+        if bare and config.keys() <= schema["properties"].keys():
+            raise UserError(f"{words[0]} is given without a value.")
 
 
 def unknown(value: Any, schema: Schema, key: str) -> Iterator[str]:

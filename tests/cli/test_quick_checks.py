@@ -34,6 +34,11 @@ def test_the_sentence_is_the_parsers(options, hint):
     assert found.replace("--", "") == str(caught.value).replace("--", "")
 
 
+@pytest.mark.parametrize("name", ["model.network.activation", "model.optimizer.lr", "logs"])
+def test_an_option_without_its_value(name):
+    assert refusal(f"--{name}") == f"--{name} is given without a value."
+
+
 def test_a_key_in_a_file_is_named_without_a_flag(tmp_path):
     path = tmp_path / "own.yaml"
     path.write_text("trainer: {max_epoch: 3}\n")
@@ -52,6 +57,7 @@ def test_a_key_in_a_file_is_named_without_a_flag(tmp_path):
         "--trainer.logger CSVLogger --trainer.logger.save_dir logs",
         "--model.replicas 3",
         "--output xyz",
+        "--verbose",
     ],
 )
 def test_what_the_schema_leaves_open_is_left_to_the_parser(options):
