@@ -313,13 +313,15 @@ def test_figures_of_this_very_checkpoint() -> None:
 def test_images_of_the_comparison() -> None:
     data = {"class_path": "lenet_lightning.Digits", "init_args": {}}
     spec = InputSpec("Digits", 1, 8, tuple("0123456789"), (0.3,), (0.4,))
-    images, origin = export.sample_images(spec, {"data": data}, Path("a.ckpt"), None)
+    test = export.test_set(spec, {"data": data}, Path("a.ckpt"), None)
+    images, origin = export.sample_images(spec, test)
     assert torch.equal(images, torch.cat([digits()[:128], 1 - digits()[:128]]))
     assert origin == "128 test images and their negatives"
     elsewhere = InputSpec("CIFAR10", 3, 32, ("a",), (0.3,) * 3, (0.4,) * 3)
-    images, origin = export.sample_images(elsewhere, {"data": data}, Path("a.ckpt"), None)
+    assert export.test_set(elsewhere, {"data": data}, Path("a.ckpt"), None) is None
+    images, origin = export.sample_images(elsewhere, None)
     assert images.shape == (256, 3, 32, 32) and images.std() > 0.2
-    assert torch.equal(images, export.sample_images(elsewhere, {"data": data}, Path("b"), None)[0])
+    assert torch.equal(images, export.sample_images(elsewhere, None)[0])
     assert origin == "256 images of noise (CIFAR10 is not on this disk)"
 
 
