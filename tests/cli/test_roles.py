@@ -42,6 +42,7 @@ WORKING = {path for path in WORKING if not path.startswith("lenet_lightning.")}
 SEEN_BY = {
     "test_callbacks": "EarlyStopping EMAWeightAveraging LearningRateMonitor ModelSummary "
     "ModelCheckpoint TensorBoardLogger CSVLogger",
+    "test_accumulation": "GradientAccumulationScheduler",
     "test_progress_bars": "TQDMProgressBar RichProgressBar RichModelSummary",
     "test_device_stats": "DeviceStatsMonitor",
     "test_profilers": "SimpleProfiler AdvancedProfiler PyTorchProfiler PassThroughProfiler",
@@ -163,6 +164,13 @@ def test_callbacks(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     assert "lr-KerasAdam" in Path("csv/metrics.csv").read_text()
     assert list(Path("board").rglob("events.out.tfevents.*"))
     assert "Total params" in done.err + caplog.text
+
+
+def test_accumulation(run: Run) -> None:
+    """Two of the 21 batches of an epoch make a step."""
+    named = spec("GradientAccumulationScheduler", scheduling={0: 2})
+    assert run(f"{PLAIN} {config('trainer.callbacks', named)} --trainer.max_epochs 1").code == 0
+    assert list(run_folder.read(RUN).metrics["step"]) == [11]
 
 
 def test_progress_bars(run: Run) -> None:
