@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from lenet_lightning import formatting
 from lenet_lightning.data import fetch
 from lenet_lightning.data.input_size import to_input_size
 from lenet_lightning.robustness import attacks, detection, evaluate
@@ -106,7 +107,7 @@ def test_page(measured: Path) -> None:
     )
     both = found.summary("plain", "contrast", "0.5")
     assert both.n == 2
-    assert f"{100 * both.mean:.2f} ± {100 * both.sd:.2f} %" in text
+    assert f"| {formatting.mean_sd(both, 'accuracy')} |" in text
     corrupted = found.corrupted("shaken")
     assert corrupted.n == 1 and f"| {100 * corrupted.mean:.2f} % |" in text
     assert f"{found.hardest('shaken')[0].replace('_', ' ')}: " in text
