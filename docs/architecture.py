@@ -1,7 +1,7 @@
 """Print the shape of the package as Markdown: ``python docs/architecture.py [--files | --write]``.
 
 One row a room (a folder or module directly under ``lenet_lightning``) or, with ``--files``, one row
-a file: lines, the class with most methods, the longest function, the longest parameter list.
+a file: lines, lines of code, the class with most methods, the longest function and parameter list.
 """
 
 import argparse
@@ -20,6 +20,7 @@ class Shape(NamedTuple):
     Attributes:
         files: number of files.
         lines: number of lines.
+        code: those of Python that are not blank, a comment or part of a docstring.
         methods: most methods of a class.
         function: lines of the longest function.
         parameters: most parameters of a function, ``self`` left out.
@@ -27,9 +28,26 @@ class Shape(NamedTuple):
 
     files: int
     lines: int
+    code: int
     methods: int
     function: int
     parameters: int
+
+
+def code_lines(text: str, nodes: list[ast.AST]) -> int:
+    """Count the lines of Python that are not blank, a comment or part of a docstring."""
+    texts = [  # a statement that is only a string: a docstring
+        node
+        for node in nodes
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    ]
+    documented = {n for node in texts for n in range(node.lineno, (node.end_lineno or 0) + 1)}
+    return sum(
+        bool(line.strip()) and not line.strip().startswith("#") and number not in documented
+        for number, line in enumerate(text.splitlines(), start=1)
+    )
 
 
 def measure(path: Path) -> Shape:
@@ -48,13 +66,14 @@ def measure(path: Path) -> Shape:
     ]
     length = [(f.end_lineno or f.lineno) - f.lineno + 1 for f in functions]
     most = (max(values, default=0) for values in (methods, length, parameters))
-    return Shape(1, text.count("\n"), *most)
+    code = code_lines(text, nodes) if nodes else 0
+    return Shape(1, text.count("\n"), code, *most)
 
 
 def together(shapes: list[Shape]) -> Shape:
     """Return the shape of several files: sums of files and lines, maxima of the rest."""
-    files, lines, *most = zip(*shapes, strict=True)
-    return Shape(sum(files), sum(lines), *map(max, most))
+    files, lines, code, *most = zip(*shapes, strict=True)
+    return Shape(sum(files), sum(lines), sum(code), *map(max, most))
 
 
 def table(folder: Path, files: bool) -> str:
@@ -64,8 +83,8 @@ def table(folder: Path, files: bool) -> str:
         parts = path.relative_to(folder).parts
         groups.setdefault("/".join(parts) if files else parts[0], []).append(measure(path))
     lines = [
-        "| | files | lines | most methods | longest function | most parameters |",
-        "|---|---|---|---|---|---|",
+        "| | files | lines | code | most methods | longest function | most parameters |",
+        "|---|---|---|---|---|---|---|",
     ]
     everything = [shape for shapes in groups.values() for shape in shapes]
     for room, shapes in {**groups, "all": everything}.items():

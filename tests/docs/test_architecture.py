@@ -10,13 +10,18 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-CODE = """class A:
+CODE = '''class A:
+    """Not code,
+
+    nor this."""
+
+    # nor this
     def one(self, first, second):
         pass
 
     def two(self):
-        pass
-"""
+        return """code"""
+'''
 
 
 @pytest.fixture
@@ -31,8 +36,8 @@ def test_table(table: object) -> None:
     Path("package/room/b.c").write_text("int x;\n")
     Path("package/c.py").write_text("def f(): ...\n")
     rows = table(Path("package"), files=False).splitlines()[2:]  # type: ignore[operator]
-    assert rows == ["| `c.py` | 1 | 1 | 0 | 1 | 0 |", "| `room` | 2 | 7 | 2 | 2 | 2 |",
-                    "| `all` | 3 | 8 | 2 | 2 | 2 |"]  # fmt: skip
+    assert rows == ["| `c.py` | 1 | 1 | 1 | 0 | 1 | 0 |", "| `room` | 2 | 12 | 5 | 2 | 2 | 2 |",
+                    "| `all` | 3 | 13 | 6 | 2 | 2 | 2 |"]  # fmt: skip
 
 
 def test_write(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,4 +56,4 @@ def test_write(monkeypatch: pytest.MonkeyPatch) -> None:
     after = Path("architecture.md").read_text()
     assert after.partition("| | files |")[0] == before.partition("| | files |")[0]
     assert after.partition("\nWhere a figure")[2] == before.partition("\nWhere a figure")[2]
-    assert "| `all` | 1 | 1 | 0 | 1 | 0 |\n\nWhere" in after
+    assert "| `all` | 1 | 1 | 1 | 0 | 1 | 0 |\n\nWhere" in after
