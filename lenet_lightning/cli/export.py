@@ -206,7 +206,7 @@ def metadata(
     numbers = {"standardized": (spec.mean, spec.std), "centered": ([0.5], [1.0])}
     mean, std = numbers.get(kind, ([0.0], [1.0]))
     return {
-        "title": f"{network.replace('LeNet5', 'LeNet-5')} trained on {spec.name}",
+        "title": f"{'LeNet-5' if network == 'LeNet5' else network} trained on {spec.name}",
         "preprocessing": preprocessing(spec),
         "polarity": polarity(config),
         "input": json.dumps(
