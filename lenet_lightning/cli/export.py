@@ -202,9 +202,7 @@ def metadata(
         "checkpoint_sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
     }
     repeat, padding = repeat_and_padding(spec.size)
-    network, kind = class_name(configuration.network(config)), config["model"]["scaling"]
-    numbers = {"standardized": (spec.mean, spec.std), "centered": ([0.5], [1.0])}
-    mean, std = numbers.get(kind, ([0.0], [1.0]))
+    network = class_name(configuration.network(config))
     return {
         "title": f"{'LeNet-5' if network == 'LeNet5' else network} trained on {spec.name}",
         "preprocessing": preprocessing(spec),
@@ -220,13 +218,21 @@ def metadata(
                 "repeat_pixels": repeat,
                 "padding": padding,
                 "padding_value": 0,
-                "scaling_inside_the_network": {"kind": kind, "mean": [*mean], "std": [*std]},
+                "scaling_inside_the_network": scaling_inside(config, spec),
             }
         ),
         "classes": json.dumps(list(spec.classes)),
         "figures": json.dumps(figures(Path(path), manifest)),
         "provenance": json.dumps(provenance),
     }
+
+
+def scaling_inside(config: dict[str, Any], spec: InputSpec) -> dict[str, Any]:
+    """Return the scaling of the network itself: its kind, mean and standard deviation."""
+    kind = config["model"]["scaling"]
+    numbers = {"standardized": (spec.mean, spec.std), "centered": ([0.5], [1.0])}
+    mean, std = numbers.get(kind, ([0.0], [1.0]))
+    return {"kind": kind, "mean": [*mean], "std": [*std]}
 
 
 def preprocessing(spec: InputSpec) -> str:
