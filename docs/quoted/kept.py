@@ -43,7 +43,9 @@ def paired(path: str, first: str, second: str, column: str = "honest_accuracy") 
 
 
 def spread(shares: Sequence[float], digits: int = 2, unit: str = " %") -> str:
-    """Write shares as mean ± standard deviation in per cent."""
+    """Write shares as mean ± standard deviation in per cent; one share without a deviation."""
+    if len(shares) == 1:
+        return f"{100 * shares[0]:.{digits}f}{unit}"
     return f"{100 * fmean(shares):.{digits}f} ± {100 * stdev(shares):.{digits}f}{unit}"
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from statistics import fmean, stdev
-
-from quoted.kept import rows, table
+from quoted.kept import rows, spread, table
 
 PAGE = "docs/keras.md"
 STATED = {
@@ -21,12 +19,6 @@ VARIANTS = {
     "tensorflow_new": "Keras on TensorFlow, only the weights seeded: new orders",
     "tensorflow": "Keras on TensorFlow, `set_random_seed`: one order",
 }
-
-
-def spread(shares: list[float]) -> str:
-    """Write shares in per cent, with the standard deviation if there are several."""
-    text = f"{100 * fmean(shares):.2f}"
-    return f"{text} ± {100 * stdev(shares):.2f} %" if len(shares) > 1 else f"{text} %"
 
 
 def expected() -> list[str]:

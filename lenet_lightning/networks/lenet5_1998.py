@@ -4,8 +4,6 @@ Source: LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to d
 recognition", Proceedings of the IEEE 86 (11), 1998, section II.B.
 """
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,7 +23,7 @@ def squash(x: Tensor) -> Tensor:
 
 
 class Subsampling(nn.Module):
-    """The sum over 2x2 pixels times a trained coefficient plus a trained bias, one each a map.
+    """The sum over 2x2 pixels, times a trained coefficient, plus a trained bias; per map.
 
     Args:
         maps: number of maps.
@@ -42,10 +40,10 @@ class Subsampling(nn.Module):
 
 
 class PartialConv2d(nn.Conv2d):
-    """A convolution whose maps each see some of the input maps only.
+    """A convolution whose output maps are each connected to some of the input maps.
 
     Args:
-        inputs: for each output map the input maps that it sees.
+        inputs: for each output map, the input maps to which it is connected.
         in_channels: number of input maps.
         kernel_size: side of the kernel.
     """
@@ -70,20 +68,17 @@ class OriginalLeNet5(nn.Module):
     """LeNet-5 of 1998: C1, S2, C3, S4, C5 and F6 of the paper, then a dense output layer.
 
     The paper compares F6 with one fixed 7x12 bitmap a class; the output is a dense layer here, so
-    that the loss can be cross-entropy. Before it there are the paper's 60,000 trained parameters on
-    one channel; ten classes add 850. Inputs are as `model.scaling` makes them: the paper's are
-    near ``standardized``.
+    that the loss can be cross-entropy. On one channel the other layers have the paper's 60,000
+    trained parameters; the output layer adds 850 for ten classes. The paper scales its input
+    nearly as ``model.scaling`` ``standardized`` does.
 
     Args:
         in_channels: 1 or 3 (any positive number works).
         num_classes: length of the output.
     """
 
-    TRAINING_ONLY = ()
-
     def __init__(self, in_channels: int = 1, num_classes: int = 10) -> None:
         super().__init__()
-        self.arguments: dict[str, Any] = {}
         self.c1 = nn.Conv2d(in_channels, 6, 5)
         self.s2 = Subsampling(6)
         self.c3 = PartialConv2d(C3_INPUTS, 6, 5)

@@ -91,20 +91,24 @@ def test_safetensors_fills_the_plain_network(exported: dict[str, Path], digits_r
         assert np.array_equal(classes, predictions["original"])
 
 
+INPUT = {  # of every network
+    "name": "images",
+    "dtype": "float32",
+    "range": [0, 1],
+    "divide_pixels_by": 255,
+    "padding_value": 0,
+}
+
+
 @pytest.mark.parametrize("kind", [*READ])
 def test_metadata(exported: dict[str, Path], digits_run: Path, kind: str) -> None:
     facts = READ[kind](exported[kind])
     assert json.loads(facts["classes"]) == [str(i) for i in range(10)]
-    assert json.loads(facts["input"]) == {
-        "name": "images",
+    assert json.loads(facts["input"]) == INPUT | {
         "shape": ["batch", 1, 32, 32],
-        "dtype": "float32",
-        "range": [0, 1],
-        "divide_pixels_by": 255,
         "size_before_padding": 8,
         "repeat_pixels": 4,
         "padding": 0,
-        "padding_value": 0,
         "scaling_inside_the_network": {"kind": "unit", "mean": [0.0], "std": [1.0]},
     }
     assert "grey picture of 8x8 pixels" in facts["preprocessing"]
@@ -221,16 +225,11 @@ def test_all_that_a_file_says_of_itself() -> None:
         "checkpoint_sha256": hashlib.sha256(b"content").hexdigest(),
     }
     assert json.loads(facts.pop("provenance")) == provenance
-    assert json.loads(facts.pop("input")) == {
-        "name": "images",
+    assert json.loads(facts.pop("input")) == INPUT | {
         "shape": ["batch", 3, 32, 32],
-        "dtype": "float32",
-        "range": [0, 1],
-        "divide_pixels_by": 255,
         "size_before_padding": 28,
         "repeat_pixels": 1,
         "padding": 2,
-        "padding_value": 0,
         "scaling_inside_the_network": {
             "kind": "standardized",
             "mean": [0.1, 0.2, 0.3],
